@@ -1,0 +1,36 @@
+"""ssbench: which self-supervised pretraining should I use, for my images, at my budget?
+
+What a method's or a task's file needs is here: `ssbench.Method`, `View`, `Task`, `Metric`, `Settings`, `setting`,
+`Entry`, `UserError`. Names are loaded on first use, so that `import ssbench` costs nothing.
+"""
+
+from importlib import import_module as _import_module
+from pathlib import Path as _Path
+
+__version__ = "0.1.0"
+
+_here = _Path(__file__).parent
+if not (_here / "methods").exists():  # a checkout: methods/ and tasks/ are this folder's siblings
+    __path__.append(str(_here.parent))
+
+_HOME = {
+    "Batch": "method",
+    "Bench": "task",
+    "Encoder": "encoder",
+    "Entry": "registry",
+    "Method": "method",
+    "Metric": "metrics",
+    "Outcome": "task",
+    "Settings": "settings",
+    "Task": "task",
+    "UserError": "errors",
+    "View": "method",
+    "setting": "settings",
+}
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(_import_module(f"ssbench.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'ssbench' has no attribute {name!r}")

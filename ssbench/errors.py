@@ -1,0 +1,21 @@
+"""The one exception that users see, and the near misses its messages offer."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """The command or the data is wrong. Its text is one line: what is wrong, with which value, and what to do."""
+
+
+class NotApplicable(Exception):
+    """A cell that makes no sense, such as fine-tuning raw pixels: its row shows a dash, its text says why."""
+
+
+def near(wrong: str, known: Iterable[str]) -> str:
+    """`; did you mean a or b?` for the known names closest to a wrong one, else all of them when they are few."""
+    names = sorted(known)
+    close = get_close_matches(wrong, names, n=3, cutoff=0.5)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; known: {', '.join(names)}" if 0 < len(names) <= 20 else ""

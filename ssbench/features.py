@@ -1,0 +1,58 @@
+"""What a frozen encoder makes of a split: one pass, cached, shared by every feature task.
+
+`represent` is the only way from images to features, for fitting and testing alike: full images, no mask, evaluation mode,
+no gradient, float32.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ssbench.data import Split
+from ssbench.encoder import Encoder
+from ssbench.store import write_tensors
+
+CHUNK = 512  # images a forward pass
+
+
+@torch.no_grad()
+def represent(encoder: Encoder, images: Tensor, network: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """uint8 images (N, C, S, S) -> named features, on the encoder's device."""
+    encoder.eval()
+    device = encoder.mean.device
+    chunks = [network(encoder.normalise(chunk.to(device))) for chunk in images.split(CHUNK)]
+    return {name: torch.cat([chunk[name].float() for chunk in chunks]).contiguous() for name in chunks[0]}
+
+
+class Part:
+    """One split as a task sees it: images, targets, and the frozen encoder's features."""
+
+    def __init__(self, encoder: Encoder, split: Split, cache: Path, key: str) -> None:
+        """`key` says which encoder, data and split the cached features are of."""
+        self.poolings = encoder.poolings
+        self.images = split.images
+        self._encoder, self._split, self._cache, self._key = encoder, split, cache, key
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def target(self, name: str) -> Tensor:
+        """`label` (N,) int64, `mask` (N, S, S) uint8, `factors` (N, F); on the encoder's device."""
+        return self._split.targets[name].to(self._encoder.mean.device)
+
+    def pooled(self, pooling: str = "mean") -> Tensor:
+        """One vector an image, (N, D)."""
+        return self._features("vectors", self._encoder.vectors)[pooling]
+
+    def map(self) -> Tensor:
+        """Feature maps, (N, D, h, w)."""
+        return self._features("map", lambda images: {"map": self._encoder.map(images)})["map"]
+
+    def _features(self, kind: str, network: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
+        file = self._cache / f"{self._key}-{kind}.safetensors"
+        if not file.exists():
+            write_tensors(file, represent(self._encoder, self.images, network))
+        return load_file(file, device=str(self._encoder.mean.device))

@@ -1,0 +1,55 @@
+"""What one run found: typed, versioned, complete, failures included. Field order is part of the format. No torch."""
+
+from typing import Any, Literal
+
+from ssbench.spec import Frozen, Spec
+
+SCHEMA = 1
+
+
+class Score(Frozen):
+    """One metric of one cell."""
+
+    value: float
+    low: float  # 95 % interval over test samples (bootstrap, 2,000 draws)
+    high: float
+    unit: str
+    better: Literal["higher", "lower"]
+    kind: Literal["accuracy", "iou", "mean"]
+    samples: int
+
+
+class Costs(Frozen):
+    """What it took. The pretraining's costs stand in each record that shares it."""
+
+    images: int = 0  # images seen in pretraining
+    views: float = 0  # views made of each
+    steps: int = 0
+    pretrain_seconds: float = 0
+    pretrain_gflops: float = 0  # forward and backward, by torch's flop counter (2 FLOPs a multiply-add)
+    parameters: int = 0  # of the encoder
+    task_seconds: float = 0
+    peak_memory_mb: float = 0
+
+
+class Record(Frozen):
+    """A run's result. `predictions` names the compressed NumPy file beside it, `predictions_sha256` its content."""
+
+    schema_version: int = SCHEMA
+    id: str
+    status: Literal["done", "not-applicable", "failed"]
+    reason: str = ""  # why it is not done
+    spec: Spec
+    headline: str = ""
+    scores: dict[str, Score] = {}
+    details: dict[str, Any] = {}  # what the task adds, such as the label resolution or the IoU of each class
+    selected: dict[str, Any] = {}  # what was chosen on the held-out part, before the test split was opened
+    sweep: list[dict[str, Any]] = []
+    loss: list[dict[str, float]] = []  # the training log: step and each loss term
+    costs: Costs = Costs()
+    data: dict[str, Any] = {}  # sizes of the splits, classes, images skipped
+    environment: dict[str, str] = {}
+    code: dict[str, str] = {}
+    created: str
+    predictions: str = ""
+    predictions_sha256: str = ""

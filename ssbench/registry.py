@@ -1,0 +1,134 @@
+"""Names of methods and tasks -> "module:attribute". Nothing is imported in order to be listed.
+
+Three sources in a fixed order: the contents pages (`methods/__init__.py`, `tasks/__init__.py`), the entry-point groups
+`ssbench.methods` and `ssbench.tasks` of installed packages, and the METHODS and TASKS of files named by `--plugin`.
+"""
+
+import ast
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, Literal
+
+from ssbench.errors import UserError, near
+
+Kind = Literal["methods", "tasks"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a contents page. `preset` fixes settings; `scope` is the name `--set` uses, the entry's own by default."""
+
+    target: str  # "module:attribute", relative to the contents page's package, or absolute with a package in front
+    family: str
+    summary: str
+    paper: str = ""
+    preset: Mapping[str, Any] = field(default_factory=dict)
+    scope: str = ""
+    control: bool = False
+    owner: str = "ssbench"
+    name: str = ""
+
+
+def entries(kind: Kind, plugins: tuple[str, ...] = ()) -> dict[str, Entry]:
+    """All methods or tasks by name; raises UserError when two owners claim one name."""
+    found: dict[str, Entry] = {}
+    for entry in [*_built_in(kind), *_installed(kind), *_from_files(kind, plugins)]:
+        other = found.get(entry.name)
+        if other is not None:
+            raise UserError(f"{kind[:-1]} {entry.name!r} is claimed by both {other.owner} and {entry.owner}: remove one")
+        found[entry.name] = entry
+    return found
+
+
+def find(kind: Kind, name: str, plugins: tuple[str, ...] = ()) -> Entry:
+    """The entry of that name; raises UserError with near misses."""
+    known = entries(kind, plugins)
+    if name not in known:
+        raise UserError(f"unknown {kind[:-1]} {name!r}{near(name, known)}")
+    return known[name]
+
+
+def load(entry: Entry) -> Any:
+    """The class behind an entry; raises UserError in one line, naming the owner, when its module breaks."""
+    module, _, attribute = entry.target.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except Exception as error:  # a plugin may fail in any way; its owner is named and the rest goes on
+        if entry.owner == "ssbench":
+            raise
+        raise UserError(f"{entry.name} of {entry.owner} can't be loaded: {type(error).__name__}: {error}") from error
+
+
+def _built_in(kind: Kind) -> list[Entry]:
+    page: dict[str, Entry] = getattr(import_module(f"ssbench.{kind}"), kind.upper())
+    return [_named(name, entry, f"ssbench.{kind}.{entry.target}") for name, entry in page.items()]
+
+
+def _named(name: str, entry: Entry, target: str) -> Entry:
+    return replace(entry, name=name, target=target, scope=entry.scope or name)
+
+
+def _installed(kind: Kind) -> list[Entry]:
+    return [_from_entry_point(point) for point in sorted(entry_points(group=f"ssbench.{kind}"), key=lambda p: p.name)]
+
+
+def _from_entry_point(point: EntryPoint) -> Entry:
+    """An entry whose family, summary and paper are read from the module's `META = {...}` without running it."""
+    dist = point.dist
+    owner = f"{dist.name} {dist.version}" if dist else point.value
+    meta = _static_meta(point.module)
+    words = {key: str(meta.get(key, "")) for key in ("family", "summary", "paper")}
+    return Entry(point.value, **words, owner=owner, name=point.name, scope=point.name)
+
+
+def _static_meta(module: str) -> dict[str, Any]:
+    top, *rest = module.split(".")
+    spec = find_spec(top)  # of the top package only: asking for a submodule would run the package
+    if spec is None or spec.origin is None:
+        return {"summary": f"broken: module {module} is not there"}
+    root = Path(spec.origin)
+    places = [root] if not rest else [root.parent.joinpath(*rest).with_suffix(".py"), root.parent.joinpath(*rest, "__init__.py")]
+    source = next((place for place in places if place.exists()), None)
+    if source is None:
+        return {"summary": f"broken: module {module} is not there"}
+    try:
+        tree = ast.parse(source.read_text())
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "META" for t in node.targets):
+                return dict(ast.literal_eval(node.value))
+        return {"summary": (ast.get_docstring(tree) or "").partition("\n")[0]}
+    except (SyntaxError, ValueError) as error:
+        return {"summary": f"broken: {type(error).__name__}: {error}"}
+
+
+def _from_files(kind: Kind, plugins: tuple[str, ...]) -> list[Entry]:
+    found = []
+    for file in plugins:
+        name = f"ssbench_plugin_{Path(file).stem}"
+        page = getattr(_module_of(file, name), kind.upper(), {})
+        found += [replace(_named(key, entry, f"{name}:{entry.target.rpartition(':')[2]}"), owner=file) for key, entry in page.items()]
+    return found
+
+
+def _module_of(file: str, name: str) -> Any:
+    """The module of a file named by --plugin, run once a process."""
+    path = Path(file).resolve()
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path):
+        return sys.modules[name]
+    if not path.is_file():
+        raise UserError(f"--plugin {file}: there is no such file")
+    spec = spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a user's file may fail in any way
+        del sys.modules[name]
+        raise UserError(f"--plugin {file}: {type(error).__name__}: {error}") from error
+    return module

@@ -1,0 +1,56 @@
+"""Typed settings: declared beside the code that uses them, set from the command line, described, hashed."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ssbench.errors import UserError, near
+
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, unknown keys and non-finite numbers refused, strings coerced to the field's type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+def setting(default: Any, help: str, *, source: str, unit: str = "", **bounds: Any) -> Any:
+    """One field of a `Settings` class: its default, what it means and where the default comes from.
+
+    `bounds` go to pydantic's Field (`gt`, `ge`, `lt`, `le`, `min_length`).
+    """
+    return Field(default, description=help, json_schema_extra={"source": source, "unit": unit}, **bounds)
+
+
+def make(model: type[S], values: Mapping[str, Any], scope: str) -> S:
+    """Settings from plain values or strings; raises UserError naming `scope.key`, the value and the nearest key."""
+    try:
+        return model(**{key: _split(model, key, value) for key, value in values.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "settings"
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"unknown setting {scope}.{key}{near(key, model.model_fields)}") from None
+        raise UserError(f"{scope}.{key}={first['input']}: {first['msg']}") from None
+
+
+def _split(model: type[Settings], key: str, value: Any) -> Any:
+    """A comma list given as one string becomes a tuple where the field is one: `knn.ks=10,20`."""
+    field = model.model_fields.get(key)
+    is_tuple = field is not None and "tuple" in str(field.annotation)
+    return tuple(value.split(",")) if is_tuple and isinstance(value, str) else value
+
+
+def parse_assignments(texts: list[str]) -> dict[str, dict[str, str]]:
+    """`["knn.k=5"]` -> `{"knn": {"k": "5"}}`; raises UserError on anything that is not scope.key=value."""
+    scopes: dict[str, dict[str, str]] = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        scope, dot, key = path.rpartition(".")
+        if not (equals and dot and scope and key):
+            raise UserError(f"--set {text}: expected scope.key=value, such as train.lr=1e-3")
+        scopes.setdefault(scope.strip(), {})[key.strip()] = value.strip()
+    return scopes

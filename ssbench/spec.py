@@ -1,0 +1,120 @@
+"""What one cell of the comparison is, completely; its hash is the cell's identity. Imports no torch.
+
+Nothing that can't change the result (device, paths, workers) is in a spec. Data is named by its content's fingerprint.
+"""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ssbench.errors import UserError, near
+from ssbench.settings import Settings, setting
+
+Unit = Literal["epochs", "samples", "steps", "flops", "seconds"]
+
+
+class Frozen(BaseModel):
+    """A typed value that is stored as JSON and never changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def canonical(self) -> str:
+        """One spelling for one value: sorted keys, no spaces."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    def digest(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+
+
+class Budget(Frozen):
+    """How long every trained method of a table trains: the same number of images, steps, FLOPs or seconds for all."""
+
+    unit: Unit = "samples"
+    amount: float = 100_000
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """`samples=80000`, `epochs=10`, ...; raises UserError."""
+        unit, _, amount = text.partition("=")
+        if unit not in Unit.__args__:  # type: ignore[attr-defined]
+            raise UserError(f"--budget {text}: unknown unit {unit!r}{near(unit, Unit.__args__)}")  # type: ignore[attr-defined]
+        try:
+            value = float(amount.replace("_", ""))
+        except ValueError:
+            raise UserError(f"--budget {text}: {amount!r} is not a number, such as {unit}=1000") from None
+        if not 0 < value < float("inf"):
+            raise UserError(f"--budget {text}: the amount must be above zero")
+        return cls(unit=unit, amount=value)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return f"{self.unit}={self.amount:g}" if self.amount < 1e5 else f"{self.unit}={self.amount:.0f}"
+
+
+class Train(Settings):
+    """The recipe that every trained method of a table shares."""
+
+    batch: int = setting(64, "images a step", source="project: small nets learn most from many small steps", unit="images", ge=2)
+    lr: float = setting(1.5e-3, "peak learning rate", source="project: common to all methods, MAE's range at 32 px", gt=0)
+    weight_decay: float = setting(0.05, "AdamW weight decay, not on 1-d parameters", source="MAE, PRETRAIN.md", ge=0)
+    beta2: float = setting(0.95, "AdamW second moment decay (the first is 0.9)", source="MAE, main_pretrain.py", gt=0, lt=1)
+    warmup: float = setting(0.05, "share of the budget with a rising rate", source="MAE: 40 of 800 epochs", ge=0, lt=1)
+    clip: float = setting(3.0, "largest gradient norm", source="DINO, main_dino.py", gt=0)
+
+
+class DataSettings(Settings):
+    """How images are read."""
+
+    image_size: int = setting(0, "side of the square images; 0: the data's own, at most 64", source="project: CPU minutes", unit="px", ge=0)
+    image: str = setting("", "image column; empty: the first one of type Image", source="Hugging Face datasets")
+    label: str = setting("", "label column; empty: the first ClassLabel", source="Hugging Face datasets")
+    mask: str = setting("", "mask column; empty: the one called mask, if any", source="Hugging Face datasets")
+    ignore_index: int = setting(255, "mask value left out of loss and score", source="PASCAL VOC", ge=0, le=255)
+    on_bad_image: Literal["error", "skip"] = setting("error", "what an unreadable image does", source="project")
+
+
+class EncoderSettings(Settings):
+    """How a named backbone is fitted to the data."""
+
+    patch: int = setting(0, "patch size of a ViT; 0: the preset's, or an eighth of the image", source="project", unit="px", ge=0)
+
+
+class DataRef(Frozen):
+    """Data by name and content; where it lies is not part of what it is."""
+
+    name: str
+    fingerprint: str
+    settings: dict[str, Any]
+
+
+class Pretraining(Frozen):
+    """All that a pretrained encoder follows from; cells that differ only in the task share it."""
+
+    method: str
+    owner: str
+    version: int
+    settings: dict[str, Any]
+    backbone: str
+    backbone_settings: dict[str, Any]
+    data: DataRef
+    budget: Budget | None  # None: the method does not train
+    train: dict[str, Any] | None
+    seed: int
+    precision: str
+
+
+class Spec(Frozen):
+    """One cell: a pretraining and the task that judges it."""
+
+    pretraining: Pretraining
+    task: str
+    protocol: int  # the task's version
+    task_owner: str
+    task_settings: dict[str, Any]
+    data: DataRef
+
+    @property
+    def id(self) -> str:
+        return self.digest()

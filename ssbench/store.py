@@ -1,0 +1,101 @@
+"""Files that are whole or not there: records, their predictions, cached tensors. Found again by identity."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from ssbench.errors import UserError
+from ssbench.record import SCHEMA, Record
+from ssbench.spec import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A temporary path beside `file` that takes its name when all went well."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        os.replace(name, file)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    with replacing(file) as path:
+        path.write_bytes(content)
+
+
+def write_tensors(file: Path, tensors: "Mapping[str, Tensor]") -> None:
+    from safetensors.torch import save_file
+
+    with replacing(file) as path:
+        save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path)
+
+
+class Store:
+    """The records of one results folder: `records/*.json`, with `*.npz` of per-sample predictions beside them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records = folder / "records"
+        self.tables = folder / "tables"
+        self.cache = folder / "cache"
+
+    def _file(self, spec: Spec) -> Path:
+        p = spec.pretraining
+        return self.records / f"{p.method}.{spec.task}.{spec.data.name}.s{p.seed}.{spec.id}.json".replace("/", "_").replace(":", "-")
+
+    def find(self, spec: Spec) -> Record | None:
+        """The record of this very cell, if there is one."""
+        file = self._file(spec)
+        return self._read(file) if file.exists() else None
+
+    def all(self) -> list[Record]:
+        """Every record, in the order of their file names; raises UserError naming a file that is not one."""
+        return [self._read(file) for file in sorted(self.records.glob("*.json"))]
+
+    def write(self, record: Record, arrays: Mapping[str, Arrays]) -> Path:
+        """Predictions first, then the record that names them: a record is never without its predictions."""
+        file = self._file(record.spec)
+        if arrays:
+            content = BytesIO()
+            np.savez_compressed(content, **{f"{m}/{name}": value for m, group in arrays.items() for name, value in group.items()})
+            predictions = file.with_suffix(".npz")
+            write_bytes(predictions, content.getvalue())
+            digest = hashlib.sha256(content.getvalue()).hexdigest()
+            record = record.model_copy(update={"predictions": predictions.name, "predictions_sha256": digest})
+        write_bytes(file, (record.model_dump_json(indent=1) + "\n").encode())
+        return file
+
+    def arrays(self, record: Record, metric: str) -> Arrays:
+        """The per-sample arrays behind one score."""
+        with np.load(self.records / record.predictions) as stored:
+            return {name.partition("/")[2]: stored[name] for name in stored.files if name.startswith(f"{metric}/")}
+
+    def _read(self, file: Path) -> Record:
+        try:
+            record = Record.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UserError(f"{file} is not a record of this version: {where}: {first['msg']}") from None
+        if record.schema_version != SCHEMA:
+            raise UserError(f"{file} has schema version {record.schema_version}; this ssbench reads {SCHEMA}")
+        return record
