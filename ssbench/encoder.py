@@ -1,7 +1,5 @@
 """The network that is judged: a timm trunk that gives patch tokens, a subset of them, a map, or one vector."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -10,29 +8,8 @@ import torch
 from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
+from ssbench.backbones import PRESETS
 from ssbench.errors import NotApplicable, UserError
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A backbone for CPU work: a timm name with sizes. `grid` is the number of patches a side."""
-
-    trunk: str
-    grid: int
-    sizes: Mapping[str, Any]
-    summary: str
-
-
-def _vit(depth: int, width: int, heads: int, grid: int) -> Preset:
-    sizes = {"depth": depth, "embed_dim": width, "num_heads": heads}
-    return Preset("vit_tiny_patch16_224", grid, sizes, f"ViT, depth {depth}, width {width}, {grid} x {grid} patches")
-
-
-PRESETS = {
-    "vit-nano": _vit(3, 96, 3, 4),
-    "vit-micro": _vit(4, 128, 4, 8),
-    "vit-mini": _vit(6, 192, 3, 8),
-}
 
 
 class Encoder(nn.Module):

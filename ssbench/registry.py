@@ -30,6 +30,7 @@ class Entry:
     preset: Mapping[str, Any] = field(default_factory=dict)
     scope: str = ""
     control: bool = False
+    labels: bool = False  # it sees labels, so a method that does not is not asked to be ahead of it
     owner: str = "ssbench"
     name: str = ""
 
@@ -62,6 +63,11 @@ def load(entry: Entry) -> Any:
         if entry.owner == "ssbench":
             raise
         raise UserError(f"{entry.name} of {entry.owner} can't be loaded: {type(error).__name__}: {error}") from error
+
+
+def controls(plugins: tuple[str, ...] = ()) -> dict[str, bool]:
+    """The controls by name, and whether each one uses labels."""
+    return {name: entry.labels for name, entry in entries("methods", plugins).items() if entry.control}
 
 
 def _built_in(kind: Kind) -> list[Entry]:

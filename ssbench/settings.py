@@ -54,3 +54,17 @@ def parse_assignments(texts: list[str]) -> dict[str, dict[str, str]]:
             raise UserError(f"--set {text}: expected scope.key=value, such as train.lr=1e-3")
         scopes.setdefault(scope.strip(), {})[key.strip()] = value.strip()
     return scopes
+
+
+def explain(model: type[Settings], preset: Mapping[str, Any]) -> list[str]:
+    """For each field: `key=default (type, unit): help [source]`, with a preset's value in the default's place."""
+    lines = []
+    for key, field in model.model_fields.items():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        kind = getattr(field.annotation, "__name__", None) if isinstance(field.annotation, type) else None
+        unit = f", {extra['unit']}" if extra.get("unit") else ""
+        value = preset.get(key, field.default)
+        origin = "fixed by the preset" if key in preset else f"{extra.get('source')}"
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        lines.append(f"{key}={shown} ({kind or str(field.annotation).replace('typing.', '')}{unit}): {field.description} [{origin}]")
+    return lines

@@ -1,0 +1,5 @@
+"""`python -m ssbench`."""
+
+from ssbench.cli import main
+
+main()

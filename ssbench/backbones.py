@@ -1,0 +1,27 @@
+"""Named backbones for CPU work; any other name is timm's. No torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A timm name with sizes. `grid` is the number of patches a side, so that the patch follows the image size."""
+
+    trunk: str
+    grid: int
+    sizes: Mapping[str, Any]
+    summary: str
+
+
+def _vit(depth: int, width: int, heads: int, grid: int) -> Preset:
+    sizes = {"depth": depth, "embed_dim": width, "num_heads": heads}
+    return Preset("vit_tiny_patch16_224", grid, sizes, f"ViT, depth {depth}, width {width}, {grid} x {grid} patches")
+
+
+PRESETS = {
+    "vit-nano": _vit(3, 96, 3, 4),
+    "vit-micro": _vit(4, 128, 4, 8),
+    "vit-mini": _vit(6, 192, 3, 8),
+}

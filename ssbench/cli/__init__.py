@@ -1,0 +1,27 @@
+"""The command line: one small file a verb. Imports are inside the functions, so that --help needs no torch."""
+
+import sys
+
+import typer
+
+from ssbench.cli import describe, doctor, listing, run, tables
+from ssbench.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Which self-supervised pretraining should I use, for my images, at my budget?")
+app.command("run")(run.run)
+app.command("tables")(tables.tables)
+app.command("list")(listing.listing)
+app.command("describe")(describe.describe)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Exit status: 0 done, 1 some cell failed, 2 the command was wrong, 130 interrupted."""
+    try:
+        app()
+    except UserError as error:
+        print(f"ssbench: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("ssbench: interrupted; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None

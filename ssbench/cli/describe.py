@@ -1,0 +1,40 @@
+"""`ssbench describe`: a method's or task's settings, with types, defaults and their sources."""
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+
+def describe(
+    name: Annotated[str, Argument(help="A method, a task, or train, data, backbone.")],
+    plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
+) -> None:
+    """What a name stands for and what can be set."""
+    from ssbench.errors import UserError, near
+    from ssbench.plan import FIXED_SCOPES
+    from ssbench.registry import entries, load
+
+    plugins = tuple(plugin or ())
+    if name in FIXED_SCOPES:
+        print(f"{name}: {FIXED_SCOPES[name].__doc__}")
+        _print_settings(name, FIXED_SCOPES[name], {})
+        return
+    found = {**entries("methods", plugins), **entries("tasks", plugins)}
+    if name not in found:
+        raise UserError(f"unknown name {name!r}{near(name, [*found, *FIXED_SCOPES])}")
+    entry = found[name]
+    kind = load(entry)
+    print(f"{name} ({entry.family}): {entry.summary}")
+    print(f"paper: {entry.paper or 'none'}\nversion: {kind.version}\nowner: {entry.owner}\n")
+    print((kind.__doc__ or "").strip())
+    for metric in getattr(kind, "metrics", ()):
+        print(f"metric: {metric.name} in {metric.unit}, {metric.better} is better")
+    _print_settings(entry.scope, kind.Settings, dict(entry.preset))
+
+
+def _print_settings(scope: str, model: type, preset: dict[str, object]) -> None:
+    from ssbench.settings import Settings, explain
+
+    assert issubclass(model, Settings)
+    for line in explain(model, preset):
+        print(f"\n  --set {scope}.{line}")

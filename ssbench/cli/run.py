@@ -1,0 +1,100 @@
+"""`ssbench run`: the cross product of comma lists, then the table."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Exit, Option
+
+if TYPE_CHECKING:
+    from ssbench.plan import Cell, Suite
+    from ssbench.run import Workshop
+
+ONE_LINE_EACH = 12  # a dry run names this many pretrainings before it only counts
+
+
+def run(
+    method: Annotated[str, Option(help="Pretraining methods, comma-separated; the controls come along.")] = "",
+    task: Annotated[str, Option(help="Tasks that judge them.  [default: linear-probe]")] = "",
+    dataset: Annotated[str, Option(help="Data that is evaluated, and pretrained on.  [default: shapes]")] = "",
+    pretrain_on: Annotated[str, Option(help="Other data to pretrain on.")] = "",
+    backbone: Annotated[str, Option(help="Presets or timm models.  [default: vit-nano]")] = "",
+    seeds: Annotated[str, Option(help="Seeds, comma-separated.  [default: 0,1,2]")] = "",
+    budget: Annotated[str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=80000]")] = "",
+    set_: Annotated[list[str] | None, Option("--set", help="A setting, scope.key=value; may be repeated.")] = None,
+    suite: Annotated[str, Option(help="A shipped suite or a YAML file; other options override its keys.")] = "",
+    plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
+    on_bad_image: Annotated[str, Option(help="error or skip.")] = "",
+    precision: Annotated[str, Option(help="float32 or bf16.  [default: float32]")] = "",
+    device: Annotated[str, Option(help="auto, cpu, cuda, mps.")] = "auto",
+    results: Annotated[Path, Option(help="Folder of records, tables and caches.")] = Path("results"),
+    rerun: Annotated[bool, Option("--rerun", help="Run cells again that have a record.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and what it will cost.")] = False,
+) -> None:
+    """Pretrain, evaluate, record, compare. Cells that are already in the results are not run again."""
+    from ssbench import plan
+
+    lists = {"method": method, "task": task, "dataset": dataset, "backbone": backbone, "seeds": seeds}
+    given: dict[str, Any] = {key: [part.strip() for part in text.split(",")] for key, text in lists.items() if text}
+    given |= {key: value for key, value in {"budget": budget, "precision": precision, "pretrain_on": pretrain_on}.items() if value}
+    base = plan.suite(suite) if suite else {}
+    sets = [*(set_ or []), *([f"data.on_bad_image={on_bad_image}"] if on_bad_image else [])]
+    merged = {**base, **given, "set": [*base.get("set", []), *sets], "plugin": [*base.get("plugin", []), *(plugin or [])]}
+    asked = plan.request(merged, f"--suite {suite}" if suite else "run")
+    cells = plan.cells(asked)
+    _run(asked, cells, results, device, rerun, dry_run)
+
+
+def _run(asked: "Suite", cells: "list[Cell]", results: Path, device: str, rerun: bool, dry_run: bool) -> None:
+    from ssbench.progress import Progress
+    from ssbench.run import Workshop, check, run_cell
+    from ssbench.run import device as find_device
+    from ssbench.store import Store
+
+    store = Store(results)
+    found = {cell.spec.id: store.find(cell.spec) for cell in cells}
+    done = {id for id, record in found.items() if record is not None and record.status != "failed" and not rerun}
+    todo = [cell for cell in cells if cell.spec.id not in done]
+    failed = 0
+    with Progress(len(todo)) as progress:
+        shop = Workshop(store, find_device(device), progress.tell)
+        check(todo, shop)
+        if dry_run:
+            progress.close()
+            _print_plan(todo, len(done), shop)
+            return
+        for cell in todo:
+            progress.cell(f"{cell.method.name} / {cell.task.name} / {cell.spec.data.name} / seed {cell.spec.pretraining.seed}")
+            record = run_cell(cell, shop)
+            failed += record.status == "failed"
+            progress.ended(record)
+    _print_tables(cells, asked, store, len(done))
+    if failed:
+        print(f"{failed} of {len(todo)} cells failed; the same command runs them again")
+        raise Exit(1)
+
+
+def _print_plan(todo: "list[Cell]", done: int, shop: "Workshop") -> None:
+    from ssbench.run import estimate
+
+    first = {cell.spec.pretraining.digest(): cell for cell in reversed(todo)}
+    kinds: dict[str, list[Cell]] = {}
+    for cell in reversed(first.values()):
+        kinds.setdefault(cell.spec.pretraining.model_copy(update={"seed": 0}).digest(), []).append(cell)
+    print(f"{len(todo)} cells to run, {done} already recorded; {len(first)} pretrainings")
+    seconds = 0.0
+    for cells in kinds.values():
+        each, p = estimate(cells[0], shop), cells[0].spec.pretraining
+        seconds += each * len(cells)
+        cost = f"{len(cells)} x {each:.0f} s" if each else "no training"
+        print(f"  {p.method} on {p.data.name}, {p.backbone}, {p.budget or 'untrained'}: {cost}")
+    print(f"pretraining about {seconds / 60:.1f} min on {shop.device}, from three timed steps each; tasks come on top")
+
+
+def _print_tables(cells: "list[Cell]", asked: "Suite", store: Any, done: int) -> None:
+    from ssbench import table
+    from ssbench.registry import controls
+
+    made = table.build(store, controls(asked.plugin), only={cell.spec.id for cell in cells})
+    for one in made:
+        print(f"\n{table.markdown(one)}")
+    print(f"Records: {store.records} ({len(cells) - done} new). Next: ssbench tables --results {store.folder}")

@@ -1,0 +1,39 @@
+"""`ssbench tables`: records -> Markdown, CSV, LaTeX."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+
+def tables(
+    results: Annotated[Path, Option(help="Folder of records.")] = Path("results"),
+    format: Annotated[str, Option(help="What to print: markdown, csv or latex.")] = "markdown",
+    readme: Annotated[Path | None, Option(help="A Markdown file whose <!-- table:NAME --> marks are filled.")] = None,
+    plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
+) -> None:
+    """Write every table of a results folder, the same bytes for the same records, and print them."""
+    from ssbench import table
+    from ssbench.errors import UserError, near
+    from ssbench.registry import controls
+    from ssbench.store import Store, write_bytes
+
+    formats = {"markdown": table.markdown, "csv": table.csv, "latex": table.latex}
+    if format not in formats:
+        raise UserError(f"--format {format}{near(format, formats)}")
+    store = Store(results)
+    if not store.records.is_dir():
+        raise UserError(f"--results {results}: no records there; make some with ssbench run --results {results}")
+    known = controls(tuple(plugin or ()))
+    made = table.build(store, known)
+    for one in made:
+        print(formats[format](one))
+    written = table.write(store, known)
+    if readme is not None:
+        if not readme.is_file():
+            raise UserError(f"--readme {readme}: there is no such file")
+        text = readme.read_text()
+        for one in made:
+            text = table.readme(text, one)
+        write_bytes(readme, text.encode())
+    print(f"{len(written)} files in {store.tables}")

@@ -1,0 +1,34 @@
+"""`shapes`: the drawn scenes of `ssbench.data.shapes` as a data set, 10,000 to train and 2,000 to test."""
+
+from ssbench.data import Source, Split
+from ssbench.data.shapes import CLASSES, FACTORS, GRADES, VERSION, draw
+from ssbench.errors import UserError, near
+from ssbench.spec import DataSettings
+
+COUNTS = {"train": 10_000, "test": 2_000}
+SIZE = 32  # px, by default
+
+
+def identify(argument: str, settings: DataSettings) -> tuple[str, str]:
+    """`shapes`, `shapes:medium`, `shapes:hard`; the fingerprint is the generator's version."""
+    grade = argument or GRADES[0]
+    if grade not in GRADES:
+        raise UserError(f"unknown grade shapes:{grade}{near(grade, GRADES)}")
+    name = "shapes" if grade == GRADES[0] else f"shapes-{grade}"
+    return name, f"drawn-v{VERSION}-{grade}"
+
+
+def read(argument: str, settings: DataSettings) -> Source:
+    """Labels (eight shapes), masks (0 is background), continuous factors of the main object."""
+    import torch
+
+    splits = {}
+    for name, count in COUNTS.items():
+        scenes = draw(name, count, settings.image_size or SIZE, argument or GRADES[0])
+        targets = {
+            "label": torch.from_numpy(scenes.label),
+            "mask": torch.from_numpy(scenes.mask),
+            "factors": torch.from_numpy(scenes.factors),
+        }
+        splits[name] = Split(torch.from_numpy(scenes.images), tuple(map(str, range(count))), targets)
+    return Source(splits, classes=CLASSES, mask_classes=len(CLASSES) + 1, factors=FACTORS)

@@ -1,0 +1,151 @@
+"""Suites and comma lists -> cells. A cell knows its whole spec; cells that share a pretraining stand together."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from ssbench.data import identify
+from ssbench.errors import UserError, near
+from ssbench.registry import Entry, entries, find, load
+from ssbench.settings import make, parse_assignments
+from ssbench.spec import Budget, DataRef, DataSettings, EncoderSettings, Frozen, Pretraining, Spec, Train
+
+FIXED_SCOPES = {"train": Train, "data": DataSettings, "backbone": EncoderSettings}
+
+
+class Suite(Frozen):
+    """What to run: the cross product of its lists. A YAML file of a shipped or a user's suite has these keys."""
+
+    method: tuple[str, ...] = ()
+    task: tuple[str, ...] = ("linear-probe",)
+    dataset: tuple[str, ...] = ("shapes",)
+    pretrain_on: str = ""  # other data to pretrain on; empty: the data that is evaluated
+    backbone: tuple[str, ...] = ("vit-nano",)
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    budget: str = "samples=80000"
+    precision: str = "float32"
+    set: tuple[str, ...] = ()
+    plugin: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: its spec, and where its parts are to be had."""
+
+    spec: Spec
+    method: Entry
+    task: Entry
+    data: str  # the source that is evaluated
+    pretrain_on: str  # the source that is pretrained on
+    data_settings: DataSettings
+
+
+def shipped() -> list[str]:
+    """The names of the suites that come with the package."""
+    return sorted(file.name.removesuffix(".yaml") for file in files("ssbench.suites").iterdir() if file.name.endswith(".yaml"))
+
+
+def suite(name: str) -> dict[str, Any]:
+    """A suite's keys by its name or file; raises UserError."""
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise UserError(f"--suite {name}: there is no such file")
+        text = Path(name).read_text()
+    elif name in shipped():
+        text = files("ssbench.suites").joinpath(f"{name}.yaml").read_text()
+    else:
+        raise UserError(f"unknown suite {name!r}{near(name, shipped())}")
+    try:
+        keys = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--suite {name}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(keys, dict):
+        raise UserError(f"--suite {name}: expected keys such as method, task and seeds")
+    return {key: [value] if key in _LISTS and not isinstance(value, list) else value for key, value in keys.items()}
+
+
+_LISTS = [name for name, field in Suite.model_fields.items() if "tuple" in str(field.annotation)]
+
+
+def request(values: Mapping[str, Any], where: str) -> Suite:
+    """A checked Suite; raises UserError naming the key."""
+    try:
+        return Suite(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        hint = near(key, Suite.model_fields) if first["type"] == "extra_forbidden" else ""
+        raise UserError(f"{where}: {key}={first['input']}: {first['msg']}{hint}") from None
+
+
+def cells(asked: Suite) -> list[Cell]:
+    """Every cell of the cross product, with the controls that each comparison needs; raises UserError."""
+    methods = with_controls(asked.method, asked.plugin)
+    tasks = [find("tasks", name, asked.plugin) for name in asked.task]
+    scopes = parse_assignments(list(asked.set))
+    _check_scopes(scopes, methods, tasks)
+    if asked.precision not in ("float32", "bf16"):
+        raise UserError(f"--precision {asked.precision}: choose float32 or bf16")
+    data_settings = make(DataSettings, scopes.get("data", {}), "data")
+    refs = {source: identify(source, data_settings) for source in {*asked.dataset, asked.pretrain_on or asked.dataset[0]}}
+    made = []
+    for backbone, source, seed, method in product(asked.backbone, asked.dataset, asked.seeds, methods):
+        origin = asked.pretrain_on or source
+        first = _pretraining(method, backbone, refs[origin], asked, scopes, seed)
+        for task in tasks:
+            spec = _spec(first, task, refs[source], scopes)
+            made.append(Cell(spec, method, task, source, origin, data_settings))
+    return made
+
+
+def with_controls(names: Iterable[str], plugins: tuple[str, ...]) -> list[Entry]:
+    """The methods asked for, then the controls that every comparison shows; raises UserError on an unknown name."""
+    asked = [find("methods", name, plugins) for name in dict.fromkeys(names)]
+    if not asked:
+        raise UserError("no method: name one with --method, such as mim-block; see ssbench list methods")
+    if all(entry.control for entry in asked):
+        return asked
+    controls = [entry for entry in entries("methods", plugins).values() if entry.control and entry not in asked]
+    return [*asked, *controls]
+
+
+def _check_scopes(scopes: Mapping[str, Any], methods: list[Entry], tasks: list[Entry]) -> None:
+    known = {*FIXED_SCOPES, *(name for entry in [*methods, *tasks] for name in (entry.name, entry.scope))}
+    for scope in scopes:
+        if scope not in known:
+            raise UserError(f"--set {scope}.…: nothing called {scope!r} in this run{near(scope, known)}")
+
+
+def _pretraining(
+    method: Entry, backbone: str, data: DataRef, asked: Suite, scopes: Mapping[str, Mapping[str, Any]], seed: int
+) -> Pretraining:
+    kind = load(method)
+    values = {**method.preset, **scopes.get(method.scope, {}), **scopes.get(method.name, {})}
+    train = make(Train, scopes.get("train", {}), "train")
+    return Pretraining(
+        method=method.name,
+        owner=method.owner.split()[0],
+        version=kind.version,
+        settings=make(kind.Settings, values, method.name).model_dump(mode="json"),
+        backbone=backbone,
+        backbone_settings=make(EncoderSettings, scopes.get("backbone", {}), "backbone").model_dump(mode="json"),
+        data=data,
+        budget=Budget.parse(asked.budget) if kind.trains else None,
+        train=train.model_dump(mode="json") if kind.trains else None,
+        seed=seed,
+        precision=asked.precision,
+    )
+
+
+def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Mapping[str, Mapping[str, Any]]) -> Spec:
+    kind = load(task)
+    values = {**task.preset, **scopes.get(task.scope, {}), **scopes.get(task.name, {})}
+    settings = make(kind.Settings, values, task.name).model_dump(mode="json")
+    owner = task.owner.split()[0]
+    return Spec(pretraining=first, task=task.name, protocol=kind.version, task_owner=owner, task_settings=settings, data=data)

@@ -1,0 +1,194 @@
+"""The one training loop: a straight line, no hooks. Views are made on the device, terms are read every LOG steps.
+
+All randomness of a step is derived from the seed and the step's number, so an interrupted run goes on as if it had not been.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.optim import param_groups_weight_decay
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ssbench.data import Split
+from ssbench.errors import UserError
+from ssbench.method import Batch, Method
+from ssbench.rng import derive
+from ssbench.spec import Budget, Train
+from ssbench.store import replacing
+from ssbench.views import make
+
+LOG = 50  # steps between readings of the loss: each one waits for the device
+SAVE = 30.0  # seconds between checkpoints
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a pretraining cost and how it went."""
+
+    steps: int
+    images: int
+    views: float
+    seconds: float
+    gflops: float
+    log: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What every step needs and none changes."""
+
+    method: Method
+    images: Tensor  # uint8 (N, C, S, S), on the device
+    labels: Tensor | None
+    recipe: Train
+    seed: int
+    autocast: torch.dtype | None
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def batch(self, step: int, progress: float) -> Batch:
+        """The views of one step. Each epoch is one shuffle; its last part, less than a batch, is left out."""
+        count, size = len(self.images), self.recipe.batch
+        epoch, at = divmod(step, count // size)
+        index = _shuffle(count, derive(self.seed, "order", epoch))[at * size : (at + 1) * size].to(self.device)
+        pixels = self.images[index].float() / 255  # (B, C, S, S)
+        encoder = self.method.encoder
+        numbered = [view for view in self.method.views for _ in range(view.count)]
+        views = [
+            encoder.normalise(make(view, pixels, derive(self.seed, f"views{k}", step), encoder.patch or 1))
+            for k, view in enumerate(numbered)
+        ]
+        masks = torch.Generator().manual_seed(derive(self.seed, "masks", step))
+        labels = self.labels[index] if self.labels is not None else None
+        return Batch(views, index, labels, masks, progress)
+
+    def terms(self, step: int, progress: float) -> dict[str, Tensor]:
+        """The loss terms of one step, with the autocast asked for and the step's own global seed (dropout, drop path)."""
+        torch.manual_seed(derive(self.seed, "network", step))
+        batch = self.batch(step, progress)
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            return self.method.loss(batch)
+
+
+@lru_cache(maxsize=1)
+def _shuffle(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
+def loop(method: Method, split: Split, recipe: Train, seed: int, precision: str, device: torch.device) -> Loop:
+    """Put the method and the images on the device; raises UserError when there are fewer images than a batch."""
+    if len(split) < recipe.batch:
+        raise UserError(f"train.batch={recipe.batch} is more than the {len(split)} training images; set a smaller one")
+    labels = split.targets["label"].to(device) if method.supervised else None
+    autocast = torch.bfloat16 if precision == "bf16" else None
+    return Loop(method.to(device), split.images.to(device), labels, recipe, seed, autocast)
+
+
+def total_steps(budget: Budget, images: int, batch: int, flops_a_step: float) -> int | None:
+    """How many steps a budget allows, at least one; None where only the clock can tell."""
+    steps = {
+        "steps": budget.amount,
+        "samples": budget.amount / batch,
+        "epochs": budget.amount * (images // batch),
+        "flops": budget.amount / flops_a_step,
+    }
+    return max(1, math.floor(steps[budget.unit])) if budget.unit in steps else None
+
+
+def rate(progress: float, warmup: float) -> float:
+    """Share of the peak learning rate: linear warm-up, then half a cosine to zero (MAE, util/lr_sched.py)."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def flops_a_step(run: Loop) -> float:
+    """Forward and backward FLOPs of one step, 2 a multiply-add, by torch's counter; the method is left as it was."""
+    state = {name: value.clone() for name, value in run.method.state_dict().items()}
+    with FlopCounterMode(display=False) as counter:
+        total(run.terms(0, 0.0)).backward()
+    run.method.load_state_dict(state)
+    run.method.zero_grad(set_to_none=True)
+    return float(counter.get_total_flops())
+
+
+def total(terms: dict[str, Tensor]) -> Tensor:
+    return torch.stack([term.float() for term in terms.values()]).sum()
+
+
+def pretrain(run: Loop, budget: Budget, checkpoint: Path, tell: Callable[[str], None]) -> Trained:
+    """Train the method for the budget. `checkpoint` is where an interrupted run left off, and is removed at the end."""
+    method, recipe = run.method.train(), run.recipe
+    flops = flops_a_step(run)
+    steps = total_steps(budget, len(run.images), recipe.batch, flops)
+    groups = param_groups_weight_decay(method, recipe.weight_decay)
+    optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=True)
+    step, spent, log = _resume(checkpoint, method, optimiser, run.device)
+    started = saved = time.perf_counter()
+    sums: dict[str, Tensor] = {}
+    while True:
+        elapsed = spent + time.perf_counter() - started
+        progress = step / steps if steps else elapsed / budget.amount
+        if progress >= 1:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.lr * rate(progress, recipe.warmup)
+        terms = run.terms(step, progress)
+        total(terms).backward()
+        torch.nn.utils.clip_grad_norm_(method.parameters(), recipe.clip)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        method.after_step(progress)
+        step += 1
+        sums = {name: sums.get(name, 0) + term.detach() for name, term in terms.items()}
+        if step % LOG == 0 or step == steps:
+            log.append(_read(sums, step, 1 + (step - 1) % LOG))
+            sums = {}
+            tell(_line(log[-1], step, steps, progress, elapsed, recipe.batch))
+            if time.perf_counter() - saved > SAVE:
+                _save(checkpoint, method, optimiser, step, spent + time.perf_counter() - started, log)
+                saved = time.perf_counter()
+    checkpoint.unlink(missing_ok=True)
+    views = sum(view.count for view in method.views)
+    return Trained(step, step * recipe.batch, views, elapsed, flops * step / 1e9, log)
+
+
+def _read(sums: dict[str, Tensor], step: int, count: int) -> dict[str, float]:
+    """Mean of each term since the last reading; raises RuntimeError when one is not finite."""
+    values = {name: float(value) / count for name, value in sums.items()}
+    broken = [name for name, value in values.items() if not math.isfinite(value)]
+    if broken:
+        raise RuntimeError(f"the loss term {broken[0]} is not finite at step {step}: lower train.lr or train.clip")
+    return {"step": step, **values}
+
+
+def _line(terms: dict[str, float], step: int, steps: int | None, progress: float, elapsed: float, batch: int) -> str:
+    loss = " ".join(f"{name} {value:.3f}" for name, value in terms.items() if name != "step")
+    left = elapsed * (1 - progress) / progress if progress else 0
+    return f"step {step}/{steps or '?'}  {loss}  {step * batch / max(elapsed, 1e-9):.0f} images/s  {left:.0f} s left"
+
+
+def _save(file: Path, method: Method, optimiser: torch.optim.Optimizer, step: int, seconds: float, log: list[Any]) -> None:
+    state = {"method": method.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "seconds": seconds, "log": log}
+    with replacing(file) as path:
+        torch.save(state, path)
+
+
+def _resume(
+    file: Path, method: Method, optimiser: torch.optim.Optimizer, device: torch.device
+) -> tuple[int, float, list[dict[str, float]]]:
+    if not file.exists():
+        return 0, 0.0, []
+    state = torch.load(file, map_location=device, weights_only=True)
+    method.load_state_dict(state["method"])
+    optimiser.load_state_dict(state["optimiser"])
+    return state["step"], state["seconds"], state["log"]

@@ -1,0 +1,41 @@
+"""What a result may depend on besides its spec: the machine, the packages, the code."""
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import ssbench
+
+
+def environment(where: torch.device) -> dict[str, str]:
+    """What a result may depend on besides its spec."""
+    packages = ("torch", "torchvision", "timm", "lightly", "kornia", "scikit-learn", "numpy")
+    found = {name: version(name) for name in packages}
+    machine = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
+    return {**machine, "device": where.type, "threads": str(torch.get_num_threads()), "cores": str(os.cpu_count()), **found}
+
+
+def code() -> dict[str, str]:
+    """ssbench's version and, in a checkout, its commit."""
+    root = Path(ssbench.__file__).parent.parent
+    found = {"version": ssbench.__version__}
+    if (root / ".git").exists():
+        git = ["git", "-C", str(root)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        dirty = subprocess.run([*git, "status", "--porcelain", "--", "ssbench", "methods", "tasks"], capture_output=True, text=True)
+        found |= {"commit": commit.stdout.strip(), "changed": str(bool(dirty.stdout.strip())).lower()}
+    return found
+
+
+def peak_memory_mb(where: torch.device) -> int:
+    """Largest memory so far: the accelerator's on CUDA, else the process's."""
+    if where.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(where) / 2**20)
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)

@@ -1,0 +1,1 @@
+"""Shipped suites: YAML files with the keys of `ssbench.plan.Suite`."""
