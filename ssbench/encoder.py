@@ -5,7 +5,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import build_sincos2d_pos_embed
+from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
 from ssbench.backbones import PRESETS
@@ -13,7 +13,7 @@ from ssbench.errors import NotApplicable, UserError
 
 
 class Encoder(nn.Module):
-    """A trunk with the pixel statistics it was trained with. Images are float (B, C, H, W), normalised by `normalise`."""
+    """A trunk and the pixel statistics it was trained with. Images are float (B, C, H, W), out of `normalise`."""
 
     mean: Tensor
     std: Tensor
@@ -82,22 +82,26 @@ class Encoder(nn.Module):
         trunk = self.trunk
         embedded = trunk._pos_embed(trunk.patch_embed(images))
         x, rope = embedded if isinstance(embedded, tuple) else (embedded, None)  # Eva models rotate in their blocks
+        mixed = getattr(trunk, "rope_mixed", False)  # then each block has a rotation of its own
         if keep is not None:
             prefix = x[:, : trunk.num_prefix_tokens]
             visible = x[:, trunk.num_prefix_tokens :].gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))
             x = torch.cat([prefix, visible], 1)
-            rope = None if rope is None else rope[keep].unsqueeze(1)
+            if rope is not None:
+                rope = rope[:, :, keep].transpose(1, 2) if mixed else rope[keep].unsqueeze(1)
         x = trunk.norm_pre(x)
-        for block in trunk.blocks:
-            x = block(x) if rope is None else block(x, rope=rope)
+        for i, block in enumerate(trunk.blocks):
+            x = block(x) if rope is None else block(x, rope=rope[i] if mixed else rope)
         return trunk.fc_norm(trunk.norm(x))  # one of the two is the identity, by timm's choice of pooling
 
 
-def build(name: str, *, size: int, channels: int, mean: Tensor, std: Tensor, patch: int = 0, drop_path: float = 0.0) -> Encoder:
+def build(
+    name: str, *, size: int, channels: int, mean: Tensor, std: Tensor, patch: int = 0, drop_path: float = 0.0
+) -> Encoder:
     """A new encoder: any timm model or preset, fitted to the image size, channels and patch; raises UserError.
 
-    ViTs start as MAE's do (Xavier weights, fixed sine-cosine positions: models_mae.py), which matters more than any other
-    choice at small scale. ResNets get the 3x3 stem without pooling at 64 px and below, as in SimCLR's CIFAR code.
+    ViTs start as MAE's do (Xavier weights, fixed sine-cosine positions: models_mae.py), which matters more than any
+    other choice at small scale. ResNets get the 3x3 stem without pooling at 64 px and below, as in SimCLR's CIFAR code.
     """
     preset = PRESETS.get(name)
     if preset is None and not timm.is_model(name):
@@ -149,7 +153,7 @@ def _start_as_mae(trunk: Any) -> None:
 
 
 def sincos(rows: int, columns: int, width: int) -> Tensor:
-    """Fixed sine-cosine positions (rows * columns, width), as MAE's; the width must be a multiple of 4."""
+    """Fixed sine-cosine positions (rows * columns, width), MAE's but for the order of channels; 4 divides the width."""
     if width % 4:
         raise UserError(f"sine-cosine positions need a width that is a multiple of 4, not {width}")
     return build_sincos2d_pos_embed([rows, columns], dim=width)

@@ -1,7 +1,7 @@
 """What a frozen encoder makes of a split: one pass, cached, shared by every feature task.
 
-`represent` is the only way from images to features, for fitting and testing alike: full images, no mask, evaluation mode,
-no gradient, float32.
+`represent` is the only way from images to features, for fitting and testing alike: full images, no mask, evaluation
+mode, no gradient, float32.
 """
 
 from collections.abc import Callable

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ssbench import settings as declared
 from ssbench.encoder import Encoder
-from ssbench.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,22 @@ class Method(nn.Module):
     `version` is part of a result's identity: raise it when the loss changes.
     """
 
-    Settings: ClassVar[type[Settings]] = Settings
+    Settings: ClassVar[type[declared.Settings]] = declared.Settings
     version: ClassVar[int] = 1
     trains: ClassVar[bool] = True
     supervised: ClassVar[bool] = False
     encoder: Encoder
 
-    def __init__(self, encoder: Encoder, settings: Settings, classes: int = 0) -> None:
+    def __init__(self, encoder: Encoder, settings: declared.Settings, classes: int = 0) -> None:
         super().__init__()
         self.encoder = encoder
-        self.settings = settings
+        self.settings: Any = settings
         self.classes = classes
         self.build()
 
     @classmethod
     def make_encoder(cls, default: Callable[[], Encoder], images: Tensor) -> Encoder:
-        """The encoder that is trained and judged; a control without a network makes its own from uint8 images (N, C, H, W)."""
+        """The encoder that is judged; a control without a network makes its own from uint8 images (N, C, H, W)."""
         return default()
 
     @property

@@ -1,4 +1,4 @@
-"""Scores as functions of sums over test samples, so that values, intervals and paired tests need nothing else. No torch.
+"""Scores as functions of sums over test samples: all that values, intervals and paired tests need. No torch.
 
 Each kind of metric turns stored predictions into a statistic per sample, (N, k), and reduces a (weighted) sum of them,
 (k,), to the score. Resampling test samples is then a matrix product.
@@ -46,7 +46,7 @@ def _confusion(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
 
 def iou_per_class(total: Array) -> Array:
     """(..., C*C) summed confusion -> (..., C) intersection over union, NaN for a class that the truth does not have."""
-    classes = int(round(total.shape[-1] ** 0.5))
+    classes = round(total.shape[-1] ** 0.5)
     table = total.reshape(*total.shape[:-1], classes, classes)
     hit, truth, predicted = np.diagonal(table, axis1=-2, axis2=-1), table.sum(-1), table.sum(-2)
     with np.errstate(invalid="ignore", divide="ignore"):

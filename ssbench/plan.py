@@ -48,7 +48,9 @@ class Cell:
 
 def shipped() -> list[str]:
     """The names of the suites that come with the package."""
-    return sorted(file.name.removesuffix(".yaml") for file in files("ssbench.suites").iterdir() if file.name.endswith(".yaml"))
+    return sorted(
+        file.name.removesuffix(".yaml") for file in files("ssbench.suites").iterdir() if file.name.endswith(".yaml")
+    )
 
 
 def suite(name: str) -> dict[str, Any]:
@@ -93,7 +95,9 @@ def cells(asked: Suite) -> list[Cell]:
     if asked.precision not in ("float32", "bf16"):
         raise UserError(f"--precision {asked.precision}: choose float32 or bf16")
     data_settings = make(DataSettings, scopes.get("data", {}), "data")
-    refs = {source: identify(source, data_settings) for source in {*asked.dataset, asked.pretrain_on or asked.dataset[0]}}
+    refs = {
+        source: identify(source, data_settings) for source in {*asked.dataset, asked.pretrain_on or asked.dataset[0]}
+    }
     made = []
     for backbone, source, seed, method in product(asked.backbone, asked.dataset, asked.seeds, methods):
         origin = asked.pretrain_on or source
@@ -148,4 +152,6 @@ def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Mapping[str, M
     values = {**task.preset, **scopes.get(task.scope, {}), **scopes.get(task.name, {})}
     settings = make(kind.Settings, values, task.name).model_dump(mode="json")
     owner = task.owner.split()[0]
-    return Spec(pretraining=first, task=task.name, protocol=kind.version, task_owner=owner, task_settings=settings, data=data)
+    return Spec(
+        pretraining=first, task=task.name, protocol=kind.version, task_owner=owner, task_settings=settings, data=data
+    )

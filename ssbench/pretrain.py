@@ -1,6 +1,7 @@
 """The one training loop: a straight line, no hooks. Views are made on the device, terms are read every LOG steps.
 
-All randomness of a step is derived from the seed and the step's number, so an interrupted run goes on as if it had not been.
+All randomness of a step is derived from the seed and the step's number, so an interrupted run goes on as if it had not
+been.
 """
 
 import math
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.optim import param_groups_weight_decay
+from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -72,7 +73,7 @@ class Loop:
         return Batch(views, index, labels, masks, progress)
 
     def terms(self, step: int, progress: float) -> dict[str, Tensor]:
-        """The loss terms of one step, with the autocast asked for and the step's own global seed (dropout, drop path)."""
+        """The loss terms of one step, under the autocast asked for and the step's own seed (dropout, drop path)."""
         torch.manual_seed(derive(self.seed, "network", step))
         batch = self.batch(step, progress)
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
@@ -177,8 +178,16 @@ def _line(terms: dict[str, float], step: int, steps: int | None, progress: float
     return f"step {step}/{steps or '?'}  {loss}  {step * batch / max(elapsed, 1e-9):.0f} images/s  {left:.0f} s left"
 
 
-def _save(file: Path, method: Method, optimiser: torch.optim.Optimizer, step: int, seconds: float, log: list[Any]) -> None:
-    state = {"method": method.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "seconds": seconds, "log": log}
+def _save(
+    file: Path, method: Method, optimiser: torch.optim.Optimizer, step: int, seconds: float, log: list[Any]
+) -> None:
+    state = {
+        "method": method.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "step": step,
+        "seconds": seconds,
+        "log": log,
+    }
     with replacing(file) as path:
         torch.save(state, path)
 

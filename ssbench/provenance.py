@@ -18,7 +18,13 @@ def environment(where: torch.device) -> dict[str, str]:
     packages = ("torch", "torchvision", "timm", "lightly", "kornia", "scikit-learn", "numpy")
     found = {name: version(name) for name in packages}
     machine = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
-    return {**machine, "device": where.type, "threads": str(torch.get_num_threads()), "cores": str(os.cpu_count()), **found}
+    return {
+        **machine,
+        "device": where.type,
+        "threads": str(torch.get_num_threads()),
+        "cores": str(os.cpu_count()),
+        **found,
+    }
 
 
 def code() -> dict[str, str]:
@@ -28,7 +34,9 @@ def code() -> dict[str, str]:
     if (root / ".git").exists():
         git = ["git", "-C", str(root)]
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-        dirty = subprocess.run([*git, "status", "--porcelain", "--", "ssbench", "methods", "tasks"], capture_output=True, text=True)
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "--", "ssbench", "methods", "tasks"], capture_output=True, text=True
+        )
         found |= {"commit": commit.stdout.strip(), "changed": str(bool(dirty.stdout.strip())).lower()}
     return found
 

@@ -21,7 +21,7 @@ Kind = Literal["methods", "tasks"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a contents page. `preset` fixes settings; `scope` is the name `--set` uses, the entry's own by default."""
+    """One line of a contents page. `preset` fixes settings; `scope` is the name that `--set` uses, else the entry's."""
 
     target: str  # "module:attribute", relative to the contents page's package, or absolute with a package in front
     family: str
@@ -41,7 +41,9 @@ def entries(kind: Kind, plugins: tuple[str, ...] = ()) -> dict[str, Entry]:
     for entry in [*_built_in(kind), *_installed(kind), *_from_files(kind, plugins)]:
         other = found.get(entry.name)
         if other is not None:
-            raise UserError(f"{kind[:-1]} {entry.name!r} is claimed by both {other.owner} and {entry.owner}: remove one")
+            raise UserError(
+                f"{kind[:-1]} {entry.name!r} is claimed by both {other.owner} and {entry.owner}: remove one"
+            )
         found[entry.name] = entry
     return found
 
@@ -80,7 +82,8 @@ def _named(name: str, entry: Entry, target: str) -> Entry:
 
 
 def _installed(kind: Kind) -> list[Entry]:
-    return [_from_entry_point(point) for point in sorted(entry_points(group=f"ssbench.{kind}"), key=lambda p: p.name)]
+    found = [_from_entry_point(point) for point in entry_points(group=f"ssbench.{kind}")]
+    return sorted(found, key=lambda entry: (entry.name, entry.owner))
 
 
 def _from_entry_point(point: EntryPoint) -> Entry:
@@ -88,8 +91,8 @@ def _from_entry_point(point: EntryPoint) -> Entry:
     dist = point.dist
     owner = f"{dist.name} {dist.version}" if dist else point.value
     meta = _static_meta(point.module)
-    words = {key: str(meta.get(key, "")) for key in ("family", "summary", "paper")}
-    return Entry(point.value, **words, owner=owner, name=point.name, scope=point.name)
+    family, summary, paper = (str(meta.get(key, "")) for key in ("family", "summary", "paper"))
+    return Entry(point.value, family, summary, paper, owner=owner, name=point.name, scope=point.name)
 
 
 def _static_meta(module: str) -> dict[str, Any]:
@@ -98,7 +101,11 @@ def _static_meta(module: str) -> dict[str, Any]:
     if spec is None or spec.origin is None:
         return {"summary": f"broken: module {module} is not there"}
     root = Path(spec.origin)
-    places = [root] if not rest else [root.parent.joinpath(*rest).with_suffix(".py"), root.parent.joinpath(*rest, "__init__.py")]
+    places = (
+        [root]
+        if not rest
+        else [root.parent.joinpath(*rest).with_suffix(".py"), root.parent.joinpath(*rest, "__init__.py")]
+    )
     source = next((place for place in places if place.exists()), None)
     if source is None:
         return {"summary": f"broken: module {module} is not there"}
@@ -117,7 +124,10 @@ def _from_files(kind: Kind, plugins: tuple[str, ...]) -> list[Entry]:
     for file in plugins:
         name = f"ssbench_plugin_{Path(file).stem}"
         page = getattr(_module_of(file, name), kind.upper(), {})
-        found += [replace(_named(key, entry, f"{name}:{entry.target.rpartition(':')[2]}"), owner=file) for key, entry in page.items()]
+        found += [
+            replace(_named(key, entry, f"{name}:{entry.target.rpartition(':')[2]}"), owner=file)
+            for key, entry in page.items()
+        ]
     return found
 
 

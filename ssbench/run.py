@@ -21,11 +21,11 @@ from ssbench.features import Part
 from ssbench.method import Method
 from ssbench.plan import Cell
 from ssbench.pretrain import Loop, Trained, flops_a_step, loop, pretrain, total, total_steps
+from ssbench.provenance import code, environment, peak_memory_mb
 from ssbench.record import Costs, Record, Score
 from ssbench.registry import load
 from ssbench.rng import derive
 from ssbench.settings import make
-from ssbench.provenance import code, environment, peak_memory_mb
 from ssbench.spec import Train
 from ssbench.store import Arrays, Store, write_bytes, write_tensors
 from ssbench.task import Bench, Outcome, Task
@@ -71,7 +71,12 @@ def check(cells: list[Cell], shop: Workshop) -> None:
         missing = load(cell.task).needs - found.targets
         if missing:
             has = ", ".join(sorted(found.targets)) or "none"
-            raise UserError(f"{cell.task.name} needs {', '.join(missing)}, which {cell.data} does not have; its targets: {has}")
+            raise UserError(
+                f"{cell.task.name} needs {', '.join(missing)}, which {cell.data} does not have; its targets: {has}"
+            )
+        channels = found.fit.images.shape[1], shop.dataset(cell, cell.pretrain_on).fit.images.shape[1]
+        if channels[0] != channels[1]:
+            raise UserError(f"{cell.data} has {channels[0]} channels and {cell.pretrain_on} has {channels[1]}")
         key = cell.spec.pretraining.model_copy(update={"seed": 0}).digest()
         if key not in seen:
             seen.add(key)
@@ -143,9 +148,6 @@ def weights_digest(encoder: Encoder) -> str:
 def bench(cell: Cell, encoder: Encoder, shop: Workshop) -> Bench:
     """What the task of a cell works with."""
     judged = shop.dataset(cell, cell.data)
-    channels = judged.fit.images.shape[1], encoder.mean.shape[1]
-    if channels[0] != channels[1]:
-        raise UserError(f"{cell.data} has {channels[0]} channels and {cell.pretrain_on} has {channels[1]}")
     seed = cell.spec.pretraining.seed
     folder, weights = shop.store.cache / "features", weights_digest(encoder)
 
@@ -167,7 +169,9 @@ def bench(cell: Cell, encoder: Encoder, shop: Workshop) -> Bench:
 
 def run_cell(cell: Cell, shop: Workshop) -> Record:
     """Run one cell and write its record, whatever came of it; raises UserError only."""
-    blank = Record(id=cell.spec.id, status="failed", spec=cell.spec, created=datetime.now(UTC).isoformat(timespec="seconds"))
+    blank = Record(
+        id=cell.spec.id, status="failed", spec=cell.spec, created=datetime.now(UTC).isoformat(timespec="seconds")
+    )
     arrays: dict[str, Arrays] = {}
     try:
         record, arrays = _measure(cell, shop, blank)
@@ -244,7 +248,7 @@ def _costs(trained: Trained, encoder: Encoder, seconds: float, where: torch.devi
 
 
 def estimate(cell: Cell, shop: Workshop) -> float:
-    """Seconds that a cell's pretraining will take: three steps timed after one, times their number; raises UserError."""
+    """Seconds that a cell's pretraining will take, from three timed steps after one; raises UserError."""
     try:
         method, run = assemble(cell, shop)
     except NotApplicable:

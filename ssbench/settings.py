@@ -7,12 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ssbench.errors import UserError, near
 
-
 S = TypeVar("S", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys and non-finite numbers refused, strings coerced to the field's type."""
+    """Base of all settings: frozen; unknown keys and non-finite numbers refused; strings coerced to a field's type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
@@ -61,10 +60,11 @@ def explain(model: type[Settings], preset: Mapping[str, Any]) -> list[str]:
     lines = []
     for key, field in model.model_fields.items():
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        kind = getattr(field.annotation, "__name__", None) if isinstance(field.annotation, type) else None
+        plain = isinstance(field.annotation, type) and not hasattr(field.annotation, "__args__")
+        kind = field.annotation.__name__ if plain else str(field.annotation).replace("typing.", "")  # type: ignore[union-attr]
         unit = f", {extra['unit']}" if extra.get("unit") else ""
         value = preset.get(key, field.default)
-        origin = "fixed by the preset" if key in preset else f"{extra.get('source')}"
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        lines.append(f"{key}={shown} ({kind or str(field.annotation).replace('typing.', '')}{unit}): {field.description} [{origin}]")
+        source = "fixed by the preset" if key in preset else extra.get("source")
+        lines.append(f"{key}={shown} ({kind}{unit}): {field.description} [{source}]")
     return lines

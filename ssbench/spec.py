@@ -56,10 +56,16 @@ class Budget(Frozen):
 class Train(Settings):
     """The recipe that every trained method of a table shares."""
 
-    batch: int = setting(64, "images a step", source="project: small nets learn most from many small steps", unit="images", ge=2)
-    lr: float = setting(1.5e-3, "peak learning rate", source="project: common to all methods, MAE's range at 32 px", gt=0)
+    batch: int = setting(
+        64, "images a step", source="project: small nets learn most from many small steps", unit="images", ge=2
+    )
+    lr: float = setting(
+        1.5e-3, "peak learning rate", source="project: common to all methods, MAE's range at 32 px", gt=0
+    )
     weight_decay: float = setting(0.05, "AdamW weight decay, not on 1-d parameters", source="MAE, PRETRAIN.md", ge=0)
-    beta2: float = setting(0.95, "AdamW second moment decay (the first is 0.9)", source="MAE, main_pretrain.py", gt=0, lt=1)
+    beta2: float = setting(
+        0.95, "AdamW second moment decay (the first is 0.9)", source="MAE, main_pretrain.py", gt=0, lt=1
+    )
     warmup: float = setting(0.05, "share of the budget with a rising rate", source="MAE: 40 of 800 epochs", ge=0, lt=1)
     clip: float = setting(3.0, "largest gradient norm", source="DINO, main_dino.py", gt=0)
 
@@ -67,7 +73,9 @@ class Train(Settings):
 class DataSettings(Settings):
     """How images are read."""
 
-    image_size: int = setting(0, "side of the square images; 0: the data's own, at most 64", source="project: CPU minutes", unit="px", ge=0)
+    image_size: int = setting(
+        0, "side of the square images; 0: the data's own, at most 64", source="project: CPU minutes", unit="px", ge=0
+    )
     image: str = setting("", "image column; empty: the first one of type Image", source="Hugging Face datasets")
     label: str = setting("", "label column; empty: the first ClassLabel", source="Hugging Face datasets")
     mask: str = setting("", "mask column; empty: the one called mask, if any", source="Hugging Face datasets")
@@ -78,7 +86,9 @@ class DataSettings(Settings):
 class EncoderSettings(Settings):
     """How a named backbone is fitted to the data."""
 
-    patch: int = setting(0, "patch size of a ViT; 0: the preset's, or an eighth of the image", source="project", unit="px", ge=0)
+    patch: int = setting(
+        0, "patch size of a ViT; 0: the preset's, or an eighth of the image", source="project", unit="px", ge=0
+    )
 
 
 class DataRef(Frozen):

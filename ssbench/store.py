@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,10 @@ def write_tensors(file: Path, tensors: "Mapping[str, Tensor]") -> None:
         save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path)
 
 
+def _flat(arrays: Mapping[str, Arrays]) -> dict[str, Any]:
+    return {f"{metric}/{name}": value for metric, group in arrays.items() for name, value in group.items()}
+
+
 class Store:
     """The records of one results folder: `records/*.json`, with `*.npz` of per-sample predictions beside them."""
 
@@ -60,7 +64,9 @@ class Store:
 
     def _file(self, spec: Spec) -> Path:
         p = spec.pretraining
-        return self.records / f"{p.method}.{spec.task}.{spec.data.name}.s{p.seed}.{spec.id}.json".replace("/", "_").replace(":", "-")
+        return self.records / f"{p.method}.{spec.task}.{spec.data.name}.s{p.seed}.{spec.id}.json".replace(
+            "/", "_"
+        ).replace(":", "-")
 
     def find(self, spec: Spec) -> Record | None:
         """The record of this very cell, if there is one."""
@@ -76,7 +82,7 @@ class Store:
         file = self._file(record.spec)
         if arrays:
             content = BytesIO()
-            np.savez_compressed(content, **{f"{m}/{name}": value for m, group in arrays.items() for name, value in group.items()})
+            np.savez_compressed(content, **_flat(arrays))
             predictions = file.with_suffix(".npz")
             write_bytes(predictions, content.getvalue())
             digest = hashlib.sha256(content.getvalue()).hexdigest()
@@ -85,8 +91,16 @@ class Store:
         return file
 
     def arrays(self, record: Record, metric: str) -> Arrays:
-        """The per-sample arrays behind one score."""
-        with np.load(self.records / record.predictions) as stored:
+        """The per-sample arrays behind one score; raises UserError unless they are the ones that the record names."""
+        file = self.records / (record.predictions or f"{record.id}.npz")
+        if not file.is_file():
+            raise UserError(
+                f"{file}, the predictions of record {record.id}, is not there; run its cell again with --rerun"
+            )
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != record.predictions_sha256:
+            raise UserError(f"{file} is not what record {record.id} was made from; run its cell again with --rerun")
+        with np.load(BytesIO(content)) as stored:
             return {name.partition("/")[2]: stored[name] for name in stored.files if name.startswith(f"{metric}/")}
 
     def _read(self, file: Path) -> Record:
@@ -94,7 +108,7 @@ class Store:
             record = Record.model_validate_json(file.read_bytes())
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise UserError(f"{file} is not a record of this version: {where}: {first['msg']}") from None
         if record.schema_version != SCHEMA:
             raise UserError(f"{file} has schema version {record.schema_version}; this ssbench reads {SCHEMA}")

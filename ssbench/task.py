@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssbench import settings as declared
 from ssbench.data import Dataset
 from ssbench.encoder import Encoder
 from ssbench.features import Part
 from ssbench.metrics import Metric
-from ssbench.settings import Settings
 
 
 @dataclass
@@ -69,13 +69,13 @@ class Task:
     `version` is the protocol's: it is part of a result's identity and stands in every table's header.
     """
 
-    Settings: ClassVar[type[Settings]] = Settings
+    Settings: ClassVar[type[declared.Settings]] = declared.Settings
     version: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"label"})
     metrics: ClassVar[tuple[Metric, ...]] = ()
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: declared.Settings) -> None:
+        self.settings: Any = settings
 
     def evaluate(self, bench: Bench) -> Outcome:
         """Choose on `bench.select`, open `bench.test(selected)` once, hand in predictions."""

@@ -1,8 +1,8 @@
 """Declared views -> tensors: the whole batch at once, on its device, with parameters drawn per sample.
 
-Crop and flip are one affine resampling (kornia's crop takes 4 to 7 times as long on 64 images of 32 px, a third of a small
-masked model's step); colour is kornia's, whose jitter agrees with torchvision's but draws the order of its four steps once
-a batch. Crops are not antialiased: stored images are about the size of a view.
+Crop and flip are one affine resampling (kornia's crop takes 4 to 7 times as long on 64 images of 32 px, a third of a
+small masked model's step); colour is kornia's, whose jitter agrees with torchvision's but draws the order of its four
+steps once a batch. Crops are not antialiased: stored images are about the size of a view.
 """
 
 import math
@@ -30,10 +30,15 @@ def make(view: View, images: Tensor, seed: int, patch: int = 1) -> Tensor:
 
 
 def crop_boxes(count: int, scale: tuple[float, float]) -> Tensor:
-    """Random boxes (B, 4): centre x, centre y, width, height, relative to the image; area and aspect as in ASPECT."""
+    """Random boxes (B, 4): centre x, centre y, width, height, relative to the image.
+
+    The area is uniform in `scale`, the log of the aspect ratio uniform in what of ASPECT fits into the image at that
+    area. (torchvision draws both again until they fit, which favours small areas.)
+    """
     area = torch.empty(count).uniform_(*scale)
-    aspect = torch.empty(count).uniform_(math.log(ASPECT[0]), math.log(ASPECT[1])).exp()
-    size = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()], 1).clamp(max=1)  # (B, 2)
+    low, high = area.log().clamp(min=math.log(ASPECT[0])), (-area.log()).clamp(max=math.log(ASPECT[1]))
+    aspect = (low + torch.rand(count) * (high - low)).exp()
+    size = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()], 1).clamp(max=1)  # (B, 2), clamped for rounding
     centre = size / 2 + torch.rand(count, 2) * (1 - size)
     return torch.cat([centre, size], 1)
 
@@ -53,7 +58,7 @@ def _colour(view: View, channels: int) -> nn.Module:
     """The colour operations of a view; those that need three channels are left out on others."""
     if not (any(view.jitter) or view.grey or view.blur or view.solarise):
         return nn.Identity()
-    import kornia.augmentation as K  # noqa: N812
+    import kornia.augmentation as K
 
     steps: list[nn.Module] = []
     brightness, contrast, saturation, hue = view.jitter

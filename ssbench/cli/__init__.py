@@ -7,7 +7,12 @@ import typer
 from ssbench.cli import describe, doctor, listing, run, tables
 from ssbench.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Which self-supervised pretraining should I use, for my images, at my budget?")
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Which self-supervised pretraining should I use, for my images, at my budget?",
+)
 app.command("run")(run.run)
 app.command("tables")(tables.tables)
 app.command("list")(listing.listing)

@@ -1,5 +1,6 @@
 """`ssbench describe`: a method's or task's settings, with types, defaults and their sources."""
 
+from inspect import cleandoc
 from typing import Annotated
 
 from typer import Argument, Option
@@ -26,7 +27,7 @@ def describe(
     kind = load(entry)
     print(f"{name} ({entry.family}): {entry.summary}")
     print(f"paper: {entry.paper or 'none'}\nversion: {kind.version}\nowner: {entry.owner}\n")
-    print((kind.__doc__ or "").strip())
+    print(cleandoc(kind.__doc__ or ""))
     for metric in getattr(kind, "metrics", ()):
         print(f"metric: {metric.name} in {metric.unit}, {metric.better} is better")
     _print_settings(entry.scope, kind.Settings, dict(entry.preset))

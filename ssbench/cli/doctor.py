@@ -4,7 +4,18 @@ from importlib.metadata import PackageNotFoundError, version
 
 from typer import Exit
 
-PACKAGES = ("torch", "torchvision", "timm", "lightly", "kornia", "torchmetrics", "scikit-learn", "numpy", "pandas", "datasets")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "lightly",
+    "kornia",
+    "torchmetrics",
+    "scikit-learn",
+    "numpy",
+    "pandas",
+    "datasets",
+)
 MIXED = (
     "torch and torchvision come from different builds (the CPU-only torch with the registry's torchvision, say); "
     "take both from one source: pip install --force-reinstall torch torchvision"
@@ -59,7 +70,7 @@ def _broken_plugins() -> list[str]:
     problems = []
     for kind in ("methods", "tasks"):
         try:
-            found = entries(kind)  # type: ignore[arg-type]
+            found = entries(kind)
         except UserError as error:
             problems.append(str(error))
             continue

@@ -19,7 +19,9 @@ def run(
     pretrain_on: Annotated[str, Option(help="Other data to pretrain on.")] = "",
     backbone: Annotated[str, Option(help="Presets or timm models.  [default: vit-nano]")] = "",
     seeds: Annotated[str, Option(help="Seeds, comma-separated.  [default: 0,1,2]")] = "",
-    budget: Annotated[str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=80000]")] = "",
+    budget: Annotated[
+        str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=80000]")
+    ] = "",
     set_: Annotated[list[str] | None, Option("--set", help="A setting, scope.key=value; may be repeated.")] = None,
     suite: Annotated[str, Option(help="A shipped suite or a YAML file; other options override its keys.")] = "",
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
@@ -35,10 +37,19 @@ def run(
 
     lists = {"method": method, "task": task, "dataset": dataset, "backbone": backbone, "seeds": seeds}
     given: dict[str, Any] = {key: [part.strip() for part in text.split(",")] for key, text in lists.items() if text}
-    given |= {key: value for key, value in {"budget": budget, "precision": precision, "pretrain_on": pretrain_on}.items() if value}
+    given |= {
+        key: value
+        for key, value in {"budget": budget, "precision": precision, "pretrain_on": pretrain_on}.items()
+        if value
+    }
     base = plan.suite(suite) if suite else {}
     sets = [*(set_ or []), *([f"data.on_bad_image={on_bad_image}"] if on_bad_image else [])]
-    merged = {**base, **given, "set": [*base.get("set", []), *sets], "plugin": [*base.get("plugin", []), *(plugin or [])]}
+    merged = {
+        **base,
+        **given,
+        "set": [*base.get("set", []), *sets],
+        "plugin": [*base.get("plugin", []), *(plugin or [])],
+    }
     asked = plan.request(merged, f"--suite {suite}" if suite else "run")
     cells = plan.cells(asked)
     _run(asked, cells, results, device, rerun, dry_run)
@@ -63,7 +74,9 @@ def _run(asked: "Suite", cells: "list[Cell]", results: Path, device: str, rerun:
             _print_plan(todo, len(done), shop)
             return
         for cell in todo:
-            progress.cell(f"{cell.method.name} / {cell.task.name} / {cell.spec.data.name} / seed {cell.spec.pretraining.seed}")
+            progress.cell(
+                f"{cell.method.name} / {cell.task.name} / {cell.spec.data.name} / seed {cell.spec.pretraining.seed}"
+            )
             record = run_cell(cell, shop)
             failed += record.status == "failed"
             progress.ended(record)
@@ -91,10 +104,11 @@ def _print_plan(todo: "list[Cell]", done: int, shop: "Workshop") -> None:
 
 
 def _print_tables(cells: "list[Cell]", asked: "Suite", store: Any, done: int) -> None:
-    from ssbench import table
     from ssbench.registry import controls
+    from ssbench.render import markdown
+    from ssbench.table import build
 
-    made = table.build(store, controls(asked.plugin), only={cell.spec.id for cell in cells})
+    made = build(store, controls(asked.plugin), only={cell.spec.id for cell in cells})
     for one in made:
-        print(f"\n{table.markdown(one)}")
+        print(f"\n{markdown(one)}")
     print(f"Records: {store.records} ({len(cells) - done} new). Next: ssbench tables --results {store.folder}")

@@ -13,27 +13,25 @@ def tables(
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
 ) -> None:
     """Write every table of a results folder, the same bytes for the same records, and print them."""
-    from ssbench import table
+    from ssbench import render
     from ssbench.errors import UserError, near
     from ssbench.registry import controls
     from ssbench.store import Store, write_bytes
+    from ssbench.table import build
 
-    formats = {"markdown": table.markdown, "csv": table.csv, "latex": table.latex}
+    formats = {"markdown": render.markdown, "csv": render.csv, "latex": render.latex}
     if format not in formats:
         raise UserError(f"--format {format}{near(format, formats)}")
     store = Store(results)
     if not store.records.is_dir():
         raise UserError(f"--results {results}: no records there; make some with ssbench run --results {results}")
     known = controls(tuple(plugin or ()))
-    made = table.build(store, known)
+    made = build(store, known)
     for one in made:
         print(formats[format](one))
-    written = table.write(store, known)
+    written = render.write(store, known)
     if readme is not None:
         if not readme.is_file():
             raise UserError(f"--readme {readme}: there is no such file")
-        text = readme.read_text()
-        for one in made:
-            text = table.readme(text, one)
-        write_bytes(readme, text.encode())
+        write_bytes(readme, render.readme(readme.read_text(), made).encode())
     print(f"{len(written)} files in {store.tables}")

@@ -6,15 +6,19 @@ roles: `fit` and `select` (a fixed tenth of train, or the source's val), and `te
 """
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from ssbench.errors import UserError, near
 from ssbench.spec import DataRef, DataSettings
 
 if TYPE_CHECKING:  # listing and planning import no torch
+    import torch
     from torch import Tensor
 
 SOURCES = {
@@ -26,7 +30,9 @@ SOURCES = {
     "torchvision": "torchvision:NAME, such as torchvision:CIFAR10, downloaded by torchvision",
 }
 EMBEDDED = ("shapes", "digits")
-_MODULES = {"parquet": "ssbench.data.huggingface", "hf": "ssbench.data.huggingface", "torchvision": "ssbench.data.vision"}
+_MODULES = {"shapes": "drawn", "hf": "huggingface", "torchvision": "vision"}  # the others' files have their names
+SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # and how they are called
+IN_MEMORY = 2 * 2**30  # bytes; a larger array of images is a file
 
 
 @dataclass(frozen=True)
@@ -35,15 +41,23 @@ class Split:
 
     images: "Tensor"  # uint8 (N, C, S, S)
     keys: tuple[str, ...]  # what a sample is called: its relative path, or its position
-    targets: Mapping[str, "Tensor"] = field(default_factory=dict)  # label (N,) int64; mask (N, S, S) uint8; factors (N, F)
+    targets: Mapping[str, "Tensor"] = field(default_factory=dict)  # label (N,); mask (N, S, S) uint8; factors (N, F)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def take(self, index: list[int]) -> "Split":
         """The samples at these positions."""
-        targets = {name: value[index] for name, value in self.targets.items()}
-        return Split(self.images[index], tuple(self.keys[i] for i in index), targets)
+        import torch
+
+        rows = torch.tensor(index, dtype=torch.int64)
+
+        def of(values: "Tensor") -> "Tensor":
+            room = allocate((len(index), *values.shape[1:]), values.dtype)
+            return torch.index_select(values, 0, rows, out=room)
+
+        targets = {name: of(values) for name, values in self.targets.items()}
+        return Split(of(self.images), tuple(self.keys[i] for i in index), targets)
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,7 @@ def _module(source: str) -> tuple[str, str]:
         raise UserError(f"unknown dataset {source!r}{near(kind, SOURCES)}; see ssbench list datasets")
     if not argument and kind not in EMBEDDED:
         raise UserError(f"dataset {source!r} needs an argument: {SOURCES[kind]}")
-    return _MODULES.get(kind, f"ssbench.data.{kind}"), argument
+    return f"ssbench.data.{_MODULES.get(kind, kind)}", argument
 
 
 def identify(source: str, settings: DataSettings) -> DataRef:
@@ -106,7 +120,38 @@ def load(source: str, settings: DataSettings, ref: DataRef) -> Dataset:
             raise UserError(f"{source}: the split {name} has no images")
         _refuse_empty_classes(source, name, split, found.classes)
     fit, select, test, roles = _roles(ref.name, dict(found.splits))
-    return Dataset(ref, fit, select, test, found.classes, found.mask_classes, settings.ignore_index, found.skipped, roles)
+    return Dataset(
+        ref, fit, select, test, found.classes, found.mask_classes, settings.ignore_index, found.skipped, roles
+    )
+
+
+def allocate(shape: tuple[int, ...], dtype: "torch.dtype") -> "Tensor":
+    """Room for an array: memory, or above 2 GiB a map of an unnamed temporary file, so that large sets stream."""
+    import numpy as np
+    import torch
+
+    count = math.prod(shape) * dtype.itemsize
+    if count <= IN_MEMORY:
+        return torch.empty(shape, dtype=dtype)
+    with TemporaryFile() as file:  # the map keeps the file open
+        return torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=(count,))).view(dtype).view(shape)
+
+
+def fingerprint(root: Path, files: Iterable[Path]) -> str:
+    """16 hexadecimal digits of the SHA-256 over the files' paths below `root` and their bytes, in sorted order.
+
+    Raises UserError naming a file that can't be read.
+    """
+    digest = hashlib.sha256()
+    for name, file in sorted((file.relative_to(root).as_posix(), file) for file in files):
+        try:
+            digest.update(f"{name}|{file.stat().st_size}|".encode())
+            with file.open("rb") as content:
+                while chunk := content.read(2**20):
+                    digest.update(chunk)
+        except OSError as error:  # such as a link that leads nowhere
+            raise UserError(f"{file} can't be read: {error.strerror}") from None
+    return digest.hexdigest()[:16]
 
 
 def _refuse_empty_classes(source: str, name: str, split: Split, classes: tuple[str, ...]) -> None:
@@ -143,5 +188,7 @@ def _roles(name: str, splits: dict[str, Split]) -> tuple[Split, Split, Split, st
         train = train.take([i for i, part in enumerate(parts) if part != 0])
         how.append("select is a fixed tenth of train")
     if min(len(train), len(val), len(test)) == 0:
-        raise UserError(f"{name} is too small to be split into fit, select and test: {len(splits['train'])} training images")
+        raise UserError(
+            f"{name} is too small to be split into fit, select and test: {len(splits['train'])} training images"
+        )
     return train, val, test, "; ".join(how) or "the source's own splits"

@@ -1,0 +1,36 @@
+"""The contents page: every method by name. Adding one is a file beside this one and a line here."""
+
+from ssbench.registry import Entry
+
+from .mim.presets import PRESETS
+
+METHODS = {
+    **PRESETS,
+    "simclr": Entry(
+        "simclr:SimCLR",
+        "contrastive",
+        "two views of an image agree, against all other images of the batch",
+        "Chen et al. 2020, arXiv:2002.05709",
+    ),
+    "swav": Entry(
+        "swav:SwAV",
+        "clustering",
+        "each view predicts the balanced cluster assignment of the other views",
+        "Caron et al. 2020, arXiv:2006.09882",
+    ),
+    "rotation": Entry(
+        "rotation:Rotation",
+        "rotation",
+        "tell by how many quarter turns an image was rotated",
+        "Gidaris et al. 2018, arXiv:1803.07728",
+    ),
+    "random-init": Entry("controls:RandomInit", "control", "the encoder as it starts, untrained", control=True),
+    "raw-pixels": Entry("controls:RawPixels", "control", "no network: the pixels themselves", control=True),
+    "supervised": Entry(
+        "controls:Supervised",
+        "control",
+        "cross-entropy with the labels, for the same budget",
+        control=True,
+        labels=True,
+    ),
+}

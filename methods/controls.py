@@ -1,0 +1,81 @@
+"""What every method is measured against: no training, no network, and training with labels."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+
+from ssbench.encoder import Encoder
+from ssbench.errors import NotApplicable, UserError
+from ssbench.method import Batch, Method
+
+COMPONENTS = 256  # as many as published raw-pixel baselines keep at 32 px
+FITTED = 5_000  # images the components are fitted on
+
+
+class RandomInit(Method):
+    """The encoder as it starts, untrained."""
+
+    trains = False
+
+
+class PixelEncoder(Encoder):
+    """No network, no parameters: principal components of the pixels as the vector, raw patches as the map."""
+
+    components: Tensor
+    centre: Tensor
+
+    def __init__(self, images: Tensor) -> None:
+        """`images` are uint8 (N, C, S, S); the components are fitted on at most FITTED of them, evenly spaced."""
+        count, channels, self.size, _ = images.shape
+        super().__init__(nn.Identity(), torch.zeros(channels), torch.ones(channels))
+        sample = images[torch.linspace(0, count - 1, min(count, FITTED)).long()].flatten(1).float() / 255
+        rank = min(COMPONENTS, sample.shape[1], len(sample) - 1)
+        self.register_buffer("centre", sample.mean(0))  # taken off first: scikit-learn's own way loses digits
+        pca = PCA(rank, random_state=0).fit((sample - self.centre).numpy())  # signs are fixed there
+        self.register_buffer("components", torch.from_numpy(pca.components_))  # (dim, C * S * S)
+
+    @property
+    def dim(self) -> int:
+        return len(self.components)
+
+    def vectors(self, images: Tensor) -> dict[str, Tensor]:
+        """Up to 256 principal components, (B, dim); raises NotApplicable at another image size."""
+        if images.shape[-1] != self.size:
+            raise NotApplicable(f"raw pixels of {self.size} px say nothing about images of {images.shape[-1]} px")
+        return {"mean": (images.flatten(1) - self.centre) @ self.components.T}
+
+    def map(self, images: Tensor) -> Tensor:
+        """Raw patches, (B, C * p * p, S / p, S / p), with p the largest divisor of the size S that is at most S / 8."""
+        size = images.shape[-1]
+        patch = next(p for p in range(max(size // 8, 1), 0, -1) if size % p == 0)
+        return F.pixel_unshuffle(images, patch)
+
+
+class RawPixels(Method):
+    """No network: the pixels themselves."""
+
+    trains = False
+
+    @classmethod
+    def make_encoder(cls, default: Callable[[], Encoder], images: Tensor) -> Encoder:
+        return PixelEncoder(images)
+
+
+class Supervised(Method):
+    """Cross-entropy with the labels, for the same budget and with the same crop and flip as masked image modelling."""
+
+    supervised = True
+
+    def build(self) -> None:
+        if self.classes == 0:
+            raise UserError(
+                "supervised needs labels, and the pretraining data has none; leave it out or set data.label"
+            )
+        self.head = nn.Linear(self.encoder.dim, self.classes)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        assert batch.labels is not None
+        return {"cross_entropy": F.cross_entropy(self.head(self.encoder.pooled(batch.views[0])).float(), batch.labels)}

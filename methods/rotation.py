@@ -1,0 +1,34 @@
+"""RotNet: tell by how many quarter turns an image was rotated (Gidaris et al. 2018, arXiv:1803.07728)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssbench.method import Batch, Method, View
+from ssbench.settings import Settings as Base
+from ssbench.settings import setting
+
+TURNS = 4
+
+
+class Rotation(Method):
+    """Cross-entropy over the four exact quarter turns; a batch of B images is seen as 4B, each image in all four."""
+
+    class Settings(Base):
+        # published crops only shift: 224 of 256 px on ImageNet, by up to 4 of 32 px on CIFAR-10
+        crop_min: float = setting(0.77, "smallest crop", source="RotNet, dataloader.py", unit="area", gt=0, le=1)
+
+    settings: Settings
+
+    @property
+    def views(self) -> list[View]:
+        return [View(crop=(self.settings.crop_min, 1.0))]
+
+    def build(self) -> None:
+        self.head = nn.Linear(self.encoder.dim, TURNS)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        images = batch.views[0]  # (B, C, S, S); turned after crop and flip, so no border tells the angle
+        turned = torch.cat([images.rot90(turns, (2, 3)) for turns in range(TURNS)])  # (4B, C, S, S)
+        turns = torch.arange(TURNS, device=images.device).repeat_interleave(len(images))  # (4B,)
+        return {"rotation": F.cross_entropy(self.head(self.encoder.pooled(turned)).float(), turns)}

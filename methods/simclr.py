@@ -1,0 +1,39 @@
+"""SimCLR: two views of one image agree, against all other images of the batch (Chen et al. 2020, arXiv:2002.05709)."""
+
+import torch
+from lightly.loss import NTXentLoss
+from lightly.models.modules import SimCLRProjectionHead
+from torch import Tensor
+
+from ssbench.method import Batch, Method, View
+from ssbench.settings import Settings as Base
+from ssbench.settings import setting
+
+
+class SimCLR(Method):
+    """NT-Xent: cross-entropy of finding an image's other view among the 2B - 1 other views, by cosine similarity."""
+
+    class Settings(Base):
+        temperature: float = setting(0.5, "divides the cosines", source="SimCLR, README.md, CIFAR-10", ge=0.001)
+        hidden: int = setting(512, "projector's hidden width", source="lightly, cifar10_benchmark.py", ge=1)
+        out: int = setting(128, "projector's output width", source="lightly, cifar10_benchmark.py", ge=1)
+        crop_min: float = setting(0.08, "smallest crop", source="SimCLR, data_util.py", unit="area", gt=0, le=1)
+        jitter: float = setting(0.5, "colour jitter's strength", source="SimCLR, README.md, CIFAR-10", ge=0, le=1)
+
+    settings: Settings
+
+    @property
+    def views(self) -> list[View]:
+        strength = self.settings.jitter
+        jitter = (0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
+        return [View(count=2, crop=(self.settings.crop_min, 1.0), jitter=jitter, grey=0.2)]  # no blur: README, CIFAR-10
+
+    def build(self) -> None:
+        self.projector = SimCLRProjectionHead(self.encoder.dim, self.settings.hidden, self.settings.out)
+        self.criterion = NTXentLoss(self.settings.temperature)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        pooled = self.encoder.pooled(torch.cat(batch.views))  # (2B, D): batch norm sees both views at once
+        z = self.projector(pooled).float()  # (2B, out)
+        with torch.autocast(z.device.type, enabled=False):  # cosines over a temperature lose digits in bfloat16
+            return {"ntxent": self.criterion(*z.chunk(2))}

@@ -1,0 +1,83 @@
+"""SwAV: predict one view's cluster from another, with equally used clusters (Caron et al. 2020, arXiv:2006.09882)."""
+
+import torch
+import torch.nn.functional as F
+from lightly.loss import SwaVLoss
+from lightly.models.modules import SwaVProjectionHead
+from torch import Tensor, nn
+
+from ssbench.errors import UserError
+from ssbench.method import Batch, Method, View
+from ssbench.settings import Settings as Base
+from ssbench.settings import setting
+
+CODED = 2  # the full-size crops, whose codes the other crops predict
+
+
+class SwAV(Method):
+    """Swapped prediction: Sinkhorn codes of each full-size crop against the softmax of every other crop's scores.
+
+    Scores are cosines of embeddings with prototypes. Codes are balanced over the batch and, once it is full and in use,
+    a queue of earlier embeddings, scored by the present prototypes.
+    """
+
+    class Settings(Base):
+        temperature: float = setting(0.1, "divides the scores that predict", source="SwAV, main_swav.py", ge=0.001)
+        # 0.05 and jitter 1.0, the published values, collapse on shapes in short runs; README.md suggests both changes
+        epsilon: float = setting(0.03, "divides the scores that give codes", source="SwAV, README.md", ge=0.02)
+        iterations: int = setting(3, "Sinkhorn iterations", source="SwAV, main_swav.py", ge=1)
+        prototypes: int = setting(128, "clusters", source="project: two batches; SwAV 3000", ge=2)
+        freeze: float = setting(0.05, "prototypes rest so long", source="project: SwAV 1 epoch", unit="budget", ge=0)
+        queue: int = setting(512, "earlier embeddings kept", source="project: 8 batches; SwAV 15", unit="images", ge=0)
+        queue_from: float = setting(0.15, "queue is used from", source="project: SwAV 0.075", unit="budget", ge=0)
+        local_crops: int = setting(4, "half-size crops", source="project: the work of one full crop; SwAV 6", ge=0)
+        # SwAV's half-size crops of 0.05 to 0.14 would be 7 to 12 of 32 px: too little to tell an object by
+        crop_min: float = setting(0.14, "smallest crop", source="SwAV, main_swav.py", unit="area", gt=0, le=1)
+        local_max: float = setting(0.4, "largest half-size crop", source="DINO, main_dino.py", unit="area", gt=0, le=1)
+        jitter: float = setting(0.5, "colour jitter's strength", source="project: softer, as README.md", ge=0, le=1)
+        hidden: int = setting(512, "projector's hidden width", source="lightly, cifar10_benchmark.py", ge=1)
+        out: int = setting(128, "projector's output width", source="SwAV, main_swav.py", ge=1)
+
+    settings: Settings
+    queue: Tensor
+
+    @property
+    def views(self) -> list[View]:
+        s = self.settings
+        jitter = (0.8 * s.jitter, 0.8 * s.jitter, 0.8 * s.jitter, 0.2 * s.jitter)
+        return [
+            View(count=CODED, crop=(s.crop_min, 1.0), jitter=jitter, grey=0.2),
+            View(count=s.local_crops, crop=(s.crop_min, s.local_max), size=0.5, jitter=jitter, grey=0.2),
+        ]
+
+    def build(self) -> None:
+        s = self.settings
+        if s.crop_min > s.local_max:
+            raise UserError(f"swav.crop_min={s.crop_min} is above swav.local_max={s.local_max}; lower it")
+        self.projector = SwaVProjectionHead(self.encoder.dim, s.hidden, s.out)
+        self.prototypes = nn.Linear(s.out, s.prototypes, bias=False)  # lightly's have a bias, SwAV's don't
+        self.criterion = SwaVLoss(s.temperature, s.iterations, s.epsilon)
+        self.register_buffer("queue", torch.zeros(CODED, s.queue, s.out))  # newest first; zeros until it is full
+        self.after_step(0)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        sizes = [batch.views[:CODED], batch.views[CODED:]]
+        pooled = torch.cat([self.encoder.pooled(torch.cat(crops)) for crops in sizes if crops])  # (V * B, D)
+        z = F.normalize(self.projector(pooled).float(), dim=1)  # (V * B, out)
+        weight = self.prototypes.weight  # (K, out), unit rows
+        resting = batch.progress < self.settings.freeze
+        with torch.autocast(z.device.type, enabled=False):  # Sinkhorn's exp(1 / epsilon) needs float32
+            scores = (z @ (weight.detach() if resting else weight).T).chunk(len(batch.views))  # V of (B, K)
+            queued = self.queue @ weight.detach().T if self._queue_in_use(batch.progress) else None  # (2, Q, K)
+            loss = self.criterion(scores[:CODED], scores[CODED:], queued)  # (1,)
+        newest = torch.stack(z.detach().chunk(len(batch.views))[:CODED])  # (2, B, out)
+        self.queue.copy_(torch.cat([newest, self.queue], 1)[:, : self.settings.queue])
+        return {"swav": loss.squeeze()}
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Prototypes are unit vectors."""
+        self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
+
+    def _queue_in_use(self, progress: float) -> bool:
+        return progress >= self.settings.queue_from and bool(self.queue[:, -1:].any())

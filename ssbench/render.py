@@ -1,0 +1,175 @@
+"""Tables -> Markdown, CSV and LaTeX, the same bytes for the same records. No torch."""
+
+import re
+from collections.abc import Mapping, Sequence
+from csv import writer
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+from tabulate import tabulate
+
+from ssbench.errors import UserError, near
+from ssbench.store import Store, write_bytes
+from ssbench.table import Cell, Column, Row, Table, build
+
+ENDINGS = (".md", ".csv", ".tex")
+DASH = "–"
+COSTS = ("images seen", "pretraining s", "GFLOPs / image", "parameters M")
+
+
+class Text(NamedTuple):
+    text: str
+    bold: bool = False
+
+
+def markdown(table: Table) -> str:
+    """Title, pipe table and notes."""
+    header, rows = _texts(table)
+    body = [[f"**{_plain(cell.text)}**" if cell.bold else _plain(cell.text) for cell in row] for row in rows]
+    align = ("left", *["right"] * (len(header) - 1))
+    grid = tabulate(body, [_plain(name) for name in header], "pipe", disable_numparse=True, colalign=align)
+    return "\n\n".join([f"**{_plain(table.title)}**", grid, *map(_plain, _notes(table))]) + "\n"
+
+
+def csv(table: Table) -> str:
+    """One line a row; each column's mean, deviation, number of seeds, status and whether it is ahead; four decimals."""
+    parts = ("mean", "sd", "n", "status", "ahead")
+    header = ["method", "control", *(f"{column.header} {part}" for column in table.columns for part in parts), *COSTS]
+    out = StringIO()
+    lines = writer(out, lineterminator="\n")
+    lines.writerow(header)
+    for row in table.rows:
+        cells = [value for cell in row.cells for value in _values(cell)]
+        parameters = None if row.parameters is None else row.parameters / 1e6
+        costs = [_rounded(value) for value in (row.images, row.seconds, row.gflops, parameters)]
+        lines.writerow([row.name, row.control, *cells, *costs])
+    return out.getvalue()
+
+
+def latex(table: Table) -> str:
+    """A `table` environment for booktabs, methods above the controls, notes below."""
+    header, rows = _texts(table)
+    body = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in rows]
+    methods = sum(not row.control for row in table.rows)
+    rule = [r"\midrule"] if 0 < methods < len(body) else []
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_tex(Text(table.title))}}}",
+        rf"\label{{tab:{table.slug}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+        r"\toprule",
+        " & ".join(_tex(Text(name)) for name in header) + r" \\",
+        r"\midrule",
+        *body[:methods],
+        *rule,
+        *body[methods:],
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par\footnotesize {_tex(Text(note))}" for note in _notes(table)),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write(store: Store, controls: Mapping[str, bool]) -> list[Path]:
+    """Write `tables/SLUG.md`, `.csv`, `.tex` and `index.md`, and remove table files that no record stands behind."""
+    tables = build(store, controls)
+    files = {"index.md": "# Tables\n" + "".join(f"\n{markdown(table)}" for table in tables)}
+    for table in tables:
+        files |= {table.slug + end: make(table) for end, make in zip(ENDINGS, (markdown, csv, latex))}
+    for old in store.tables.glob("*"):
+        if old.suffix in ENDINGS and old.name not in files:
+            old.unlink()
+    for name, text in files.items():
+        write_bytes(store.tables / name, text.encode())
+    return [store.tables / name for name in sorted(files)]
+
+
+MARKER = re.compile(r"<!-- /?table:(\S+) -->")
+PAIR = re.compile(r"(<!-- table:(\S+) -->)(?:(?!<!-- /?table:).)*(<!-- /table:\2 -->)", re.DOTALL)
+
+
+def readme(text: str, tables: Sequence[Table]) -> str:
+    """`text` with what stands between `<!-- table:SLUG -->` and `<!-- /table:SLUG -->` replaced by that table.
+
+    Raises UserError on a marker without its partner, or with a slug that no table has.
+    """
+    known = {table.slug: table for table in tables}
+    lone = MARKER.search(PAIR.sub("", text))
+    if lone:
+        slug = lone[1]
+        raise UserError(
+            f"{lone[0]} has no partner; a table stands between <!-- table:{slug} --> and <!-- /table:{slug} -->"
+        )
+    for opening, slug, _ in PAIR.findall(text):
+        if slug not in known:
+            raise UserError(f"{opening}: there is no table {slug!r}{near(slug, known)}")
+    return PAIR.sub(lambda pair: f"{pair[1]}\n{markdown(known[pair[2]])}{pair[3]}", text)
+
+
+def _texts(table: Table) -> tuple[list[str], list[list[Text]]]:
+    """Header and rows as they are read; numbers of seeds have a column where they are not all equal."""
+    unequal = len(table.seeds) > 1
+    header = ["method", *(column.header for column in table.columns), *["seeds"] * unequal, *COSTS]
+    rows = []
+    for row in table.rows:
+        cells = [Text(_cell(cell, column), cell.bold) for cell, column in zip(row.cells, table.columns)]
+        seeds = [Text(_counts(row))] if unequal else []
+        rows.append([Text(row.name), *cells, *seeds, *(Text(cost) for cost in _costs(row))])
+    return header, rows
+
+
+def _cell(cell: Cell, column: Column) -> str:
+    """`47.1 ± 0.6 [1]`; one decimal in %, three otherwise."""
+    digits = 1 if column.score and column.score.unit == "%" else 3
+    text = "failed" if cell.status == "failed" else DASH
+    if cell.mean is not None:
+        text = f"{cell.mean:.{digits}f}" + (f" ± {cell.sd:.{digits}f}" if cell.sd is not None else "")
+    return " ".join([text, *(f"[{note}]" for note in cell.notes)])
+
+
+def _counts(row: Row) -> str:
+    """`3`, or one number a column, `3/1`, where the cells that have values differ."""
+    counts = [len(cell.values) for cell in row.cells]
+    different = {*counts} - {0}
+    return "/".join(map(str, counts if len(different) > 1 else different)) or DASH
+
+
+def _costs(row: Row) -> list[str]:
+    return [
+        DASH if row.images is None else f"{row.images:,.0f}",
+        DASH if row.seconds is None else f"{row.seconds:,.1f}",
+        DASH if row.gflops is None else f"{row.gflops:.3g}",
+        DASH if row.parameters is None else f"{row.parameters / 1e6:.2f}",
+    ]
+
+
+def _notes(table: Table) -> list[str]:
+    return [*table.notes, *(f"[{number}] {note}" for number, note in enumerate(table.footnotes, 1))]
+
+
+def _values(cell: Cell) -> list[object]:
+    return [_rounded(cell.mean), _rounded(cell.sd), len(cell.values), cell.status, cell.bold]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _plain(text: str) -> str:
+    """Neither a border of the table nor a tag, whatever a name or a reason contains."""
+    return text.replace("|", r"\|").replace("<", "&lt;")
+
+
+TEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", DASH: "--"}
+)
+
+
+def _tex(cell: Text) -> str:
+    text = cell.text.translate(TEX)
+    return rf"\textbf{{{text}}}" if cell.bold else text

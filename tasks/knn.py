@@ -1,0 +1,72 @@
+"""k nearest neighbours: training features vote, each weighted by its similarity (Wu et al. 2018, arXiv:1805.01978)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssbench.metrics import Metric
+from ssbench.settings import Settings as Base
+from ssbench.settings import setting
+from ssbench.task import Bench, Outcome, Task
+
+OTHERS = (10, 100, 200)  # scored beside the headline's k; with 20 they are the grid of DINO's eval_knn.py
+CHUNK = 256  # queries a product
+
+
+class KNN(Task):
+    """Score of a class: the sum of exp(cosine / temperature) over those of the k nearest that are of it.
+
+    Nothing is chosen: the headline's k is fixed. The bank is `fit` for `select`, and both of them for the test.
+    """
+
+    class Settings(Base):
+        k: int = setting(20, "neighbours of the headline", source="DINO, eval_knn.py: usually best", ge=1)
+        temperature: float = setting(0.07, "divides the cosines", source="DINO, eval_knn.py", gt=0)
+
+    metrics = (
+        Metric("top1", "%", "higher", "accuracy"),
+        *(Metric(f"top1@{k}", "%", "higher", "accuracy") for k in OTHERS),
+    )
+
+    def evaluate(self, bench: Bench) -> Outcome:
+        s, ks = self.settings, sorted({self.settings.k, *OTHERS})
+        classes = len(bench.data.classes)
+        bank, labels = bench.fit.pooled(), bench.fit.target("label")  # (N, D), (N,)
+        extra, truth = bench.select.pooled(), bench.select.target("label")
+        found = votes(extra, bank, labels, classes, ks, s.temperature)
+        sweep = [{"k": k, "select_top1": 100 * (found[k] == truth).float().mean().item()} for k in ks]
+        selected = {"k": s.k, "temperature": s.temperature, "pooling": "mean", "refit": "fit+select"}
+
+        test = bench.test(selected)
+        bank, labels = torch.cat([bank, extra]), torch.cat([labels, truth])
+        found = votes(test.pooled(), bank, labels, classes, ks, s.temperature)
+        outcome = Outcome(selected, sweep, details={"bank": len(bank)})
+        for metric, k in zip(self.metrics, (s.k, *OTHERS)):
+            outcome.add(metric.name, predicted=found[k], truth=test.target("label"))
+        return outcome
+
+
+def votes(
+    query: Tensor, bank: Tensor, labels: Tensor, classes: int, ks: Sequence[int], temperature: float
+) -> dict[int, Tensor]:
+    """For each k the class (Q,) that wins the vote on each query (Q, D) of a bank (N, D) with labels (N,).
+
+    A k above N is N. The smallest class wins a tie.
+    """
+    bank = F.normalize(bank, dim=1)
+    chunks = [_vote(chunk, bank, labels, classes, ks, temperature) for chunk in F.normalize(query, dim=1).split(CHUNK)]
+    return {k: torch.cat([chunk[k] for chunk in chunks]) for k in ks}
+
+
+def _vote(
+    query: Tensor, bank: Tensor, labels: Tensor, classes: int, ks: Sequence[int], temperature: float
+) -> dict[int, Tensor]:
+    cosine, index = (query @ bank.T).topk(min(max(ks), len(bank)), dim=1)  # (B, K), nearest first
+    weight = ((cosine - cosine[:, :1]) / temperature).exp()  # relative to the nearest, so that not all underflow
+    tally, found, counted = query.new_zeros(len(query), classes), {}, 0
+    for k in sorted(ks):  # the k nearest are the fewer nearest and some more
+        tally.scatter_add_(1, labels[index[:, counted:k]], weight[:, counted:k])
+        found[k], counted = tally.argmax(1), k
+    return found

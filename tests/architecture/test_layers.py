@@ -1,0 +1,101 @@
+"""The house keeps its shape: who may import whom, what is installed, how large a file may grow."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+SPINE = sorted((ROOT / "ssbench").rglob("*.py"))
+METHODS = sorted((ROOT / "methods").rglob("*.py"))
+TASKS = sorted((ROOT / "tasks").rglob("*.py"))
+
+
+def imports(file: Path) -> list[tuple[int, str]]:
+    """(level, module) of every import statement in a file, wherever it stands."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module or ""))
+    return found
+
+
+def top_level_imports(file: Path) -> list[str]:
+    """Modules imported when the file is, type-checking blocks left out."""
+    found = []
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+@pytest.mark.parametrize("file", SPINE, ids=lambda f: str(f.relative_to(ROOT)))
+def test_the_spine_names_no_method_and_no_task(file: Path) -> None:
+    names = [name for _, name in imports(file)]
+    assert not [name for name in names if name.startswith(("ssbench.methods", "ssbench.tasks", "methods", "tasks"))]
+
+
+@pytest.mark.parametrize("file", METHODS + TASKS, ids=lambda f: str(f.relative_to(ROOT)))
+def test_methods_and_tasks_import_the_spine_absolutely_and_neighbours_relatively(file: Path) -> None:
+    for level, name in imports(file):
+        assert not name.startswith(("ssbench.methods", "ssbench.tasks")), name
+        assert level <= 1, f"{name} reaches outside its folder"
+        assert level == 1 or name.split(".")[0] not in ("methods", "tasks"), name
+
+
+def test_imports_of_the_spine_have_no_cycle() -> None:
+    modules = {".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): f for f in SPINE}
+    graph = {
+        name: {m for m in top_level_imports(file) if m in modules} - {name, "ssbench"} for name, file in modules.items()
+    }
+    while graph:
+        free = [name for name, needs in graph.items() if not needs & graph.keys()]
+        assert free, f"a cycle among {sorted(graph)}"
+        graph = {name: needs for name, needs in graph.items() if name not in free}
+
+
+def test_every_package_of_the_tree_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {file.parent.relative_to(ROOT) for file in SPINE + METHODS + TASKS if file.name == "__init__.py"}
+    named = {".".join(folder.parts) for folder in folders}
+    assert set(listed) == {name if name.startswith("ssbench") else f"ssbench.{name}" for name in named}
+
+
+@pytest.mark.parametrize("file", SPINE + METHODS + TASKS, ids=lambda f: str(f.relative_to(ROOT)))
+def test_files_and_functions_stay_small(file: Path) -> None:
+    text = file.read_text()
+    assert text.count("\n") <= 410
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno <= 60, f"{node.name} is too long"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list", "methods"], ["list", "backbones"], ["run", "--help"]])
+def test_arguments_are_parsed_without_torch(words: list[str]) -> None:
+    code = (
+        "import sys; sys.argv = ['ssbench', *%r]\n"
+        "from ssbench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "assert not {'torch', 'torchvision', 'timm', 'pandas', 'sklearn'} & set(sys.modules)"
+    ) % (words,)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["methods", "tasks"])
+def test_every_file_is_on_its_contents_page(kind: str) -> None:
+    from ssbench.registry import entries
+
+    named = {
+        entry.target.partition(":")[0].split(".")[2] for entry in entries(kind).values() if entry.owner == "ssbench"
+    }  # type: ignore[arg-type]
+    there = {path.stem for path in (ROOT / kind).iterdir() if path.stem not in ("__init__", "__pycache__")}
+    assert named == there

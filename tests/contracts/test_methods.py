@@ -1,0 +1,105 @@
+"""What every registered method must do. A new one is tested here the day it is added."""
+
+import pytest
+import torch
+
+from ssbench.data import Dataset
+from ssbench.encoder import Encoder, build
+from ssbench.method import Method
+from ssbench.pretrain import Loop, loop, pretrain, total
+from ssbench.registry import entries, load
+from ssbench.settings import make
+from ssbench.spec import Budget, Train
+
+METHODS = {name: entry for name, entry in entries("methods").items() if entry.owner == "ssbench"}
+TRAINED = [name for name, entry in METHODS.items() if load(entry).trains]
+RECIPE = Train(batch=16)
+
+
+def assembled(name: str, data: Dataset) -> Method:
+    torch.manual_seed(0)
+    entry = METHODS[name]
+    kind = load(entry)
+
+    def default() -> Encoder:
+        return build("vit-nano", size=16, channels=3, mean=torch.zeros(3), std=torch.ones(3))
+
+    settings = make(kind.Settings, entry.preset, name)
+    return kind(kind.make_encoder(default, data.fit.images), settings, len(data.classes))
+
+
+def running(name: str, data: Dataset) -> Loop:
+    return loop(assembled(name, data), data.fit, RECIPE, seed=0, precision="float32", device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_setting_says_what_it_is_and_where_its_default_comes_from(name: str) -> None:
+    for key, field in load(METHODS[name]).Settings.model_fields.items():
+        assert field.description, key
+        assert isinstance(field.json_schema_extra, dict) and field.json_schema_extra["source"], key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_contents_page_says_what_it_is(name: str) -> None:
+    entry = METHODS[name]
+    assert entry.family and entry.summary
+    assert entry.paper or entry.control
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_loss_is_finite_and_its_gradient_reaches_the_encoder(name: str, tiny: Dataset) -> None:
+    run = running(name, tiny)
+    terms = run.terms(step=0, progress=0.5)
+    assert terms and all(term.ndim == 0 and term.isfinite() for term in terms.values())
+    total(terms).backward()
+    moved = [
+        p.grad is not None and bool(p.grad.abs().sum() > 0) for p in run.method.encoder.parameters() if p.requires_grad
+    ]
+    assert sum(moved) > 0.9 * len(moved)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_same_seed_and_step_give_the_same_loss(name: str, tiny: Dataset) -> None:
+    first, second = (total(running(name, tiny).terms(step=3, progress=0.5)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_an_interrupted_training_ends_with_the_same_weights(name: str, tiny: Dataset, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    budget = Budget(unit="steps", amount=6)
+    whole = running(name, tiny)
+    pretrain(whole, budget, tmp_path / "whole", lambda text: None)
+    monkeypatch.setattr("ssbench.pretrain.SAVE", 0.0)
+    monkeypatch.setattr("ssbench.pretrain.LOG", 1)
+    broken = running(name, tiny)
+
+    def pull_the_plug(text: str) -> None:
+        if text.startswith("step 4/"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(broken, budget, tmp_path / "part", pull_the_plug)
+    assert (tmp_path / "part").exists()
+    resumed = running(name, tiny)
+    done = pretrain(resumed, budget, tmp_path / "part", lambda text: None)
+    assert done.steps == 6 and [line["step"] for line in done.log] == [1, 2, 3, 4, 5, 6]
+    for (key, a), b in zip(whole.method.state_dict().items(), resumed.method.state_dict().values()):
+        assert torch.equal(a, b), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_judged_gives_one_vector_an_image(name: str, tiny: Dataset) -> None:
+    encoder = assembled(name, tiny).judged().eval()
+    images = encoder.normalise(tiny.test.images[:4])
+    vectors = encoder.vectors(images)
+    assert tuple(vectors) == encoder.poolings
+    assert all(vector.shape == (4, encoder.dim) for vector in vectors.values())
+    assert torch.equal(encoder.vectors(images[:2])["mean"], vectors["mean"][:2]) or torch.allclose(
+        encoder.vectors(images[:2])["mean"], vectors["mean"][:2], atol=1e-5
+    )
+    assert encoder.map(images).shape[0] == 4 and encoder.map(images).ndim == 4
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in TRAINED])
+def test_a_method_that_does_not_train_is_a_control(name: str) -> None:
+    assert METHODS[name].control

@@ -1,0 +1,153 @@
+"""Fine-tuning moves deeper layers faster, learns, repeats, and leaves shared encoder and generators alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ssbench.encoder import Encoder, build
+from ssbench.metrics import score
+from ssbench.task import Bench
+from ssbench.tasks.finetune import Finetune, Network, batches, seeded, train
+
+MakeBench = Callable[..., Bench]
+QUICK = Finetune.Settings(epochs=3, batch=16, lrs=(4e-3,), mixup=0, cutmix=0, drop_path=0)
+
+
+def bright_and_dark(count: int, channels: int = 3) -> tuple[Tensor, dict[str, Tensor]]:
+    """Noise (N, C, 16, 16) about one of two levels, and which."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 2
+    levels = torch.tensor([60, 180])[labels][:, None, None, None]
+    noise = torch.randint(-50, 50, (count, channels, 16, 16), generator=generator)
+    return (levels + noise).to(torch.uint8), {"label": labels}
+
+
+def rates(network: Network, layer_decay: float) -> dict[str, tuple[float, float]]:
+    """Peak rate over the head's, and weight decay, of each parameter by its name."""
+    names = {id(value): name for name, value in network.named_parameters()}
+    groups = network.groups(2e-3, layer_decay, 0.05)
+    return {names[id(p)]: (group["peak"] / 2e-3, group["weight_decay"]) for group in groups for p in group["params"]}
+
+
+def test_rates_fall_from_the_head_to_the_stem_of_a_vit(untrained: Encoder) -> None:
+    found = rates(Network(untrained, 2), 0.5)
+    ids = {"encoder.trunk.cls_token": 0, "encoder.trunk.patch_embed": 0, "head": 4}
+    ids |= {f"encoder.trunk.blocks.{i}": i + 1 for i in range(3)} | {"encoder.trunk.norm": 3}
+    trainable = {name: value for name, value in Network(untrained, 2).named_parameters() if value.requires_grad}
+    assert found.keys() == trainable.keys()
+    for name, (scale, decay) in found.items():
+        layer = next(layer for prefix, layer in ids.items() if name.startswith(prefix))
+        assert scale == pytest.approx(0.5 ** (4 - layer)), name
+        decays = trainable[name].ndim > 1 and not name.endswith("cls_token")
+        assert decay == (0.05 if decays else 0), name
+
+
+def test_rates_fall_from_the_head_to_the_stem_of_a_resnet() -> None:
+    network = Network(build("resnet18", size=16, channels=3, mean=torch.zeros(3), std=torch.ones(3)), 2)
+    found = rates(network, 0.5)
+    assert found.keys() == {name for name, _ in network.named_parameters()}
+    assert found["head.weight"] == (1, 0.05) and found["head.bias"] == (1, 0)
+    blocks = [
+        found[f"encoder.trunk.layer{stage}.{block}.conv1.weight"][0] for stage in (1, 2, 3, 4) for block in (0, 1)
+    ]
+    np.testing.assert_allclose([found["encoder.trunk.conv1.weight"][0], *blocks], 0.5 ** np.arange(9, 0, -1.0))
+
+
+def test_the_optimiser_really_moves_layers_at_their_rates(make_bench: MakeBench, untrained: Encoder) -> None:
+    images, targets = bright_and_dark(8)
+    table = make_bench(images, targets, (4, 2, 2), untrained)
+    settings = Finetune.Settings(epochs=1, batch=4, warmup=0, layer_decay=0.5, weight_decay=0, drop_path=0)
+    before = dict(Network(untrained, 2).encoder.named_parameters())
+    after = train(table, 1e-4, settings).encoder.named_parameters()  # AdamW's first step is the rate times a sign
+    moved = {name: (value - before[name]).abs().max().item() for name, value in after}
+    assert moved["trunk.norm.weight"] == pytest.approx(5e-5, rel=0.05)
+    assert moved["trunk.blocks.2.mlp.fc2.bias"] == pytest.approx(5e-5, rel=0.05)
+    assert moved["trunk.blocks.1.mlp.fc2.bias"] == pytest.approx(2.5e-5, rel=0.05)
+    assert moved["trunk.patch_embed.proj.bias"] == pytest.approx(6.25e-6, rel=0.05)
+
+
+@pytest.mark.parametrize("backbone", ["vit-nano", "resnet18"])
+def test_it_learns_bright_from_dark(make_bench: MakeBench, backbone: str) -> None:
+    torch.manual_seed(0)
+    encoder = build(backbone, size=16, channels=1, mean=torch.full((1,), 0.5), std=torch.full((1,), 0.25))
+    images, targets = bright_and_dark(128, channels=1)
+    said: list[str] = []
+    table = make_bench(images, targets, (64, 32, 32), encoder, said.append)
+    found = Finetune(QUICK).evaluate(table)
+    assert score("accuracy", found.arrays["top1"]) > 90
+    np.testing.assert_array_equal(found.arrays["top1"]["truth"], targets["label"][96:])
+    assert len(said) == QUICK.epochs and "epoch 3/3" in said[-1]
+
+
+def test_the_shared_encoder_and_the_global_generators_stay_as_they_were(
+    make_bench: MakeBench, untrained: Encoder
+) -> None:
+    images, targets = bright_and_dark(48)
+    before = {name: value.clone() for name, value in untrained.state_dict().items()}
+    torch.manual_seed(7)
+    np.random.seed(7)
+    expected = torch.rand(1), np.random.rand()
+    torch.manual_seed(7)
+    np.random.seed(7)
+    Finetune(Finetune.Settings(epochs=1, batch=16)).evaluate(make_bench(images, targets, (32, 8, 8), untrained))
+    assert (torch.rand(1), np.random.rand()) == expected
+    for name, value in untrained.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_the_same_seed_gives_the_same_network_with_all_noise_on(make_bench: MakeBench) -> None:
+    images, targets = bright_and_dark(64)
+    settings = Finetune.Settings(epochs=2, batch=16, drop_path=0.5)
+    runs: list[Any] = []
+    for seed in (1, 2):  # of the process, which must not matter
+        torch.manual_seed(3)
+        encoder = build("vit-nano", size=16, channels=3, mean=torch.zeros(3), std=torch.ones(3), drop_path=0.5)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        runs.append(train(make_bench(images, targets, (48, 8, 8), encoder), 1e-3, settings).state_dict())
+    for name, value in runs[0].items():
+        torch.testing.assert_close(value, runs[1][name], rtol=0, atol=0)
+
+
+def test_an_epoch_is_a_shuffle_in_even_batches_without_an_odd_rest() -> None:
+    found = batches(13, 4, seed=0)
+    assert found.shape == (3, 4) and len(set(found.flatten().tolist())) == 12
+    assert not torch.equal(found, batches(13, 4, seed=1))
+    assert batches(7, 128, seed=0).shape == (1, 6)
+
+
+def test_an_odd_split_is_trained_on_with_mixing(make_bench: MakeBench, untrained: Encoder) -> None:
+    images, targets = bright_and_dark(43)
+    settings = Finetune.Settings(epochs=1, batch=16, lrs=(1e-3,))
+    found = Finetune(settings).evaluate(make_bench(images, targets, (33, 5, 5), untrained))
+    assert len(found.arrays["top1"]["predicted"]) == 5
+
+
+def test_select_picks_the_rate_and_a_diverged_network_counts_as_zero(make_bench: MakeBench, untrained: Encoder) -> None:
+    images, targets = bright_and_dark(96)
+    settings = QUICK.model_copy(update={"lrs": (1e-9, 4e-3, 1e30)})
+    found = Finetune(settings).evaluate(make_bench(images, targets, (48, 24, 24), untrained))
+    assert [row["lr"] for row in found.sweep] == list(settings.lrs)
+    assert found.sweep[2]["diverged"] and found.sweep[2]["select_top1"] == 0
+    assert found.selected == {**found.sweep[1], "at_edge": False, "refit": "none"}
+    assert found.selected["select_top1"] > 90 and score("accuracy", found.arrays["top1"]) > 90
+    with pytest.raises(RuntimeError, match="every network diverged"):
+        Finetune(QUICK.model_copy(update={"lrs": (1e30,)})).evaluate(
+            make_bench(images, targets, (48, 24, 24), untrained)
+        )
+
+
+def test_generators_are_seeded_inside_and_restored_after_an_error() -> None:
+    np.random.seed(5)
+    expected = np.random.rand()
+    np.random.seed(5)
+    with pytest.raises(ValueError, match="stop"), seeded(2**40 + 1, torch.device("cpu")):
+        first = torch.rand(1), np.random.rand()
+        raise ValueError("stop")
+    assert np.random.rand() == expected
+    with seeded(2**40 + 1, torch.device("cpu")):
+        assert (torch.rand(1), np.random.rand()) == first

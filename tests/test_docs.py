@@ -1,0 +1,97 @@
+"""The pages' files and commands run as written, and the example package installs and runs."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+Command = Callable[..., CompletedProcess[str]]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / page).read_text(), re.S)
+
+
+@pytest.mark.parametrize(("page", "file"), [("add-a-method.md", "colour.py"), ("add-a-task.md", "means.py")])
+def test_a_pages_file_runs_by_the_pages_own_commands(ssbench: Command, tmp_path: Path, page: str, file: str) -> None:
+    (tmp_path / file).write_text(blocks(page, "python")[0])
+    commands = [line for block in blocks(page, "console") for line in block.splitlines() if "--suite" not in line]
+    assert commands
+    for line in commands:
+        ran = ssbench(*shlex.split(line)[1:], cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+    assert list((tmp_path / "results" / "records").glob(f"*{file.removesuffix('.py')}*.json"))
+
+
+def test_the_example_package_is_the_pages_code() -> None:
+    for page, file in (("add-a-method.md", "method.py"), ("add-a-task.md", "task.py")):
+        code = (ROOT / "examples/ssbench-colour/ssbench_colour" / file).read_text().partition("META =")[0]
+        on_page = blocks(page, "python")[0].replace(
+            "from ssbench import Entry, settings", "from ssbench import settings"
+        )
+        assert on_page.startswith(code.rstrip())
+
+
+def installed(source: Path, target: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        str(target),
+    ]
+    subprocess.run([*command, str(source)], check=True, capture_output=True, text=True)
+
+
+def copied(source: Path, target: Path) -> Path:
+    """What git tracks or would, so that building leaves nothing in the tree."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "."], cwd=source, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_bytes((source / name).read_bytes())
+    return target
+
+
+def test_an_installed_package_brings_a_method_and_a_task(tmp_path: Path) -> None:
+    installed(copied(ROOT / "examples/ssbench-colour", tmp_path / "source"), tmp_path / "site")
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path / 'site'}"}
+
+    def run(*words: str) -> CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "ssbench", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+
+    assert "predict the mean colour [ssbench-colour 0.1.0]" in run("list", "methods").stdout
+    assert "nearest class mean [ssbench-colour 0.1.0]" in run("list", "tasks").stdout
+    ran = run("run", "--method", "colour", "--task", "means", "--budget", "steps=2", "--seeds", "0", "--device", "cpu")
+    assert ran.returncode == 0, ran.stderr
+    assert "colour" in ran.stdout and "means top1" in ran.stdout
+
+
+def test_the_wheel_holds_the_whole_house_and_lists_away_from_the_checkout(tmp_path: Path) -> None:
+    installed(copied(ROOT, tmp_path / "source"), tmp_path / "site")
+    for name in (
+        "ssbench/methods/mim/masks.py",
+        "ssbench/tasks/knn.py",
+        "ssbench/suites/quick.yaml",
+        "ssbench/py.typed",
+    ):
+        assert (tmp_path / "site" / name).is_file(), name
+    assert not (tmp_path / "site" / "methods").exists()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    command = [sys.executable, "-m", "ssbench", "list", "methods"]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0 and "mim-block" in ran.stdout, ran.stderr

@@ -1,0 +1,106 @@
+import pytest
+import torch
+from torch import Tensor
+
+from ssbench.encoder import Encoder, build, sincos
+from ssbench.errors import NotApplicable, UserError
+
+
+def made(name: str, size: int = 32, channels: int = 3, patch: int = 0) -> Encoder:
+    torch.manual_seed(0)
+    return build(
+        name, size=size, channels=channels, mean=torch.zeros(channels), std=torch.ones(channels), patch=patch
+    ).eval()
+
+
+def images(size: int = 32, channels: int = 3) -> Tensor:
+    return torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "name", ["vit-nano", "vit-micro", "vit_tiny_patch16_224", "deit3_small_patch16_224", "eva02_tiny_patch14_224"]
+)
+def test_a_vit_is_fitted_to_size_patch_and_channels(name: str) -> None:
+    encoder = made(name, size=16, channels=1, patch=4)
+    assert encoder.patch == 4 and encoder.has_tokens
+    assert encoder.tokens(images(16, 1)).shape == (2, 16, encoder.dim)
+    assert encoder.map(images(16, 1)).shape == (2, encoder.dim, 4, 4)
+    assert encoder.pooled(images(16, 1)).shape == (2, encoder.dim)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "mobilenetv3_small_050"])
+def test_a_conv_net_gives_a_map_and_a_vector_but_no_tokens(name: str) -> None:
+    encoder = made(name)
+    assert encoder.pooled(images()).shape == (2, encoder.dim)
+    assert encoder.map(images()).shape[:2] == (2, encoder.dim)
+    assert encoder.poolings == ("mean",) and encoder.patch is None
+    with pytest.raises(NotApplicable, match="gives no patch tokens"):
+        encoder.tokens(images())
+
+
+def test_a_small_resnet_keeps_the_resolution_of_its_stem() -> None:
+    encoder = made("resnet18")
+    assert encoder.map(images()).shape[-2:] == (4, 4)
+    assert encoder.trunk.conv1.stride == (1, 1) and encoder.trunk.conv1.kernel_size == (3, 3)
+    assert made("resnet18", size=96).trunk.conv1.kernel_size == (7, 7)
+
+
+def test_the_pooled_vector_of_a_resnet_is_timms_own() -> None:
+    encoder = made("resnet18", size=96)
+    torch.testing.assert_close(encoder.pooled(images(96)), encoder.trunk(images(96)), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["vit-nano", "eva02_tiny_patch14_224"])
+def test_the_token_sequence_is_timms_own(name: str) -> None:
+    encoder = made(name, patch=8)
+    whole = encoder.trunk.forward_features(images())
+    prefix = encoder.trunk.num_prefix_tokens
+    torch.testing.assert_close(encoder.tokens(images()), encoder.trunk.fc_norm(whole)[:, prefix:], atol=1e-5, rtol=1e-4)
+
+
+def test_mean_and_class_token_come_from_one_sequence() -> None:
+    encoder = made("vit-nano")
+    vectors = encoder.vectors(images())
+    whole = encoder.trunk.forward_features(images())
+    torch.testing.assert_close(vectors["cls"], whole[:, 0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(vectors["mean"], whole[:, 1:].mean(1), atol=1e-5, rtol=1e-4)
+
+
+def test_other_image_sizes_resize_the_positions() -> None:
+    encoder = made("vit-nano", size=32)
+    assert encoder.map(images(64)).shape == (2, encoder.dim, 8, 8)
+
+
+def test_positions_are_fixed_sines_and_the_class_token_has_none() -> None:
+    trunk = made("vit-nano").trunk
+    assert not trunk.pos_embed.requires_grad
+    assert trunk.pos_embed[0, 0].abs().sum() == 0
+    torch.testing.assert_close(trunk.pos_embed[0, 1:], sincos(4, 4, 96))
+    codes = sincos(4, 4, 96)
+    assert torch.cdist(codes, codes).fill_diagonal_(1).min() > 0.1  # every place has its own
+
+
+def test_pixels_are_normalised_by_the_pretraining_data() -> None:
+    encoder = Encoder(torch.nn.Identity(), torch.tensor([0.5, 0.25, 0.0]), torch.tensor([0.5, 0.5, 1.0]))
+    bytes_ = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    torch.testing.assert_close(encoder.normalise(bytes_)[0, :, 0, 0], torch.tensor([1.0, 1.5, 1.0]))
+    torch.testing.assert_close(encoder.normalise(bytes_), encoder.normalise(bytes_.float() / 255))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "patch", "message"),
+    [
+        ("vit-nanoo", 32, 0, "unknown backbone 'vit-nanoo'; did you mean vit-nano"),
+        ("resnet81", 32, 0, "did you mean resnet"),
+        ("vit-nano", 32, 5, "backbone.patch=5 does not divide the image size 32"),
+        ("resnet18", 32, 4, "not a ViT"),
+    ],
+)
+def test_a_backbone_that_can_not_be_made_says_why(name: str, size: int, patch: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        made(name, size=size, patch=patch)
+
+
+def test_the_same_seed_starts_the_same_network() -> None:
+    first, second = made("vit-nano").state_dict(), made("vit-nano").state_dict()
+    assert all(torch.equal(value, second[key]) for key, value in first.items())

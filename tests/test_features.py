@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import torch
+
+from ssbench.data import Dataset
+from ssbench.encoder import Encoder, build
+from ssbench.features import Part, represent
+
+
+def encoder(name: str = "vit-nano") -> Encoder:
+    torch.manual_seed(0)
+    return build(name, size=16, channels=3, mean=torch.zeros(3), std=torch.ones(3))
+
+
+def test_features_are_one_pass_in_evaluation_mode_without_gradient(tiny: Dataset) -> None:
+    net = encoder("resnet18").train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    found = represent(net, tiny.fit.images, net.vectors)["mean"]
+    assert not found.requires_grad and found.shape == (120, net.dim)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())  # batch norm has not moved
+    alone = represent(net, tiny.fit.images[:1], net.vectors)["mean"]
+    torch.testing.assert_close(alone, found[:1], atol=1e-5, rtol=1e-4)
+
+
+def test_a_part_computes_its_features_once(tiny: Dataset, tmp_path: Path) -> None:
+    net = encoder()
+    first = Part(net, tiny.fit, tmp_path, "k").pooled()
+    assert [file.name for file in tmp_path.iterdir()] == ["k-vectors.safetensors"]
+    torch.nn.init.zeros_(net.trunk.patch_embed.proj.weight)  # a second pass would show
+    assert torch.equal(Part(net, tiny.fit, tmp_path, "k").pooled(), first)
+    assert not torch.equal(Part(net, tiny.fit, tmp_path, "other").pooled(), first)
+
+
+def test_training_and_test_images_go_through_the_same_function(tiny: Dataset, tmp_path: Path) -> None:
+    net = encoder()
+    fit, test = Part(net, tiny.fit, tmp_path, "fit"), Part(net, tiny.fit, tmp_path, "test")
+    for pooling in fit.poolings:
+        assert torch.equal(fit.pooled(pooling), test.pooled(pooling))
+    assert torch.equal(fit.map(), test.map())
+
+
+def test_pooled_is_the_mean_of_the_map(tiny: Dataset, tmp_path: Path) -> None:
+    part = Part(encoder(), tiny.fit, tmp_path, "k")
+    torch.testing.assert_close(part.map().mean((2, 3)), part.pooled(), atol=1e-5, rtol=1e-4)

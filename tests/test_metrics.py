@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, jaccard_score
+
+from ssbench.metrics import KINDS, iou_per_class, score
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int, ignore: int = 255) -> np.ndarray:
+    """(N, C, C) counts of (truth, predicted), one pixel at a time."""
+    table = np.zeros((len(truth), classes, classes), np.int64)
+    for image, (t, p) in enumerate(zip(truth, predicted)):
+        for a, b in zip(t.ravel(), p.ravel()):
+            if a != ignore:
+                table[image, a, b] += 1
+    return table
+
+
+def test_accuracy_is_the_share_of_hits_in_percent() -> None:
+    arrays = {"predicted": np.array([0, 1, 2, 2]), "truth": np.array([0, 1, 1, 2])}
+    assert score("accuracy", arrays) == 75.0
+
+
+def test_accuracy_equals_scikit_learns() -> None:
+    draw = np.random.default_rng(0)
+    truth, predicted = draw.integers(7, size=500), draw.integers(7, size=500)
+    expected = 100 * accuracy_score(truth, predicted)
+    assert score("accuracy", {"predicted": predicted, "truth": truth}) == pytest.approx(expected, abs=1e-9)
+
+
+def test_iou_counted_by_hand() -> None:
+    truth, predicted = np.array([[[0, 0], [1, 1]]]), np.array([[[0, 1], [1, 1]]])
+    # class 0: 1 of 2 pixels in the union, class 1: 2 of 3
+    assert score("iou", {"confusion": confusion(truth, predicted, 2)}) == pytest.approx(100 * (1 / 2 + 2 / 3) / 2)
+
+
+def test_iou_equals_scikit_learns_jaccard_over_the_classes_in_the_truth() -> None:
+    draw = np.random.default_rng(1)
+    truth = draw.choice([0, 1, 3, 255], size=(6, 5, 5))  # class 2 is only ever predicted
+    predicted = draw.integers(4, size=(6, 5, 5))
+    seen = truth != 255
+    each = jaccard_score(truth[seen], predicted[seen], labels=[0, 1, 3], average=None)
+    table = confusion(truth, predicted, 4)
+    assert score("iou", {"confusion": table}) == pytest.approx(100 * each.mean(), abs=1e-9)
+    np.testing.assert_allclose(iou_per_class(table.sum(0).reshape(-1).astype(float)), [*each[:2], np.nan, each[2]])
+
+
+def test_the_mean_of_values_is_their_mean() -> None:
+    assert score("mean", {"value": np.array([1.0, 2.0, 6.0], np.float32)}) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("kind", ["accuracy", "iou", "mean"])
+def test_a_weight_of_two_is_the_same_as_a_sample_twice(kind: str) -> None:
+    draw = np.random.default_rng(2)
+    arrays = {
+        "predicted": draw.integers(3, size=8),
+        "truth": draw.integers(3, size=8),
+        "confusion": draw.integers(9, size=(8, 3, 3)),
+        "value": draw.normal(size=8),
+    }
+    per_sample, reduce = KINDS[kind]
+    weights = np.array([2, 0, 1, 1, 0, 3, 0, 1])
+    repeated = {name: np.repeat(value, weights, axis=0) for name, value in arrays.items()}
+    weighted = reduce(weights @ per_sample(arrays))
+    assert weighted == pytest.approx(score(kind, repeated), abs=1e-9)  # type: ignore[arg-type]

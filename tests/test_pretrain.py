@@ -1,0 +1,96 @@
+import math
+
+import pytest
+import torch
+
+from ssbench.data import Dataset
+from ssbench.encoder import build
+from ssbench.errors import UserError
+from ssbench.method import Batch, Method
+from ssbench.pretrain import flops_a_step, loop, pretrain, rate, total_steps
+from ssbench.spec import Budget, Train
+
+CPU = torch.device("cpu")
+
+
+class Shrink(Method):
+    """Drive the pooled vector to zero: a loss whose minimum is known."""
+
+    def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return {"square": self.encoder.pooled(batch.views[0]).square().mean(), "none": batch.views[0].sum() * 0}
+
+
+def method(kind: type[Method] = Shrink) -> Method:
+    torch.manual_seed(0)
+    return kind(build("vit-nano", size=16, channels=3, mean=torch.zeros(3), std=torch.ones(3)), kind.Settings())
+
+
+def test_the_rate_warms_up_in_a_line_and_falls_as_half_a_cosine() -> None:
+    assert [rate(p, 0.2) for p in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert rate(0.0, 0.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [("steps=7", 7), ("samples=1000", 15), ("epochs=2", 2 * (1000 // 64)), ("flops=1e6", 10), ("samples=1", 1), ("seconds=3", None)],
+)  # fmt: skip
+def test_budgets_become_steps(text: str, steps: int | None) -> None:
+    assert total_steps(Budget.parse(text), images=1000, batch=64, flops_a_step=1e5) == steps
+
+
+def test_training_lowers_the_loss_and_counts_what_it_spent(tiny: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
+    said: list[str] = []
+    done = pretrain(run, Budget(unit="samples", amount=1600), tmp_path / "part", said.append)
+    assert (done.steps, done.images, done.views) == (100, 1600, 1)
+    assert done.log[-1]["square"] < 0.1 * done.log[0]["square"] and done.log[-1]["none"] == 0
+    assert "step 100/100" in said[-1] and "images/s" in said[-1]
+    assert not (tmp_path / "part").exists()
+
+
+def test_a_budget_of_seconds_ends_on_time(tiny: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
+    done = pretrain(run, Budget(unit="seconds", amount=0.5), tmp_path / "part", lambda text: None)
+    assert 0.5 <= done.seconds < 2 and done.steps > 1
+
+
+def test_an_epoch_sees_each_image_at_most_once_and_every_epoch_has_its_own_order(tiny: Dataset) -> None:
+    run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
+    steps = len(tiny.fit) // 16
+    epochs = [torch.cat([run.batch(epoch * steps + i, 0.0).index for i in range(steps)]) for epoch in range(2)]
+    assert all(len(epoch.unique()) == steps * 16 for epoch in epochs)
+    assert not torch.equal(*epochs)
+
+
+def test_flops_are_those_of_the_matrix_products_and_the_count_changes_nothing(tiny: Dataset) -> None:
+    run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
+    before = {key: value.clone() for key, value in run.method.state_dict().items()}
+    counted = flops_a_step(run)
+    tokens, width, depth, patch = 17, 96, 3, 3 * 4 * 4
+    block = 2 * tokens * width * 12 * width + 2 * 2 * tokens * tokens * width  # products with weights, then attention
+    forward = 16 * (depth * block + 2 * 16 * patch * width)
+    assert (
+        2.7 * forward < counted < 3.6 * forward
+    )  # backward is twice forward; fused attention computes its scores again
+    assert all(torch.equal(value, before[key]) for key, value in run.method.state_dict().items())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_by_name(tiny: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    class Broken(Shrink):
+        def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+            return {"fine": self.encoder.pooled(batch.views[0]).mean(), "broken": batch.views[0].sum() * math.inf}
+
+    run = loop(method(Broken), tiny.fit, Train(batch=16), 0, "float32", CPU)
+    with pytest.raises(RuntimeError, match="the loss term broken is not finite at step 50"):
+        pretrain(run, Budget(unit="steps", amount=60), tmp_path / "part", lambda text: None)
+
+
+def test_more_images_a_step_than_there_are_is_refused(tiny: Dataset) -> None:
+    with pytest.raises(UserError, match=r"train.batch=512 is more than the 120 training images"):
+        loop(method(), tiny.fit, Train(batch=512), 0, "float32", CPU)
+
+
+def test_bf16_trains_too(tiny: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    run = loop(method(), tiny.fit, Train(batch=16), 0, "bf16", CPU)
+    done = pretrain(run, Budget(unit="steps", amount=100), tmp_path / "part", lambda text: None)
+    assert done.log[-1]["square"] < 0.2 * done.log[0]["square"]

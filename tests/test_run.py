@@ -1,0 +1,268 @@
+"""The whole line, as a user types it: real commands, small budgets, real files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssbench.metrics import score
+from ssbench.store import Store
+
+Command = Callable[..., CompletedProcess[str]]
+QUICK = ("--budget", "steps=3", "--seeds", "0,1", "--set", "train.batch=16", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def done(ssbench: Command, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with rotation and its controls on the photos, k-NN and linear probe."""
+    results = tmp_path_factory.mktemp("run") / "results"
+    ran = ssbench("run", "--method", "rotation", "--task", "knn,linear-probe", "--dataset", f"folder:{photos}", "--set", "linear-probe.epochs=2", *QUICK, "--results", results)  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert "| rotation" in ran.stdout and "random-init" in ran.stdout
+    assert "[16/16]" in ran.stderr
+    return results
+
+
+def test_every_cell_has_a_whole_record_with_its_predictions(done: Path) -> None:
+    store = Store(done)
+    records = store.all()
+    assert len(records) == 4 * 2 * 2  # rotation and three controls, two tasks, two seeds
+    for record in records:
+        assert record.status == "done" and record.id == record.spec.id
+        headline = record.scores[record.headline]
+        arrays = store.arrays(record, record.headline)
+        assert score(headline.kind, arrays) == pytest.approx(headline.value)
+        assert headline.low <= headline.value <= headline.high
+        assert record.data["test"] == headline.samples == len(arrays["truth"])
+        assert record.sweep and record.environment["torch"] and record.code["version"]
+    trained = next(r for r in records if r.spec.pretraining.method == "rotation")
+    assert (trained.costs.steps, trained.costs.images) == (3, 48) and trained.costs.pretrain_gflops > 0 and trained.loss
+
+
+def test_no_record_holds_a_path(done: Path, photos: Path) -> None:
+    for file in (done / "records").glob("*.json"):
+        assert str(photos.parent) not in file.read_text()
+
+
+def test_bright_and_dark_are_told_apart(done: Path) -> None:
+    for record in Store(done).all():
+        if record.spec.task == "knn" and record.spec.pretraining.method == "raw-pixels":
+            assert record.scores["top1"].value == 100
+
+
+def test_a_second_run_computes_nothing_and_prints_the_same_table(done: Path, ssbench: Command, photos: Path) -> None:
+    before = {file: file.read_bytes() for file in done.rglob("*") if file.is_file()}
+    again = ssbench("run", "--method", "rotation", "--task", "knn,linear-probe", "--dataset", f"folder:{photos}", "--set", "linear-probe.epochs=2", *QUICK, "--results", done)  # fmt: skip
+    assert again.returncode == 0 and "(0 new)" in again.stdout
+    assert {file: file.read_bytes() for file in done.rglob("*") if file.is_file()} == before
+
+
+def test_one_pretraining_serves_all_tasks_and_the_same_command_gives_the_same_scores(done: Path, ssbench: Command, photos: Path, tmp_path: Path) -> None:  # fmt: skip
+    assert len(list((done / "cache" / "encoders").glob("*.safetensors"))) == 8
+    ran = ssbench(
+        "run", "--method", "rotation", "--task", "knn", "--dataset", f"folder:{photos}", *QUICK, "--results", tmp_path
+    )
+    assert ran.returncode == 0, ran.stderr
+    other = {record.id: record.scores for record in Store(tmp_path).all()}
+    for record in Store(done).all():
+        if record.id in other:
+            assert record.scores == other[record.id]
+    assert len(other) == 8
+
+
+def test_tables_are_the_same_bytes_each_time(done: Path, ssbench: Command) -> None:
+    assert ssbench("tables", "--results", done).returncode == 0
+    first = {file.name: file.read_bytes() for file in (done / "tables").iterdir()}
+    assert ssbench("tables", "--results", done).returncode == 0
+    assert {file.name: file.read_bytes() for file in (done / "tables").iterdir()} == first
+    assert {Path(name).suffix for name in first} == {".md", ".csv", ".tex"}
+
+
+def test_a_dry_run_plans_and_writes_nothing(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    ran = ssbench("run", "--method", "simclr,mim-block", "--dataset", f"folder:{photos}", *QUICK, "--dry-run", "--results", tmp_path / "r")  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert "10 cells to run, 0 already recorded; 10 pretrainings" in ran.stdout
+    assert "simclr on photos" in ran.stdout.replace(photos.name, "photos") and "no training" in ran.stdout
+    assert not (tmp_path / "r").exists()
+
+
+def test_transfer_pretrains_on_other_data(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    ran = ssbench("run", "--method", "mim-random", "--task", "knn", "--dataset", f"folder:{photos}", "--pretrain-on", "digits", "--seeds", "0", "--budget", "steps=2", "--results", tmp_path)  # fmt: skip
+    assert ran.returncode == 2 and "3 channels and digits has 1" in ran.stderr
+
+
+def test_a_failing_method_is_a_record_and_exit_status_1(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "bad.py"
+    plugin.write_text(
+        "from ssbench import Entry, Method\n"
+        "class Bad(Method):\n"
+        "    def loss(self, batch):\n"
+        "        return {'bad': batch.views[0].sum() / len([])}\n"
+        "METHODS = {'bad': Entry('Bad', 'test', 'fails', 'none')}\n"
+    )
+    command = ("run", "--plugin", plugin, "--method", "bad", "--task", "knn", "--dataset", f"folder:{photos}", *QUICK, "--results", tmp_path / "r")  # fmt: skip
+    ran = ssbench(*command)
+    assert ran.returncode == 1, ran.stderr
+    assert "2 of 8 cells failed" in ran.stdout
+    failed = [record for record in Store(tmp_path / "r").all() if record.status == "failed"]
+    assert len(failed) == 2 and all(
+        "ZeroDivisionError: division by zero (bad.py, line 4)" in record.reason for record in failed
+    )
+    assert "2 new" in ssbench(*command).stdout  # a failed cell is tried again, the others are not
+
+
+def test_raw_pixels_can_not_be_fine_tuned_and_the_table_says_so(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    ran = ssbench(
+        "run",
+        "--method",
+        "raw-pixels",
+        "--task",
+        "finetune",
+        "--dataset",
+        f"folder:{photos}",
+        *QUICK,
+        "--results",
+        tmp_path,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert {record.status for record in Store(tmp_path).all()} == {"not-applicable"}
+    assert "no weights to train" in ran.stdout
+
+
+WRONG = [
+    (("--method", "simclrr"), "unknown method 'simclrr'; did you mean simclr"),
+    (("--method", "simclr", "--task", "kn"), "unknown task 'kn'; did you mean knn"),
+    (("--method", "simclr", "--dataset", "shape"), "unknown dataset 'shape'; did you mean shapes"),
+    (("--method", "simclr", "--dataset", "shapes:hardest"), "unknown grade shapes:hardest; did you mean hard"),
+    (("--method", "simclr", "--backbone", "vit-nona"), "unknown backbone 'vit-nona'; did you mean vit-nano"),
+    (("--method", "simclr", "--budget", "sampels=10"), "did you mean samples"),
+    (("--method", "simclr", "--seeds", "one"), "seeds"),
+    (("--method", "simclr", "--set", "train.lrr=1"), "unknown setting train.lrr; did you mean lr"),
+    (("--method", "simclr", "--set", "train.lr=fast"), "train.lr=fast"),
+    (("--method", "simclr", "--set", "trian.lr=1"), "nothing called 'trian' in this run; did you mean train"),
+    (("--method", "simclr", "--set", "lr=1"), "expected scope.key=value"),
+    (("--method", "simclr", "--suite", "quik"), "unknown suite 'quik'; did you mean quick"),
+    (("--method", "simclr", "--suite", "none.yaml"), "there is no such file"),
+    (("--method", "simclr", "--dataset", "folder:nowhere"), "nowhere"),
+    (("--method", "simclr", "--dataset", "folder:"), "needs an argument"),
+    (("--method", "simclr", "--plugin", "nowhere.py"), "nowhere.py"),
+    (("--method", "simclr", "--device", "tpu9"), "--device tpu9"),
+    (("--method", "simclr", "--precision", "int8"), "--precision int8"),
+    (("--method", "mim-block", "--backbone", "resnet18"), "patch tokens"),
+    (
+        ("--method", "simclr", "--task", "segmentation", "--dataset", "digits"),
+        "segmentation needs mask, which digits does not have",
+    ),
+    ((), "no method"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_bad_input_gets_one_clear_line_exit_2_and_nothing_written(ssbench: Command, tmp_path: Path, words: tuple[str, ...], message: str) -> None:  # fmt: skip
+    ran = ssbench("run", *words, "--results", tmp_path / "r")
+    assert ran.returncode == 2, ran.stderr
+    lines = [line for line in ran.stderr.splitlines() if line.startswith("ssbench:")]
+    assert len(lines) == 1 and message in lines[0]
+    assert "Traceback" not in ran.stderr and not (tmp_path / "r").exists()
+
+
+def test_an_empty_class_is_named(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    for name in ("bright", "dark"):
+        (tmp_path / "p" / name).mkdir(parents=True)
+    for file in (photos / "dark").iterdir():
+        (tmp_path / "p" / "dark" / file.name).write_bytes(file.read_bytes())
+    ran = ssbench(
+        "run", "--method", "rotation", "--dataset", f"folder:{tmp_path / 'p'}", *QUICK, "--results", tmp_path / "r"
+    )
+    assert ran.returncode == 2 and "bright" in ran.stderr and not (tmp_path / "r").exists()
+
+
+def test_an_unreadable_image_is_named_or_skipped_and_counted(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    for file in photos.rglob("*.png"):
+        copy = tmp_path / "p" / file.relative_to(photos)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    (tmp_path / "p" / "dark" / "torn.png").write_bytes(b"not an image")
+    command = ("run", "--method", "random-init", "--task", "knn", "--dataset", f"folder:{tmp_path / 'p'}", *QUICK, "--results", tmp_path / "r")  # fmt: skip
+    ran = ssbench(*command)
+    assert ran.returncode == 2 and "torn.png" in ran.stderr and "--on-bad-image skip" in ran.stderr
+    assert not (tmp_path / "r").exists()
+    assert ssbench(*command, "--on-bad-image", "skip").returncode == 0
+    record = Store(tmp_path / "r").all()[0]
+    assert record.data["skipped"] == ["dark/torn.png"]
+
+
+def test_settings_reach_the_record(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    ran = ssbench("run", "--method", "mim-block", "--task", "knn", "--dataset", f"folder:{photos}", *QUICK, "--set", "mim.mask=random", "--set", "mim-block.ratio=0.5", "--set", "knn.temperature=0.1", "--results", tmp_path)  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    record = next(r for r in Store(tmp_path).all() if r.spec.pretraining.method == "mim-block")
+    assert record.spec.pretraining.settings["mask"] == "random" and record.spec.pretraining.settings["ratio"] == 0.5
+    assert record.spec.task_settings["temperature"] == 0.1
+
+
+def test_a_suite_file_runs_and_its_keys_can_be_overridden(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "mine.yaml"
+    suite.write_text(f"method: [rotation, simclr]\ntask: knn\ndataset: ['folder:{photos}']\nseeds: [0]\nbudget: steps=2\nset: [train.batch=16]\n")  # fmt: skip
+    ran = ssbench("run", "--suite", suite, "--method", "rotation", "--results", tmp_path / "r")
+    assert ran.returncode == 0, ran.stderr
+    assert {r.spec.pretraining.method for r in Store(tmp_path / "r").all()} == {
+        "rotation",
+        "random-init",
+        "raw-pixels",
+        "supervised",
+    }
+    suite.write_text("method: [rotation]\ntasks: [knn]\n")
+    ran = ssbench("run", "--suite", suite, "--results", tmp_path / "r2")
+    assert ran.returncode == 2 and "did you mean task" in ran.stderr
+
+
+def test_loose_photos_can_be_pretrained_on_and_judged_elsewhere(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for i in range(60):
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(loose / f"{i}.png")
+    ran = ssbench("run", "--method", "simclr", "--task", "knn", "--dataset", f"folder:{photos}", "--pretrain-on", f"folder:{loose}", *QUICK, "--results", tmp_path / "r")  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    supervised = [r for r in Store(tmp_path / "r").all() if r.spec.pretraining.method == "supervised"]
+    assert {r.status for r in supervised} == {"not-applicable"} and "no labels" in supervised[0].reason
+    alone = ssbench(
+        "run",
+        "--method",
+        "simclr",
+        "--task",
+        "knn",
+        "--dataset",
+        f"folder:{loose}",
+        *QUICK,
+        "--results",
+        tmp_path / "r2",
+    )
+    assert alone.returncode == 2 and "knn needs label" in alone.stderr
+
+
+def test_describe_shows_settings_with_their_sources(ssbench: Command) -> None:
+    text = ssbench("describe", "mim-block").stdout
+    assert "--set mim.mask=block" in text and "fixed by the preset" in text and "paper:" in text
+    assert "--set train.lr=0.0015" in ssbench("describe", "train").stdout
+    assert "did you mean knn" in ssbench("describe", "kn").stderr
+
+
+def test_the_doctor_knows_a_mixed_installation() -> None:
+    from ssbench.cli.doctor import diagnose
+
+    assert "pip install" in diagnose(RuntimeError("operator torchvision::nms does not exist"))
+    assert diagnose(ValueError("else")) == "ValueError: else"
+
+
+def test_a_doctor_finds_this_installation_well(ssbench: Command) -> None:
+    ran = ssbench("doctor")
+    assert ran.returncode == 0 and "all well" in ran.stdout and "torch" in ran.stdout
+
+
+def test_records_are_plain_json(done: Path) -> None:
+    file = sorted((done / "records").glob("*.json"))[0]
+    assert json.loads(file.read_text())["schema_version"] == 1

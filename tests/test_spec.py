@@ -1,0 +1,53 @@
+import pytest
+
+from ssbench.errors import UserError
+from ssbench.rng import derive
+from ssbench.spec import Budget, DataRef, Pretraining, Spec, Train
+
+
+def spec(**changes: object) -> Spec:
+    data = DataRef(name="d", fingerprint="f", settings={})
+    first = Pretraining(
+        method="m", owner="ssbench", version=1, settings={"b": 1, "a": 2}, backbone="n", backbone_settings={}, data=data,
+        budget=Budget(), train=Train().model_dump(), seed=0, precision="float32",
+    )  # fmt: skip
+    return Spec(
+        pretraining=first.model_copy(update=changes),
+        task="t",
+        protocol=1,
+        task_owner="ssbench",
+        task_settings={},
+        data=data,
+    )
+
+
+def test_identity_is_a_fixed_hash_of_the_whole_spec() -> None:
+    assert spec().id == spec().id and len(spec().id) == 16
+    assert spec(settings={"a": 2, "b": 1}).id == spec().id  # the order of keys is not part of it
+    for change in ({"seed": 1}, {"version": 2}, {"settings": {"a": 3, "b": 1}}, {"precision": "bf16"}):
+        assert spec(**change).id != spec().id, change
+
+
+def test_a_spec_survives_json() -> None:
+    assert Spec.model_validate_json(spec().model_dump_json()).id == spec().id
+
+
+@pytest.mark.parametrize("text", ["samples=1e4", "steps=10", "epochs=0.5", "flops=1e12", "seconds=60"])
+def test_budgets_are_read(text: str) -> None:
+    unit, amount = text.split("=")
+    assert Budget.parse(text) == Budget(unit=unit, amount=float(amount))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("sample=3", "did you mean samples"), ("steps=many", "'many' is not a number"), ("steps=0", "above zero"), ("10", "unknown unit"), ("steps=inf", "above zero")],
+)  # fmt: skip
+def test_a_wrong_budget_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Budget.parse(text)
+
+
+def test_purposes_draw_from_seeds_of_their_own() -> None:
+    drawn = {derive(seed, purpose, step) for seed in range(3) for purpose in ("init", "views") for step in range(3)}
+    assert len(drawn) == 18
+    assert derive(0, "init") == 8017594820357293755  # the same on every machine, for ever

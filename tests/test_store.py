@@ -1,0 +1,193 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ssbench.errors import UserError
+from ssbench.record import Record
+from ssbench.spec import Budget, DataRef, Pretraining, Spec
+from ssbench.store import Store, replacing, write_bytes, write_tensors
+
+DATA = DataRef(name="folder:my/photos", fingerprint="f0", settings={"image_size": 32})
+ARRAYS = {
+    "top1": {"predicted": np.array([0, 2, 1]), "truth": np.array([0, 1, 1], np.int16)},
+    "loss": {"value": np.ones(3)},
+}
+
+
+def spec(method: str = "simclr", seed: int = 0) -> Spec:
+    pretraining = Pretraining(
+        method=method,
+        owner="ssbench",
+        version=1,
+        settings={"temperature": 0.1, "sizes": [1, 2]},
+        backbone="vit-nano",
+        backbone_settings={"patch": 0},
+        data=DATA,
+        budget=Budget(unit="samples", amount=1000),
+        train={"lr": 1e-3},
+        seed=seed,
+        precision="float32",
+    )
+    return Spec(pretraining=pretraining, task="knn", protocol=1, task_owner="ssbench", task_settings={}, data=DATA)
+
+
+def record(method: str = "simclr", seed: int = 0, reason: str = "") -> Record:
+    of = spec(method, seed)
+    return Record(id=of.id, status="failed", reason=reason, spec=of, created="2025-01-01T00:00:00+00:00")
+
+
+def test_what_is_written_is_read_back_whole(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "new" / "a.bin", b"\0one\n")
+    assert (tmp_path / "new" / "a.bin").read_bytes() == b"\0one\n"
+
+
+def test_who_has_the_old_file_open_goes_on_reading_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    write_bytes(file, b"old")
+    with file.open("rb") as reader:
+        write_bytes(file, b"new")
+        assert reader.read() == b"old"
+    assert file.read_bytes() == b"new"
+
+
+def test_a_crash_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    write_bytes(file, b"old")
+    with pytest.raises(RuntimeError, match="crash"), replacing(file) as path:
+        path.write_bytes(b"half of the n")
+        raise RuntimeError("crash")
+    assert file.read_bytes() == b"old"
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def test_a_crash_before_anything_was_there_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a.txt") as path:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_unfinished_file_is_no_record(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    file = store.write(record(), {})
+    with replacing(file) as path:
+        path.write_text("{")
+        assert store.all() == [record()]
+        path.write_text(file.read_text())
+
+
+def test_a_replaced_file_can_be_read_by_others(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_tensors_come_back_whatever_their_layout(tmp_path: Path) -> None:
+    tensors = {"turned": torch.arange(6.0).reshape(2, 3).T, "part": torch.arange(4)[::2]}
+    write_tensors(tmp_path / "w.safetensors", tensors)
+    found = load_file(tmp_path / "w.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
+
+
+def test_a_record_is_found_by_its_cell_and_by_no_other(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.find(spec()) is None
+    store.write(record(seed=1), {})
+    assert store.find(spec(seed=1)) == record(seed=1)
+    assert store.find(spec(seed=2)) is None
+    assert store.find(spec("swav", seed=1)) is None
+
+
+def test_a_file_name_says_what_the_record_is_about_and_is_a_plain_name(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    file = store.write(record(seed=3), {})
+    assert file.parent == store.records
+    assert file.name == f"simclr.knn.folder-my_photos.s3.{spec(seed=3).id}.json"
+
+
+def test_running_again_replaces_the_record(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(record(reason="first"), {})
+    store.write(record(reason="second"), {})
+    assert [one.reason for one in store.all()] == ["second"]
+
+
+def test_all_records_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for method, seed in (("swav", 0), ("simclr", 1), ("simclr", 0)):
+        store.write(record(method, seed), {})
+    found = [(one.spec.pretraining.method, one.spec.pretraining.seed) for one in store.all()]
+    assert found == [("simclr", 0), ("simclr", 1), ("swav", 0)]
+
+
+def test_arrays_round_trip_with_their_types(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(record(), ARRAYS)
+    (found,) = store.all()
+    for metric, group in ARRAYS.items():
+        arrays = store.arrays(found, metric)
+        assert arrays.keys() == group.keys()
+        for name, value in group.items():
+            np.testing.assert_array_equal(arrays[name], value)
+            assert arrays[name].dtype == value.dtype
+
+
+def test_the_same_record_and_predictions_give_the_same_bytes(tmp_path: Path) -> None:
+    stores = Store(tmp_path / "a"), Store(tmp_path / "b")
+    for store in stores:
+        store.write(record(), ARRAYS)
+    one, two = ([(file.name, file.read_bytes()) for file in sorted(store.records.iterdir())] for store in stores)
+    assert len(one) == 2
+    assert one == two
+
+
+@pytest.mark.parametrize("change", ["altered", "removed"])
+def test_predictions_that_are_not_the_records_are_refused(tmp_path: Path, change: str) -> None:
+    store = Store(tmp_path)
+    store.write(record(), ARRAYS)
+    (found,) = store.all()
+    file = store.records / found.predictions
+    if change == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1] + b"\1")
+    with pytest.raises(UserError, match=f"{file.name}.*{found.id}") as caught:
+        store.arrays(found, "top1")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_record_without_predictions_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not there"):
+        Store(tmp_path).arrays(record(), "top1")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "Invalid JSON"),
+        (b"", "Invalid JSON"),
+        (b"\xff\xfe", "Invalid JSON"),
+        (b"[]", "object"),
+        (b"{}", "id: Field required"),
+    ],
+)
+def test_a_corrupt_record_is_named_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
+    store = Store(tmp_path)
+    file = store.write(record(), {})
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=reason) as caught:
+        store.all()
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_record_of_another_version_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    file = store.write(record(), {})
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 99}))
+    with pytest.raises(UserError, match="99"):
+        store.find(spec())

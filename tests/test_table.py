@@ -1,0 +1,530 @@
+import json
+import random
+from io import StringIO
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ssbench.errors import UserError
+from ssbench.metrics import score
+from ssbench.record import Costs, Record, Score
+from ssbench.render import csv, latex, markdown, readme, write
+from ssbench.spec import Budget, DataRef, Pretraining, Spec
+from ssbench.store import Store
+from ssbench.table import BOLD, Table, build
+
+SHAPES = DataRef(name="shapes", fingerprint="f0", settings={"image_size": 0})
+PHOTOS = DataRef(name="photos", fingerprint="f1", settings={"image_size": 0})
+BUDGET = Budget(unit="samples", amount=80_000)
+CONTROLS = {"random-init": False, "raw-pixels": False, "supervised": True}
+UNTRAINED = ("random-init", "raw-pixels")
+HEADER = "linear-probe top1 % ↑ (protocol 1)"
+COSTS = Costs(images=80_000, pretrain_seconds=40, pretrain_gflops=1600, parameters=340_000)
+
+
+def make(
+    store: Store,
+    method: str,
+    *values: float,
+    task: str = "linear-probe",
+    status: str = "done",
+    reason: str = "",
+    seeds: tuple[int, ...] = (),
+    first: dict[str, Any] | None = None,
+    costs: Costs = COSTS,
+    better: Literal["higher", "lower"] = "higher",
+    **changes: Any,
+) -> None:
+    """One record a seed, whose accuracy on 200 test samples is the value, in steps of 0.5 %.
+
+    `first` changes the pretraining, `changes` the spec.
+    """
+    trained = method not in UNTRAINED
+    for seed, value in zip(seeds or range(len(values)), values):
+        base: dict[str, Any] = {
+            "method": method,
+            "owner": "ssbench",
+            "version": 1,
+            "settings": {"temperature": 0.1, "width": 64},
+            "backbone": "vit-nano",
+            "backbone_settings": {"patch": 0},
+            "data": changes.get("data", SHAPES),
+            "budget": BUDGET if trained else None,
+            "train": {"lr": 1e-3} if trained else None,
+            "seed": seed,
+            "precision": "float32",
+        }
+        about: dict[str, Any] = {"protocol": 1, "task_owner": "ssbench", "task_settings": {}, "data": SHAPES}
+        spec = Spec(pretraining=Pretraining(**base | (first or {})), task=task, **about | changes)
+        blank = Record(id=spec.id, status="failed", reason=reason, spec=spec, created="2025-01-01T00:00:00+00:00")
+        if status != "done":
+            store.write(blank.model_copy(update={"status": status}), {})
+            continue
+        hits = np.arange(200) < round(2 * value)
+        arrays = {"predicted": hits.astype(np.int64), "truth": np.ones(200, np.int64)}
+        top1 = Score(
+            value=score("accuracy", arrays), low=0, high=0, unit="%", better=better, kind="accuracy", samples=200
+        )
+        done = {"status": "done", "headline": "top1", "scores": {"top1": top1}, "costs": costs}
+        store.write(blank.model_copy(update=done), {"top1": arrays})
+
+
+def make_controls(store: Store, **options: Any) -> None:
+    """All three, well behind any method but the supervised one."""
+    untrained = options | {"costs": Costs(parameters=340_000)}
+    make(store, "random-init", 20, 21, 22, **untrained)
+    make(store, "raw-pixels", 30, 30, 30, **untrained)
+    make(store, "supervised", 95, 96, 97, **options)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def only(tables: list[Table]) -> Table:
+    (table,) = tables
+    return table
+
+
+def cells(table: Table) -> dict[str, dict[str, str]]:
+    """Row -> column -> text, of the Markdown."""
+    lines = [line for line in markdown(table).splitlines() if line.startswith("|")]
+    header, _, *rows = [[part.strip() for part in line.strip("|").split("|")] for line in lines]
+    return {row[0]: dict(zip(header, row)) for row in rows}
+
+
+def bold(table: Table) -> list[str]:
+    """The rows with a bold cell."""
+    return [row.name for row in table.rows if any(cell.bold for cell in row.cells)]
+
+
+def test_a_cell_is_mean_and_sample_deviation_over_seeds(store: Store) -> None:
+    make(store, "simclr", 50, 51, 55)
+    make_controls(store)
+    table = only(build(store, CONTROLS))
+    assert mean([50, 51, 55]) == 52 and stdev([50, 51, 55]) == pytest.approx(2.6458, abs=1e-4)
+    assert cells(table)["simclr"][HEADER] == "**52.0 ± 2.6**"
+    assert cells(table)["raw-pixels"][HEADER] == "30.0 ± 0.0"
+    assert table.title == "shapes, vit-nano, samples=80000, 3 seeds"
+
+
+def test_values_stand_in_the_order_of_seeds(store: Store) -> None:
+    values = [*range(50, 62)]  # seed 10 comes before seed 2 among the files
+    make(store, "simclr", *values)
+    assert only(build(store, {})).rows[0].cells[0].values == pytest.approx(values)
+
+
+def test_one_seed_has_no_deviation(store: Store) -> None:
+    make(store, "simclr", 50.5)
+    table = only(build(store, {}))
+    assert cells(table)["simclr"][HEADER] == "50.5"
+    assert table.title.endswith(", 1 seed")
+
+
+def test_unequal_numbers_of_seeds_have_a_column(store: Store) -> None:
+    make(store, "simclr", 50, 52)
+    make(store, "simclr", 60, task="knn")
+    make(store, "swav", 50, 51, 52)
+    make(store, "swav", 60, 61, 62, task="knn")
+    make(store, "rotation", 50, 51)
+    table = only(build(store, {"raw-pixels": False}))
+    assert {name: row["seeds"] for name, row in cells(table).items()} == {
+        "simclr": "1/2",  # in the order of the columns: knn, linear-probe
+        "swav": "3",
+        "rotation": "2",
+        "raw-pixels": "–",
+    }
+    assert table.title.endswith(", 1 to 3 seeds")
+
+
+def test_costs_are_means_over_seeds_and_an_image(store: Store) -> None:
+    make(store, "simclr", 50, costs=COSTS)
+    make(store, "simclr", 51, seeds=(1,), costs=COSTS.model_copy(update={"pretrain_seconds": 50.0}))
+    make(store, "simclr", 51, seeds=(1,), task="knn", costs=COSTS.model_copy(update={"pretrain_seconds": 50.0}))
+    make(store, "random-init", 20, costs=Costs(parameters=340_000))
+    found = cells(only(build(store, CONTROLS)))
+    columns = ("images seen", "pretraining s", "GFLOPs / image", "parameters M")
+    assert [found["simclr"][name] for name in columns] == ["80,000", "45.0", "0.02", "0.34"]
+    assert [found["random-init"][name] for name in columns] == ["0", "0.0", "–", "0.34"]
+    assert [found["raw-pixels"][name] for name in columns] == ["–"] * 4
+
+
+def test_rows_are_methods_by_name_and_then_every_control_run_or_not(store: Store) -> None:
+    for method in ("swav", "simclr", "raw-pixels"):
+        make(store, method, 50, 51)
+    table = only(build(store, CONTROLS))
+    assert [row.name for row in table.rows] == ["simclr", "swav", "random-init", "raw-pixels", "supervised"]
+    assert [row.control for row in table.rows] == [False, False, True, True, True]
+    assert cells(table)["random-init"][HEADER] == "–"
+    assert cells(table)["supervised"][HEADER] == "–"
+
+
+def test_the_winner_is_bold_when_it_is_really_ahead(store: Store) -> None:
+    make(store, "simclr", 70, 71, 72)
+    make(store, "swav", 50, 51, 52)
+    make_controls(store)
+    table = only(build(store, CONTROLS))
+    assert bold(table) == ["simclr"]
+    assert cells(table)["simclr"][HEADER] == "**71.0 ± 1.0**"
+    assert BOLD in markdown(table)
+
+
+def test_nothing_is_bold_in_a_tie(store: Store) -> None:
+    make(store, "simclr", 70, 71, 75)
+    make(store, "swav", 69, 70, 74)
+    make(store, "rotation", 40, 41, 42)
+    make_controls(store)
+    assert bold(only(build(store, CONTROLS))) == []
+
+
+def test_nothing_is_bold_with_one_seed(store: Store) -> None:
+    make(store, "simclr", 70)
+    make(store, "swav", 50, 51, 52)
+    make_controls(store)
+    assert bold(only(build(store, CONTROLS))) == []
+
+
+def test_nothing_is_bold_that_a_control_without_labels_beats_or_equals(store: Store) -> None:
+    make(store, "simclr", 28, 29, 30)
+    make_controls(store)
+    assert bold(only(build(store, CONTROLS))) == []
+    assert bold(only(build(store, CONTROLS | {"raw-pixels": True}))) == ["simclr"]  # so it was raw-pixels
+
+
+def test_a_control_is_never_bold_and_supervised_need_not_be_beaten(store: Store) -> None:
+    make(store, "simclr", 50, 51, 52)
+    make_controls(store)
+    assert bold(only(build(store, CONTROLS))) == ["simclr"]
+    assert bold(only(build(store, CONTROLS | {"supervised": False}))) == []
+
+
+def test_nothing_is_bold_while_a_control_without_labels_is_missing_or_failed(store: Store) -> None:
+    make(store, "simclr", 50, 51, 52)
+    make(store, "random-init", 20, 21, 22)
+    assert bold(only(build(store, CONTROLS))) == []
+    make(store, "raw-pixels", 0, 0, status="failed", reason="out of memory")
+    assert bold(only(build(store, CONTROLS))) == []
+    make(store, "raw-pixels", 30, 30, 30)
+    assert bold(only(build(store, CONTROLS))) == ["simclr"]
+
+
+def test_a_control_that_does_not_apply_need_not_be_beaten(store: Store) -> None:
+    make(store, "simclr", 50, 51, 52)
+    make(store, "random-init", 20, 21, 22)
+    make(store, "raw-pixels", 0, 0, 0, status="not-applicable", reason="raw pixels have no weights to train")
+    table = only(build(store, CONTROLS))
+    assert bold(table) == ["simclr"]
+    assert cells(table)["raw-pixels"][HEADER] == "– [1]"
+    assert "[1] not applicable: raw pixels have no weights to train" in markdown(table)
+
+
+def test_each_column_has_a_winner_of_its_own(store: Store) -> None:
+    for task, best, other in (("knn", "simclr", "swav"), ("linear-probe", "swav", "simclr")):
+        make(store, best, 70, 71, 72, task=task)
+        make(store, other, 50, 51, 52, task=task)
+    table = only(build(store, {}))
+    won = {row.name: [cell.bold for cell in row.cells] for row in table.rows}
+    assert won == {"simclr": [True, False], "swav": [False, True]}
+
+
+def test_where_lower_is_better_the_lowest_wins(store: Store) -> None:
+    make(store, "simclr", 70, 71, 72, better="lower")
+    make(store, "swav", 50, 51, 52, better="lower")
+    table = only(build(store, {}))
+    assert bold(table) == ["swav"]
+    assert table.columns[0].header == "linear-probe top1 % ↓ (protocol 1)"
+
+
+def test_a_row_alone_is_not_ahead_of_anything(store: Store) -> None:
+    make(store, "simclr", 50, 51, 52)
+    assert bold(only(build(store, {}))) == []
+
+
+def test_a_failed_cell_says_so_and_why(store: Store) -> None:
+    make(store, "simclr", 0, 0, status="failed", reason="RuntimeError: the loss\nis not finite")
+    make(store, "swav", 50, 51, 52)
+    table = only(build(store, {}))
+    assert cells(table)["simclr"][HEADER] == "failed [1]"
+    assert table.footnotes == ("failed: RuntimeError: the loss is not finite",)
+
+
+def test_a_failed_seed_is_named_beside_the_others_mean(store: Store) -> None:
+    make(store, "simclr", 50, 52)
+    make(store, "simclr", 0, seeds=(2,), status="failed", reason="out of memory")
+    table = only(build(store, {}))
+    assert cells(table)["simclr"][HEADER] == "51.0 ± 1.4 [1]"
+    assert table.footnotes == ("seed 2 failed: out of memory",)
+
+
+def test_equal_reasons_share_a_footnote_and_others_have_their_own(store: Store) -> None:
+    for method in ("a", "b"):
+        make(store, method, 0, task="finetune", status="not-applicable", reason="no weights")
+    make(store, "c", 0, task="finetune", status="failed", reason="no memory")
+    table = only(build(store, {}))
+    assert [row.cells[0].notes for row in table.rows] == [(1,), (1,), (2,)]
+    assert table.footnotes == ("not applicable: no weights", "failed: no memory")
+    assert table.columns[0].header == "finetune (protocol 1)"
+
+
+def test_settings_that_differ_keep_rows_apart_and_are_named(store: Store) -> None:
+    make(store, "simclr", 50, 51)
+    make(store, "simclr", 60, 61, first={"settings": {"temperature": 0.5, "width": 64}})
+    make(store, "swav", 40, 41)
+    found = cells(only(build(store, {})))
+    assert {name: row[HEADER] for name, row in found.items()} == {
+        "simclr [temperature=0.1]": "50.5 ± 0.7",
+        "simclr [temperature=0.5]": "**60.5 ± 0.7**",
+        "swav": "40.5 ± 0.7",
+    }
+
+
+def test_versions_and_owners_of_a_method_are_never_merged(store: Store) -> None:
+    make(store, "simclr", 50)
+    make(store, "simclr", 60, first={"version": 2})
+    assert [*cells(only(build(store, {})))] == ["simclr [loss version=1]", "simclr [loss version=2]"]
+
+
+def test_protocols_and_settings_of_a_task_have_columns_of_their_own(store: Store) -> None:
+    make(store, "simclr", 50, task="knn", task_settings={"k": 5, "t": 1})
+    make(store, "simclr", 60, task="knn", task_settings={"k": 20, "t": 1})
+    make(store, "simclr", 70, task="knn", task_settings={"k": 20, "t": 1}, protocol=2)
+    table = only(build(store, {}))
+    assert sorted(column.header for column in table.columns) == [
+        "knn [k=20] top1 % ↑ (protocol 1)",
+        "knn [k=5] top1 % ↑ (protocol 1)",
+        "knn top1 % ↑ (protocol 2)",
+    ]
+    assert cells(table)["simclr"]["knn [k=5] top1 % ↑ (protocol 1)"] == "50.0"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"first": {"backbone": "resnet18"}},
+        {"first": {"backbone_settings": {"patch": 8}}},
+        {"first": {"budget": Budget(unit="seconds", amount=60)}},
+        {"first": {"budget": Budget(unit="samples", amount=80_000.04)}},
+        {"first": {"train": {"lr": 3e-3}}},
+        {"first": {"precision": "bf16"}},
+        {"first": {"data": PHOTOS}},
+        {"data": PHOTOS},
+        {"data": SHAPES.model_copy(update={"fingerprint": "other"})},
+        {"data": SHAPES.model_copy(update={"settings": {"image_size": 64}})},
+        {"data": SHAPES.model_copy(update={"fingerprint": "other"}), "first": {"data": SHAPES}},
+        {"data": SHAPES.model_copy(update={"settings": {"image_size": 64}}), "first": {"data": SHAPES}},
+    ],
+    ids=str,
+)
+def test_what_was_made_under_other_conditions_is_in_another_table(store: Store, change: dict[str, Any]) -> None:
+    make(store, "simclr", 50, 51)
+    make(store, "swav", 60, 61, **change)
+    one, two = build(store, CONTROLS)
+    assert one.slug != two.slug
+    assert one.title != two.title
+    assert sorted(row.name for table in (one, two) for row in table.rows if not row.control) == ["simclr", "swav"]
+
+
+def test_the_slug_names_data_backbone_budget_and_where_it_comes_from(store: Store) -> None:
+    make(store, "simclr", 50)
+    make(store, "simclr", 50, first={"data": PHOTOS, "budget": Budget(unit="flops", amount=2e12)})
+    assert {table.slug: table.title for table in build(store, {})} == {
+        "shapes-vit-nano-flops-2000000000000-from-photos": (
+            "shapes, pretrained on photos, vit-nano, flops=2000000000000, 1 seed"
+        ),
+        "shapes-vit-nano-samples-80000": "shapes, vit-nano, samples=80000, 1 seed",
+    }
+
+
+def test_slugs_that_collide_get_a_hash_and_their_titles_say_what_differs(store: Store) -> None:
+    make(store, "simclr", 50)
+    make(store, "simclr", 50, first={"train": {"lr": 3e-3}})
+    tables = build(store, {})
+    assert all(table.slug.startswith("shapes-vit-nano-samples-80000-") for table in tables)
+    assert {table.title.partition(" [")[2] for table in tables} == {"train.lr=0.001]", "train.lr=0.003]"}
+
+
+def test_tables_come_in_the_order_of_their_slugs(store: Store) -> None:
+    for backbone in "dbeca":
+        make(store, "simclr", 50, first={"backbone": backbone})
+    assert [table.slug for table in build(store, {})] == [f"shapes-{backbone}-samples-80000" for backbone in "abcde"]
+
+
+def test_untrained_controls_stand_in_every_table_of_their_place_and_only_there(store: Store) -> None:
+    make(store, "simclr", 50, 51)
+    make(store, "simclr", 60, 61, first={"budget": Budget(unit="samples", amount=1000)})
+    make(store, "simclr", 60, 61, first={"backbone": "resnet18"})
+    make(store, "random-init", 20, 22)
+    found = {table.slug: cells(table)["random-init"][HEADER] for table in build(store, CONTROLS)}
+    assert found == {
+        "shapes-resnet18-samples-80000": "–",
+        "shapes-vit-nano-samples-1000": "21.0 ± 1.4",
+        "shapes-vit-nano-samples-80000": "21.0 ± 1.4",
+    }
+
+
+def test_untrained_controls_alone_make_a_table(store: Store) -> None:
+    make(store, "random-init", 20, 22)
+    table = only(build(store, CONTROLS))
+    assert (table.slug, table.title) == ("shapes-vit-nano-untrained", "shapes, vit-nano, untrained, 2 seeds")
+
+
+def test_a_copied_record_file_is_not_another_seed(store: Store) -> None:
+    make(store, "simclr", 50)
+    (file,) = store.records.glob("*.json")
+    (store.records / "copy.json").write_bytes(file.read_bytes())
+    assert cells(only(build(store, {})))["simclr"][HEADER] == "50.0"
+
+
+def test_only_the_records_asked_for_are_shown(store: Store) -> None:
+    make(store, "simclr", 50, 51)
+    make(store, "swav", 60, 61)
+    kept = {record.id for record in store.all() if record.spec.pretraining.method == "swav"}
+    assert [row.name for row in only(build(store, {}, only=kept)).rows] == ["swav"]
+
+
+def test_no_records_give_no_table(store: Store) -> None:
+    assert build(store, CONTROLS) == []
+    assert write(store, CONTROLS) == [store.tables / "index.md"]
+
+
+def test_csv_parses_back_with_its_numbers(store: Store) -> None:
+    make(store, "simclr", 50, 51, 55)
+    make(store, "swav", 0, status="failed", reason="why")
+    make_controls(store)
+    text = csv(only(build(store, CONTROLS)))
+    assert "\r" not in text
+    frame = pd.read_csv(StringIO(text), index_col="method")
+    assert [*frame.index] == ["simclr", "swav", *CONTROLS]
+    assert frame.loc["simclr", f"{HEADER} mean"] == 52
+    assert frame.loc["simclr", f"{HEADER} sd"] == 2.6458
+    assert frame.loc["simclr", f"{HEADER} n"] == 3
+    assert frame.loc["simclr", f"{HEADER} ahead"]
+    assert frame.loc["swav", f"{HEADER} status"] == "failed"
+    assert frame.isna().loc["swav", f"{HEADER} mean"]
+    assert [*frame["control"]] == [False, False, True, True, True]
+    assert frame.loc["simclr", "images seen"] == 80_000
+    assert frame.loc["simclr", "parameters M"] == 0.34
+
+
+def test_latex_escapes_names_and_sets_the_winner_in_bold(store: Store) -> None:
+    make(store, "my_method&co", 70, 71, 72)
+    make(store, "swav", 0, status="failed", reason=r"50% of {all} #1 in C:\data cost $5 ~ x^2")
+    make_controls(store)
+    text = latex(only(build(store, CONTROLS)))
+    assert r"my\_method\&co & \textbf{71.0 $\pm$ 1.0} & 80,000" in text
+    assert r"linear-probe top1 \% $\uparrow$ (protocol 1)" in text
+    note = r"50\% of \{all\} \#1 in C:\textbackslash{}data cost \$5 \textasciitilde{} x\textasciicircum{}2"
+    assert note in text
+    assert text.count(r"\midrule") == 2  # under the header, and between methods and controls
+    body = text.partition(r"\begin{tabular}{lrrrrr}")[2].partition(r"\end{tabular}")[0]
+    assert {line.count(" & ") for line in body.splitlines() if line.endswith(r"\\")} == {5}
+
+
+def test_markdown_is_not_broken_by_what_names_and_reasons_contain(store: Store) -> None:
+    make(store, "simclr", 50, first={"settings": {"a": "x|y"}})
+    make(store, "simclr", 50, first={"settings": {"a": "z"}})
+    make(store, "swav", 0, status="failed", reason="<b>|")
+    text = markdown(only(build(store, {})))
+    assert r"simclr [a=x\|y]" in text
+    assert r"failed: &lt;b>\|" in text
+
+
+def test_numbers_of_markdown_keep_their_trailing_zeros(store: Store) -> None:
+    make(store, "simclr", 50, costs=COSTS.model_copy(update={"parameters": 1_100_000}))
+    assert "| 1.10 |" in " ".join(markdown(only(build(store, {}))).split())
+
+
+def fill(store: Store, order: list[int]) -> None:
+    jobs: list[tuple[str, dict[str, Any]]] = [
+        (method, {"task": task, "first": {"backbone": backbone}, "seeds": (seed,)})
+        for method in ("simclr", "swav", "random-init", "supervised")
+        for task in ("knn", "linear-probe")
+        for backbone in ("vit-nano", "resnet18")
+        for seed in (0, 1)
+    ]
+    jobs += [("b", {"status": "failed", "reason": "r1"}), ("a", {"status": "failed", "reason": "r2"})]
+    for at in order or range(len(jobs)):
+        make(store, jobs[at][0], 40 + 7 * (at % 5), **jobs[at][1])
+
+
+def test_the_same_records_give_the_same_bytes_whatever_their_order_and_file_names(tmp_path: Path) -> None:
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    fill(one, [])
+    order = [*range(34)]
+    random.Random(0).shuffle(order)
+    fill(two, order)
+    for file in [*two.records.glob("*.json")]:
+        file.rename(two.records / f"{file.name[::-1]}.json")
+    written = write(one, CONTROLS)
+    assert [file.name for file in written] == [file.name for file in write(two, CONTROLS)]
+    assert len(written) == 7
+    for file in written:
+        assert file.read_bytes() == (two.tables / file.name).read_bytes()
+
+
+def test_writing_again_changes_nothing_and_removes_only_stale_tables(store: Store) -> None:
+    make(store, "simclr", 50, 51)
+    before = {file: file.read_bytes() for file in write(store, CONTROLS)}
+    for name in ("stale.md", "stale.csv", "stale.tex", "kept.txt"):
+        (store.tables / name).write_text("old")
+    assert {file: file.read_bytes() for file in write(store, CONTROLS)} == before
+    found = sorted(file.name for file in store.tables.iterdir())
+    slug = "shapes-vit-nano-samples-80000"
+    assert found == ["index.md", "kept.txt", f"{slug}.csv", f"{slug}.md", f"{slug}.tex"]
+
+
+def test_the_index_holds_every_table(store: Store) -> None:
+    make(store, "simclr", 50)
+    make(store, "simclr", 50, first={"backbone": "resnet18"})
+    write(store, CONTROLS)
+    index = (store.tables / "index.md").read_text()
+    assert all(markdown(table) in index for table in build(store, CONTROLS))
+
+
+def test_a_changed_record_is_seen_in_the_table(store: Store) -> None:
+    make(store, "simclr", 50)
+    (file,) = store.records.glob("*.json")
+    value = json.loads(file.read_text())
+    value["scores"]["top1"]["value"] = 59.0
+    file.write_text(json.dumps(value))
+    assert cells(only(build(store, {})))["simclr"][HEADER] == "59.0"
+
+
+SLUG = "shapes-vit-nano-samples-80000"
+
+
+def test_the_readme_gets_its_table_between_the_marks_and_nothing_else_changes(store: Store) -> None:
+    make(store, "simclr", 50)
+    tables = build(store, {})
+    text = f"before\n<!-- table:{SLUG} -->\nold | table\n<!-- /table:{SLUG} -->\nafter\n"
+    filled = readme(text, tables)
+    assert filled == f"before\n<!-- table:{SLUG} -->\n{markdown(only(tables))}<!-- /table:{SLUG} -->\nafter\n"
+    assert readme(filled, tables) == filled
+    assert readme("no marks", tables) == "no marks"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<!-- table:{SLUG} -->",
+        f"<!-- /table:{SLUG} -->",
+        f"<!-- /table:{SLUG} --> <!-- table:{SLUG} -->",
+        f"<!-- table:{SLUG} --> <!-- table:{SLUG} --> <!-- /table:{SLUG} -->",
+        f"<!-- table:{SLUG} --> <!-- /table:other -->",
+    ],
+)
+def test_a_mark_without_its_partner_is_an_error(store: Store, text: str) -> None:
+    make(store, "simclr", 50)
+    with pytest.raises(UserError, match="has no partner"):
+        readme(text, build(store, {}))
+
+
+def test_a_mark_of_an_unknown_table_is_an_error_with_a_near_miss(store: Store) -> None:
+    make(store, "simclr", 50)
+    with pytest.raises(UserError, match=f"did you mean {SLUG}"):
+        readme("<!-- table:shapes-vit-nano -->\n<!-- /table:shapes-vit-nano -->", build(store, {}))

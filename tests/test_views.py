@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import map_coordinates
+from scipy.stats import kstest
+
+from ssbench.method import View
+from ssbench.views import crop_boxes, make, resample
+
+PLAIN = View(crop=(1.0, 1.0), flip=0.0)
+
+
+def images(count: int = 4, side: int = 16) -> torch.Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def test_crops_agree_with_a_slow_resampling_of_each_image() -> None:
+    batch, side = images(), 8
+    boxes = torch.tensor([[0.5, 0.5, 1.0, 1.0], [0.3, 0.6, 0.4, 0.5], [0.7, 0.25, 0.6, 0.5], [0.5, 0.5, 0.25, 0.75]])
+    flips = torch.tensor([False, True, False, True])
+    made = resample(batch, boxes, flips, side)
+    for i, (x, y, w, h) in enumerate(boxes.tolist()):
+        across = (x - w / 2 + w * (np.arange(side) + 0.5) / side) * 16 - 0.5
+        down = (y - h / 2 + h * (np.arange(side) + 0.5) / side) * 16 - 0.5
+        points = np.stack(np.meshgrid(down, across[::-1] if flips[i] else across, indexing="ij"))
+        for channel in range(3):
+            slow = map_coordinates(batch[i, channel].numpy(), points, order=1, mode="nearest")
+            np.testing.assert_allclose(made[i, channel], slow, atol=1e-5)
+
+
+def test_boxes_stay_inside_and_follow_scale_and_aspect() -> None:
+    torch.manual_seed(0)
+    boxes = crop_boxes(20_000, (0.2, 0.6))
+    centre, size = boxes[:, :2], boxes[:, 2:]
+    assert (centre - size / 2).min() > -1e-6 and (centre + size / 2).max() < 1 + 1e-6
+    assert kstest(size.prod(1).numpy(), "uniform", args=(0.2, 0.4)).pvalue > 0.01
+    aspect = (size[:, 0] / size[:, 1]).log().numpy()
+    assert kstest(aspect, "uniform", args=(np.log(3 / 4), np.log(16 / 9))).pvalue > 0.01
+
+
+def test_nothing_asked_is_nothing_done() -> None:
+    assert torch.allclose(make(PLAIN, images(), seed=0), images(), atol=1e-6)
+
+
+def test_every_sample_has_parameters_of_its_own() -> None:
+    same = images(1).expand(64, -1, -1, -1)
+    for view in (View(), View(crop=(1, 1), flip=0, jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=1.0)):
+        made = make(view, same, seed=0).flatten(1)
+        assert len(torch.unique(made, dim=0)) > 60
+
+
+@pytest.mark.parametrize(("view", "share"), [(View(crop=(1, 1), flip=0.5), 0.5), (View(crop=(1, 1), flip=0, grey=0.2), 0.2), (View(crop=(1, 1), flip=0, solarise=0.3), 0.3), (View(crop=(1, 1), flip=0, blur=0.4), 0.4)])  # fmt: skip
+def test_an_operation_meets_its_share_of_the_samples(view: View, share: float) -> None:
+    batch = images(1000, 8)
+    changed = (make(view, batch, seed=1) - batch).abs().flatten(1).amax(1) > 1e-3
+    assert abs(float(changed.float().mean()) - share) < 0.06
+
+
+def test_the_same_seed_gives_the_same_view_and_leaves_the_global_state_alone() -> None:
+    view = View(jitter=(0.4, 0.4, 0.4, 0.1), grey=0.2, blur=0.5)
+    torch.manual_seed(5)
+    first = make(view, images(), seed=3)
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(1))
+    assert torch.equal(first, make(view, images(), seed=3))
+    assert not torch.equal(first, make(view, images(), seed=4))
+
+
+def test_a_small_view_is_a_whole_number_of_patches() -> None:
+    assert make(View(size=0.5), images(side=32), seed=0, patch=8).shape[-1] == 16
+    assert make(View(size=0.3), images(side=32), seed=0, patch=8).shape[-1] == 8
+
+
+def test_grey_images_are_jittered_without_colour() -> None:
+    made = make(View(jitter=(0.8, 0.8, 0.8, 0.2), grey=0.5, jitter_p=1.0), images()[:, :1], seed=0)
+    assert made.shape == (4, 1, 16, 16) and made.min() >= 0 and made.max() <= 1
