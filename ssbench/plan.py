@@ -28,7 +28,7 @@ class Suite(Frozen):
     pretrain_on: str = ""  # other data to pretrain on; empty: the data that is evaluated
     backbone: tuple[str, ...] = ("vit-nano",)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
-    budget: str = "samples=80000"
+    budget: str = "samples=64000"
     precision: str = "float32"
     set: tuple[str, ...] = ()
     plugin: tuple[str, ...] = ()

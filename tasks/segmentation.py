@@ -22,7 +22,8 @@ class Segmentation(Task):
     """Batch norm and a 1x1 convolution, scores upsampled bilinearly to the masks' size, cross-entropy a pixel.
 
     One head for each learning rate and weight decay, all trained at once; `select` picks one by mIoU, which is of one
-    confusion table over all images and pixels, ignored ones left out, averaged over the classes in the truth.
+    confusion table over all images and pixels, ignored ones left out, averaged over the classes in the truth. A head
+    whose weights are not finite counts as 0 %; raises RuntimeError when all are such.
     """
 
     class Settings(Base):
@@ -42,10 +43,14 @@ class Segmentation(Task):
         grid = list(product(s.lrs, s.weight_decays))
         heads = train(bench, grid, s)
         tables = heads.confusion(bench.select, data.ignore_index)  # (G, N, C, C)
-        sweep: list[dict[str, Any]] = [
-            {"lr": lr, "weight_decay": decay, "select_miou": miou(table)} for (lr, decay), table in zip(grid, tables)
-        ]
-        best = max(range(len(grid)), key=lambda i: sweep[i]["select_miou"])  # ties: the first
+        sweep: list[dict[str, Any]] = []
+        for (lr, decay), table, weight in zip(grid, tables, heads.weights):
+            finite = bool(weight.isfinite().all())
+            value = miou(table) if finite else 0.0
+            sweep.append({"lr": lr, "weight_decay": decay, "select_miou": value, "diverged": not finite})
+        if all(row["diverged"] for row in sweep):
+            raise RuntimeError("every head diverged: the features are not finite, or all of segmentation.lrs too high")
+        best = max(range(len(sweep)), key=lambda i: (not sweep[i]["diverged"], sweep[i]["select_miou"]))  # ties: first
         lr, decay = grid[best]
         at_edge = lr in (min(s.lrs), max(s.lrs)) or 0 < decay == max(s.weight_decays)
         selected = {**sweep[best], "at_edge": at_edge, "refit": "none"}

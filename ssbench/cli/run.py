@@ -20,7 +20,7 @@ def run(
     backbone: Annotated[str, Option(help="Presets or timm models.  [default: vit-nano]")] = "",
     seeds: Annotated[str, Option(help="Seeds, comma-separated.  [default: 0,1,2]")] = "",
     budget: Annotated[
-        str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=80000]")
+        str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=64000]")
     ] = "",
     set_: Annotated[list[str] | None, Option("--set", help="A setting, scope.key=value; may be repeated.")] = None,
     suite: Annotated[str, Option(help="A shipped suite or a YAML file; other options override its keys.")] = "",

@@ -91,15 +91,18 @@ class Grade(NamedTuple):
     scale: tuple[float, float]  # width of the main object, image widths
     contrast: tuple[float, float]  # luminance between object and background
     spread: tuple[float, float]  # standard deviation of the background's luminance
+    light: float  # largest slant of light: luminance added at an edge and taken away at the opposite one
     others: tuple[float, float, float, float]  # probability of none, one behind, one in front, both
     marks: tuple[float, ...]  # probability of each small mark
     surfaces: tuple[str, ...]
 
 
 GRADE = {
-    "easy": Grade(0.2, (0.45, 0.8), (0.2, 0.34), (0.07, 0.11), (0.75, 0.25, 0, 0), (0.5,), ("plain",)),
-    "medium": Grade(0.6, (0.5, 0.75), (0.18, 0.3), (0.09, 0.13), (0, 0.3, 0.3, 0.4), (0.6, 0.4), ("stripes", "checks")),
-    "hard": Grade(np.pi, (0.45, 0.75), (0.2, 0.32), (0.13, 0.2), (0, 0.2, 0.3, 0.5), (0.8, 0.6, 0.4), ("photo",)),
+    "easy": Grade(0.2, (0.5, 0.85), (0.3, 0.45), (0.02, 0.05), 0.3, (0.75, 0.25, 0, 0), (0.5,), ("plain",)),
+    "medium": Grade(
+        0.6, (0.5, 0.75), (0.18, 0.3), (0.09, 0.13), 0.2, (0, 0.3, 0.3, 0.4), (0.6, 0.4), ("stripes", "checks")
+    ),
+    "hard": Grade(np.pi, (0.45, 0.75), (0.2, 0.32), (0.13, 0.2), 0.2, (0, 0.2, 0.3, 0.5), (0.8, 0.6, 0.4), ("photo",)),
 }
 
 
@@ -162,7 +165,7 @@ def _scene(numbers: Array, split: str, grade: Grade) -> Scene:
     level = 0.5 - 0.1 * sign + dice.between(-0.15, 0.15)  # leaves room for the object on its side
     spread = dice.between(*grade.spread)
     tint = _chroma(dice.between(0, 1), dice.between(0, 0.25))  # (n, 3)
-    light = np.stack([dice.between(-0.2, 0.2), dice.between(-0.2, 0.2)], 1)  # (n, 2)
+    light = np.stack([dice.between(-grade.light, grade.light) for _ in range(2)], 1)  # (n, 2)
     x, y, scale = dice.between(0.33, 0.67), dice.between(0.33, 0.67), dice.between(*grade.scale)
     main = _thing(dice, split, grade, np.ones(len(x), bool), (x, y, scale), level, sign)
 

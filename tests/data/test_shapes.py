@@ -38,9 +38,9 @@ def test_values_lie_in_their_ranges(scenes: Scenes) -> None:
     assert scenes.images.min() < 20 and scenes.images.max() > 235
     x, y, scale, angle, hue, contrast = scenes.factors.T
     assert np.all((x > 0.3) & (x < 0.7) & (y > 0.3) & (y < 0.7)), "the main object is nearly central"
-    assert np.all((scale >= 0.45) & (scale <= 0.8))
+    assert np.all((scale >= 0.45) & (scale <= 0.85))
     assert np.all(np.abs(angle) <= np.pi) and np.all((hue >= 0) & (hue < 1))
-    assert np.all((np.abs(contrast) > 0.15) & (np.abs(contrast) < 0.4)), "visible, lighter or darker"
+    assert np.all((np.abs(contrast) > 0.15) & (np.abs(contrast) < 0.46)), "visible, lighter or darker"
 
 
 def test_grades_turn_further_and_hold_more_objects() -> None:
@@ -145,7 +145,7 @@ def test_mean_colours_do_not_give_the_class_away() -> None:
 def test_raw_pixels_stay_near_the_floor(grade: str) -> None:
     train, test = draw("train", 2000, 32, grade), draw("test", 500, 32, grade)
     near = KNeighborsClassifier(20).fit(train.images.reshape(2000, -1).astype(np.float32), train.label)
-    assert near.score(test.images.reshape(500, -1).astype(np.float32), test.label) < 0.3  # chance 0.125
+    assert near.score(test.images.reshape(500, -1).astype(np.float32), test.label) < 0.35  # chance 0.125
 
 
 def test_train_and_test_are_different_scenes() -> None:
@@ -173,8 +173,8 @@ def test_pixels_are_exact_means_of_the_photograph() -> None:
 
 
 FIRST_VERSION = {  # of the first 64 scenes: labels of 16, mean x, mean and deviation of the pixels, share of the mask
-    ("easy", "train"): ("1717366121756355", 0.5047, 124.21, 60.32, 0.2547),
-    ("easy", "test"): ("4714207602654145", 0.5150, 127.53, 55.95, 0.2375),
+    ("easy", "train"): ("1717366121756355", 0.5047, 124.46, 66.89, 0.2926),
+    ("easy", "test"): ("4714207602654145", 0.5150, 127.99, 63.37, 0.2741),
     ("medium", "train"): ("3021125645024261", 0.5135, 125.31, 63.70, 0.2644),
     ("medium", "test"): ("5106247003221355", 0.4894, 120.37, 62.43, 0.2574),
     ("hard", "train"): ("2353647550136713", 0.4983, 125.72, 66.35, 0.2300),

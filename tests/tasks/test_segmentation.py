@@ -140,12 +140,26 @@ def test_heads_trained_together_equal_each_trained_alone(make_bench: MakeBench) 
         torch.testing.assert_close(together.biases[g], conv.bias, atol=1e-5, rtol=1e-5)
 
 
-def test_an_image_of_ignored_pixels_alone_breaks_nothing(make_bench: MakeBench) -> None:
+def test_a_batch_of_ignored_pixels_alone_breaks_nothing(make_bench: MakeBench) -> None:
     maps, targets = quadrants(12)
     targets["mask"][0] = targets["mask"][9] = IGNORED
-    found = Segmentation(Segmentation.Settings(iterations=4, batch=1)).evaluate(make_bench(maps, targets, (4, 4, 4)))
+    said: list[str] = []
+    table = make_bench(maps, targets, (1, 7, 4), progress=said.append)  # image 0 is all that it learns from
+    found = Segmentation(Segmentation.Settings(iterations=100, batch=1)).evaluate(table)
+    assert said[-1].endswith("loss a head 0.000")
+    assert not any(row["diverged"] for row in found.sweep)
     assert found.arrays["miou"]["confusion"][1].sum() == 0
     assert np.isfinite(score("iou", found.arrays["miou"]))
+
+
+def test_a_head_that_diverges_counts_as_zero(make_bench: MakeBench) -> None:
+    maps, targets = quadrants(40)
+    settings = Segmentation.Settings(lrs=(1e37, 1e-2), weight_decays=(1e-2,), iterations=20, batch=8)
+    found = Segmentation(settings).evaluate(make_bench(maps, targets, (20, 10, 10)))
+    assert [(row["diverged"], row["select_miou"] > 0) for row in found.sweep] == [(True, False), (False, True)]
+    assert found.selected["lr"] == 1e-2
+    with pytest.raises(RuntimeError, match="every head diverged"):
+        Segmentation(settings).evaluate(make_bench(maps * torch.nan, targets, (20, 10, 10)))
 
 
 def test_judging_changes_no_statistics(make_bench: MakeBench, untrained: nn.Module) -> None:
