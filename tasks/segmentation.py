@@ -28,7 +28,7 @@ class Segmentation(Task):
 
     class Settings(Base):
         lrs: tuple[float, ...] = setting((1e-3, 3e-3, 1e-2), "peak learning rates", source="project: DINOv2's, more")
-        weight_decays: tuple[float, ...] = setting((0, 1e-4), "AdamW weight decays", source="project: none, DINOv2's")
+        weight_decays: tuple[float, ...] = setting((1e-4,), "AdamW weight decays", source="DINOv2, linear segmentation")
         iterations: int = setting(
             500, "steps", source="project: CPU seconds; 2,000 gained nothing on shapes", unit="steps", ge=1
         )
