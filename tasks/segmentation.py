@@ -52,7 +52,7 @@ class Segmentation(Task):
             raise RuntimeError("every head diverged: the features are not finite, or all of segmentation.lrs too high")
         best = max(range(len(sweep)), key=lambda i: (not sweep[i]["diverged"], sweep[i]["select_miou"]))  # ties: first
         lr, decay = grid[best]
-        at_edge = lr in (min(s.lrs), max(s.lrs)) or 0 < decay == max(s.weight_decays)
+        at_edge = lr in (min(s.lrs), max(s.lrs))
         selected = {**sweep[best], "at_edge": at_edge, "refit": "none"}
 
         test = bench.test(selected)
