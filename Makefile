@@ -1,7 +1,6 @@
 # Each target does all its set-up in .venv, so that it works on a fresh machine with Python 3.11+, git and make.
 PYTHON ?= python3
 BIN = .venv/bin
-THREADS ?= 2
 
 .PHONY: demo test lint types tables clean
 
@@ -9,7 +8,7 @@ demo: .venv/demo
 	$(BIN)/ssbench run --method mim-block --task linear-probe
 
 test: .venv/test
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/test
 	$(BIN)/ruff check .

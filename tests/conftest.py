@@ -1,5 +1,6 @@
-"""What many tests use: small data on disk or drawn, a command runner, one thread."""
+"""What many tests use: small data on disk or drawn, a bench around known features, a command runner, one thread."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -10,17 +11,24 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from ssbench.data import Dataset, Split
 from ssbench.data.shapes import draw
+from ssbench.encoder import Encoder, build
+from ssbench.features import Part
+from ssbench.rng import derive
 from ssbench.spec import DataRef
+from ssbench.task import Bench
 
 ROOT = Path(__file__).parent.parent
+MakeBench = Callable[..., Bench]
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _few_threads() -> None:
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+def _one_thread() -> None:
+    """Tensors this small are slower on two threads, many times so where others use the cores."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +66,84 @@ def ssbench() -> Callable[..., "subprocess.CompletedProcess[str]"]:
 
     def run(*words: str | Path, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "ssbench", *map(str, words)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
     return run
+
+
+class Given(Encoder):
+    """Gives its input back: float "images" (N, D, h, w) are the map, and their values, flattened, the vector."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(nn.Identity(), torch.zeros(channels), torch.ones(channels))
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        return ("mean", "cls")
+
+    def vectors(self, images: Tensor) -> dict[str, Tensor]:
+        return {"mean": images.flatten(1), "cls": -images.flatten(1)}
+
+    def map(self, images: Tensor) -> Tensor:
+        return images
+
+
+def vit(drop_path: float = 0.0) -> Encoder:
+    torch.manual_seed(0)
+    mean, std = torch.full((3,), 0.5), torch.full((3,), 0.25)
+    return build("vit-nano", size=16, channels=3, mean=mean, std=std, drop_path=drop_path)
+
+
+@pytest.fixture
+def make_bench(tmp_path: Path) -> MakeBench:
+    """`make_bench(images, targets, sizes)`: the first samples are `fit`, then `select`, then `test`.
+
+    Without an encoder the images are the features themselves.
+    """
+    made = iter(range(1000))
+
+    def make(
+        images: Tensor,
+        targets: dict[str, Tensor],
+        sizes: tuple[int, int, int],
+        encoder: Encoder | None = None,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> Bench:
+        found = encoder or Given(images.shape[1])
+        keys = tuple(str(i) for i in range(len(images)))
+        starts = (0, sizes[0], sizes[0] + sizes[1])
+        splits = [
+            Split(images, keys, targets).take(list(range(at, at + size)))
+            for at, size in zip(starts, sizes, strict=True)
+        ]
+        classes = int(targets["label"].max()) + 1 if "label" in targets else 0
+        masks = targets["mask"] if "mask" in targets else torch.zeros(1)
+        ref = DataRef(name="made", fingerprint="0", settings={})
+        names = tuple(str(c) for c in range(classes))
+        data = Dataset(ref, *splits, names, int(masks[masks != 255].max()) + 1, 255, (), "made for a test")  # type: ignore[call-arg, arg-type]
+        cache = tmp_path / str(next(made))
+        fit, select, test = (Part(found, split, cache, str(i)) for i, split in enumerate(splits))
+
+        def fresh(drop_path: float) -> Encoder:
+            return copy.deepcopy(found)
+
+        return Bench(data, (fit, select, test), fresh, lambda name: derive(0, name), torch.device("cpu"), progress)
+
+    return make
+
+
+@pytest.fixture
+def untrained() -> Encoder:
+    """A ViT of 16 px with 4 x 4 patches, as it starts."""
+    return vit()
+
+
+@pytest.fixture
+def digits() -> tuple[Tensor, Tensor]:
+    """Scikit-learn's handwritten digits as features (1797, 64, 1, 1) in 0..1, shuffled, and their labels."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
+    return torch.from_numpy(pixels).float()[order, :, None, None] / 16, torch.from_numpy(labels)[order]

@@ -32,8 +32,15 @@ def test_the_rate_warms_up_in_a_line_and_falls_as_half_a_cosine() -> None:
 
 @pytest.mark.parametrize(
     ("text", "steps"),
-    [("steps=7", 7), ("samples=1000", 15), ("epochs=2", 2 * (1000 // 64)), ("flops=1e6", 10), ("samples=1", 1), ("seconds=3", None)],
-)  # fmt: skip
+    [
+        ("steps=7", 7),
+        ("samples=1000", 15),
+        ("epochs=2", 2 * (1000 // 64)),
+        ("flops=1e6", 10),
+        ("samples=1", 1),
+        ("seconds=3", None),
+    ],
+)
 def test_budgets_become_steps(text: str, steps: int | None) -> None:
     assert total_steps(Budget.parse(text), images=1000, batch=64, flops_a_step=1e5) == steps
 

@@ -19,7 +19,7 @@ METHODS = {"mine": Entry("Mine", "control", "sees nothing", control=True)}
 
 def test_every_name_leads_to_its_class() -> None:
     for kind in ("methods", "tasks"):
-        for entry in entries(kind).values():  # type: ignore[arg-type]
+        for entry in entries(kind).values():
             assert isinstance(load(entry), type)
 
 

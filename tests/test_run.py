@@ -20,7 +20,20 @@ QUICK = ("--budget", "steps=3", "--seeds", "0,1", "--set", "train.batch=16", "--
 def done(ssbench: Command, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with rotation and its controls on the photos, k-NN and linear probe."""
     results = tmp_path_factory.mktemp("run") / "results"
-    ran = ssbench("run", "--method", "rotation", "--task", "knn,linear-probe", "--dataset", f"folder:{photos}", "--set", "linear-probe.epochs=2", *QUICK, "--results", results)  # fmt: skip
+    ran = ssbench(
+        "run",
+        "--method",
+        "rotation",
+        "--task",
+        "knn,linear-probe",
+        "--dataset",
+        f"folder:{photos}",
+        "--set",
+        "linear-probe.epochs=2",
+        *QUICK,
+        "--results",
+        results,
+    )
     assert ran.returncode == 0, ran.stderr
     assert "| rotation" in ran.stdout and "random-init" in ran.stdout
     assert "[16/16]" in ran.stderr
@@ -56,12 +69,27 @@ def test_bright_and_dark_are_told_apart(done: Path) -> None:
 
 def test_a_second_run_computes_nothing_and_prints_the_same_table(done: Path, ssbench: Command, photos: Path) -> None:
     before = {file: file.read_bytes() for file in done.rglob("*") if file.is_file()}
-    again = ssbench("run", "--method", "rotation", "--task", "knn,linear-probe", "--dataset", f"folder:{photos}", "--set", "linear-probe.epochs=2", *QUICK, "--results", done)  # fmt: skip
+    again = ssbench(
+        "run",
+        "--method",
+        "rotation",
+        "--task",
+        "knn,linear-probe",
+        "--dataset",
+        f"folder:{photos}",
+        "--set",
+        "linear-probe.epochs=2",
+        *QUICK,
+        "--results",
+        done,
+    )
     assert again.returncode == 0 and "(0 new)" in again.stdout
     assert {file: file.read_bytes() for file in done.rglob("*") if file.is_file()} == before
 
 
-def test_one_pretraining_serves_all_tasks_and_the_same_command_gives_the_same_scores(done: Path, ssbench: Command, photos: Path, tmp_path: Path) -> None:  # fmt: skip
+def test_one_pretraining_serves_all_tasks_and_the_same_command_gives_the_same_scores(
+    done: Path, ssbench: Command, photos: Path, tmp_path: Path
+) -> None:
     assert len(list((done / "cache" / "encoders").glob("*.safetensors"))) == 8
     ran = ssbench(
         "run", "--method", "rotation", "--task", "knn", "--dataset", f"folder:{photos}", *QUICK, "--results", tmp_path
@@ -83,7 +111,17 @@ def test_tables_are_the_same_bytes_each_time(done: Path, ssbench: Command) -> No
 
 
 def test_a_dry_run_plans_and_writes_nothing(ssbench: Command, photos: Path, tmp_path: Path) -> None:
-    ran = ssbench("run", "--method", "simclr,mim-block", "--dataset", f"folder:{photos}", *QUICK, "--dry-run", "--results", tmp_path / "r")  # fmt: skip
+    ran = ssbench(
+        "run",
+        "--method",
+        "simclr,mim-block",
+        "--dataset",
+        f"folder:{photos}",
+        *QUICK,
+        "--dry-run",
+        "--results",
+        tmp_path / "r",
+    )
     assert ran.returncode == 0, ran.stderr
     assert "10 cells to run, 0 already recorded; 10 pretrainings" in ran.stdout
     assert "simclr on photos" in ran.stdout.replace(photos.name, "photos") and "no training" in ran.stdout
@@ -91,7 +129,23 @@ def test_a_dry_run_plans_and_writes_nothing(ssbench: Command, photos: Path, tmp_
 
 
 def test_transfer_pretrains_on_other_data(ssbench: Command, photos: Path, tmp_path: Path) -> None:
-    ran = ssbench("run", "--method", "mim-random", "--task", "knn", "--dataset", f"folder:{photos}", "--pretrain-on", "digits", "--seeds", "0", "--budget", "steps=2", "--results", tmp_path)  # fmt: skip
+    ran = ssbench(
+        "run",
+        "--method",
+        "mim-random",
+        "--task",
+        "knn",
+        "--dataset",
+        f"folder:{photos}",
+        "--pretrain-on",
+        "digits",
+        "--seeds",
+        "0",
+        "--budget",
+        "steps=2",
+        "--results",
+        tmp_path,
+    )
     assert ran.returncode == 2 and "3 channels and digits has 1" in ran.stderr
 
 
@@ -104,7 +158,20 @@ def test_a_failing_method_is_a_record_and_exit_status_1(ssbench: Command, photos
         "        return {'bad': batch.views[0].sum() / len([])}\n"
         "METHODS = {'bad': Entry('Bad', 'test', 'fails', 'none')}\n"
     )
-    command = ("run", "--plugin", plugin, "--method", "bad", "--task", "knn", "--dataset", f"folder:{photos}", *QUICK, "--results", tmp_path / "r")  # fmt: skip
+    command = (
+        "run",
+        "--plugin",
+        plugin,
+        "--method",
+        "bad",
+        "--task",
+        "knn",
+        "--dataset",
+        f"folder:{photos}",
+        *QUICK,
+        "--results",
+        tmp_path / "r",
+    )
     ran = ssbench(*command)
     assert ran.returncode == 1, ran.stderr
     assert "2 of 8 cells failed" in ran.stdout
@@ -162,7 +229,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("words", "message"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
-def test_bad_input_gets_one_clear_line_exit_2_and_nothing_written(ssbench: Command, tmp_path: Path, words: tuple[str, ...], message: str) -> None:  # fmt: skip
+def test_bad_input_gets_one_clear_line_exit_2_and_nothing_written(
+    ssbench: Command, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
     ran = ssbench("run", *words, "--results", tmp_path / "r")
     assert ran.returncode == 2, ran.stderr
     lines = [line for line in ran.stderr.splitlines() if line.startswith("ssbench:")]
@@ -187,7 +256,18 @@ def test_an_unreadable_image_is_named_or_skipped_and_counted(ssbench: Command, p
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(file.read_bytes())
     (tmp_path / "p" / "dark" / "torn.png").write_bytes(b"not an image")
-    command = ("run", "--method", "random-init", "--task", "knn", "--dataset", f"folder:{tmp_path / 'p'}", *QUICK, "--results", tmp_path / "r")  # fmt: skip
+    command = (
+        "run",
+        "--method",
+        "random-init",
+        "--task",
+        "knn",
+        "--dataset",
+        f"folder:{tmp_path / 'p'}",
+        *QUICK,
+        "--results",
+        tmp_path / "r",
+    )
     ran = ssbench(*command)
     assert ran.returncode == 2 and "torn.png" in ran.stderr and "--on-bad-image skip" in ran.stderr
     assert not (tmp_path / "r").exists()
@@ -197,7 +277,24 @@ def test_an_unreadable_image_is_named_or_skipped_and_counted(ssbench: Command, p
 
 
 def test_settings_reach_the_record(ssbench: Command, photos: Path, tmp_path: Path) -> None:
-    ran = ssbench("run", "--method", "mim-block", "--task", "knn", "--dataset", f"folder:{photos}", *QUICK, "--set", "mim.mask=random", "--set", "mim-block.ratio=0.5", "--set", "knn.temperature=0.1", "--results", tmp_path)  # fmt: skip
+    ran = ssbench(
+        "run",
+        "--method",
+        "mim-block",
+        "--task",
+        "knn",
+        "--dataset",
+        f"folder:{photos}",
+        *QUICK,
+        "--set",
+        "mim.mask=random",
+        "--set",
+        "mim-block.ratio=0.5",
+        "--set",
+        "knn.temperature=0.1",
+        "--results",
+        tmp_path,
+    )
     assert ran.returncode == 0, ran.stderr
     record = next(r for r in Store(tmp_path).all() if r.spec.pretraining.method == "mim-block")
     assert record.spec.pretraining.settings["mask"] == "random" and record.spec.pretraining.settings["ratio"] == 0.5
@@ -206,7 +303,10 @@ def test_settings_reach_the_record(ssbench: Command, photos: Path, tmp_path: Pat
 
 def test_a_suite_file_runs_and_its_keys_can_be_overridden(ssbench: Command, photos: Path, tmp_path: Path) -> None:
     suite = tmp_path / "mine.yaml"
-    suite.write_text(f"method: [rotation, simclr]\ntask: knn\ndataset: ['folder:{photos}']\nseeds: [0]\nbudget: steps=2\nset: [train.batch=16]\n")  # fmt: skip
+    suite.write_text(
+        f"method: [rotation, simclr]\ntask: knn\ndataset: ['folder:{photos}']\n"
+        "seeds: [0]\nbudget: steps=2\nset: [train.batch=16]\n"
+    )
     ran = ssbench("run", "--suite", suite, "--method", "rotation", "--results", tmp_path / "r")
     assert ran.returncode == 0, ran.stderr
     assert {r.spec.pretraining.method for r in Store(tmp_path / "r").all()} == {
@@ -225,7 +325,20 @@ def test_loose_photos_can_be_pretrained_on_and_judged_elsewhere(ssbench: Command
     loose.mkdir()
     for i in range(60):
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(loose / f"{i}.png")
-    ran = ssbench("run", "--method", "simclr", "--task", "knn", "--dataset", f"folder:{photos}", "--pretrain-on", f"folder:{loose}", *QUICK, "--results", tmp_path / "r")  # fmt: skip
+    ran = ssbench(
+        "run",
+        "--method",
+        "simclr",
+        "--task",
+        "knn",
+        "--dataset",
+        f"folder:{photos}",
+        "--pretrain-on",
+        f"folder:{loose}",
+        *QUICK,
+        "--results",
+        tmp_path / "r",
+    )
     assert ran.returncode == 0, ran.stderr
     supervised = [r for r in Store(tmp_path / "r").all() if r.spec.pretraining.method == "supervised"]
     assert {r.status for r in supervised} == {"not-applicable"} and "no labels" in supervised[0].reason

@@ -8,9 +8,18 @@ from ssbench.spec import Budget, DataRef, Pretraining, Spec, Train
 def spec(**changes: object) -> Spec:
     data = DataRef(name="d", fingerprint="f", settings={})
     first = Pretraining(
-        method="m", owner="ssbench", version=1, settings={"b": 1, "a": 2}, backbone="n", backbone_settings={}, data=data,
-        budget=Budget(), train=Train().model_dump(), seed=0, precision="float32",
-    )  # fmt: skip
+        method="m",
+        owner="ssbench",
+        version=1,
+        settings={"b": 1, "a": 2},
+        backbone="n",
+        backbone_settings={},
+        data=data,
+        budget=Budget(),
+        train=Train().model_dump(),
+        seed=0,
+        precision="float32",
+    )
     return Spec(
         pretraining=first.model_copy(update=changes),
         task="t",
@@ -40,8 +49,14 @@ def test_budgets_are_read(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("sample=3", "did you mean samples"), ("steps=many", "'many' is not a number"), ("steps=0", "above zero"), ("10", "unknown unit"), ("steps=inf", "above zero")],
-)  # fmt: skip
+    [
+        ("sample=3", "did you mean samples"),
+        ("steps=many", "'many' is not a number"),
+        ("steps=0", "above zero"),
+        ("10", "unknown unit"),
+        ("steps=inf", "above zero"),
+    ],
+)
 def test_a_wrong_budget_is_refused(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Budget.parse(text)

@@ -49,7 +49,15 @@ def test_every_sample_has_parameters_of_its_own() -> None:
         assert len(torch.unique(made, dim=0)) > 60
 
 
-@pytest.mark.parametrize(("view", "share"), [(View(crop=(1, 1), flip=0.5), 0.5), (View(crop=(1, 1), flip=0, grey=0.2), 0.2), (View(crop=(1, 1), flip=0, solarise=0.3), 0.3), (View(crop=(1, 1), flip=0, blur=0.4), 0.4)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("view", "share"),
+    [
+        (View(crop=(1, 1), flip=0.5), 0.5),
+        (View(crop=(1, 1), flip=0, grey=0.2), 0.2),
+        (View(crop=(1, 1), flip=0, solarise=0.3), 0.3),
+        (View(crop=(1, 1), flip=0, blur=0.4), 0.4),
+    ],
+)
 def test_an_operation_meets_its_share_of_the_samples(view: View, share: float) -> None:
     batch = images(1000, 8)
     changed = (make(view, batch, seed=1) - batch).abs().flatten(1).amax(1) > 1e-3

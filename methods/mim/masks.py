@@ -80,7 +80,7 @@ def hidden_count(patches: int, ratio: float) -> int:
 
 
 def split(mask: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
-    """Positions of the visible (B, v) and the hidden (B, h) patches of a mask (B, N), without waiting for the device."""
+    """Positions of the visible (B, v) and hidden (B, h) patches of a mask (B, N), without waiting for the device."""
     order = mask.int().argsort(dim=1, stable=True)
     kept = mask.shape[1] - hidden_count(mask.shape[1], ratio)
     return order[:, :kept], order[:, kept:]

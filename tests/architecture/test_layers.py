@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ssbench.registry import Kind, entries
+
 ROOT = Path(__file__).parent.parent.parent
 SPINE = sorted((ROOT / "ssbench").rglob("*.py"))
 METHODS = sorted((ROOT / "methods").rglob("*.py"))
@@ -80,22 +82,19 @@ def test_files_and_functions_stay_small(file: Path) -> None:
 @pytest.mark.parametrize("words", [["--help"], ["list", "methods"], ["list", "backbones"], ["run", "--help"]])
 def test_arguments_are_parsed_without_torch(words: list[str]) -> None:
     code = (
-        "import sys; sys.argv = ['ssbench', *%r]\n"
+        f"import sys; sys.argv = ['ssbench', *{words!r}]\n"
         "from ssbench.cli import main\n"
         "try: main()\n"
         "except SystemExit as stop: assert not stop.code, stop.code\n"
         "assert not {'torch', 'torchvision', 'timm', 'pandas', 'sklearn'} & set(sys.modules)"
-    ) % (words,)
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("kind", ["methods", "tasks"])
-def test_every_file_is_on_its_contents_page(kind: str) -> None:
-    from ssbench.registry import entries
-
-    named = {
-        entry.target.partition(":")[0].split(".")[2] for entry in entries(kind).values() if entry.owner == "ssbench"
-    }  # type: ignore[arg-type]
+def test_every_file_is_on_its_contents_page(kind: Kind) -> None:
+    found = entries(kind).values()
+    named = {entry.target.partition(":")[0].split(".")[2] for entry in found if entry.owner == "ssbench"}
     there = {path.stem for path in (ROOT / kind).iterdir() if path.stem not in ("__init__", "__pycache__")}
     assert named == there

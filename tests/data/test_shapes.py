@@ -193,10 +193,13 @@ def test_version_1_stays_what_it_is(grade: str, split: str) -> None:
     assert found == pytest.approx(numbers, rel=1e-3)
 
 
-@pytest.mark.parametrize(("split", "grade", "wrong", "allowed"), [
-    ("valid", "easy", "'valid'", "train, test"),
-    ("train", "mild", "'mild'", "easy, medium, hard"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("split", "grade", "wrong", "allowed"),
+    [
+        ("valid", "easy", "'valid'", "train, test"),
+        ("train", "mild", "'mild'", "easy, medium, hard"),
+    ],
+)
 def test_an_unknown_split_or_grade_is_named_with_those_allowed(
     split: str, grade: str, wrong: str, allowed: str
 ) -> None:
