@@ -122,7 +122,7 @@ def build(
     trunk: Any = timm.create_model(trunk_name, in_chans=channels, num_classes=0, **sizes)
     if _is_vit(trunk_name):
         _start_as_mae(trunk)
-    if trunk_name.startswith("resnet") and size <= 64:
+    if trunk_name.startswith("resnet") and size <= 64 and isinstance(trunk.conv1, nn.Conv2d):  # no deep stem
         trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, 3, 1, 1, bias=False)
         nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
         trunk.maxpool = nn.Identity()

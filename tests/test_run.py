@@ -155,7 +155,7 @@ def test_a_failing_method_is_a_record_and_exit_status_1(ssbench: Command, photos
         "from ssbench import Entry, Method\n"
         "class Bad(Method):\n"
         "    def loss(self, batch):\n"
-        "        return {'bad': batch.views[0].sum() / len([])}\n"
+        "        return {'bad': batch.views[0].sum() * (1 / len([]))}\n"
         "METHODS = {'bad': Entry('Bad', 'test', 'fails', 'none')}\n"
     )
     command = (
