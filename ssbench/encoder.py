@@ -56,6 +56,13 @@ class Encoder(nn.Module):
         """Patch tokens after the final norm, (B, N, D); with `keep` (B, n), only those patches are ever computed."""
         return self._sequence(images, keep)[:, self.trunk.num_prefix_tokens :]
 
+    def tokens_with_masks(self, images: Tensor, hidden: Tensor, mask_token: Tensor) -> Tensor:
+        """All patch tokens, (B, N, D), where `mask_token` (D,) stood in for the patches at `hidden` (B, n).
+
+        It replaces their embeddings before positions are added, so a hidden place keeps its position (SimMIM, BEiT).
+        """
+        return self._sequence(images, None, hidden, mask_token)[:, self.trunk.num_prefix_tokens :]
+
     def pooled(self, images: Tensor) -> Tensor:
         """One vector an image, (B, D): the mean of the patch tokens, or of a conv net's last map."""
         return self.vectors(images)["mean"]
@@ -75,12 +82,19 @@ class Encoder(nn.Module):
             return self.tokens(images).transpose(1, 2).unflatten(2, (h, w))
         return self.trunk.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)[-1]
 
-    def _sequence(self, images: Tensor, keep: Tensor | None) -> Tensor:
+    def _sequence(
+        self, images: Tensor, keep: Tensor | None, hidden: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> Tensor:
         """Prefix and patch tokens after the final norm. Positions are added before patches are dropped."""
         if not self.has_tokens:
             raise NotApplicable("this backbone gives no patch tokens; take a ViT such as vit-nano")
         trunk = self.trunk
-        embedded = trunk._pos_embed(trunk.patch_embed(images))
+        patches = trunk.patch_embed(images)  # (B, h, w, D) or (B, N, D)
+        if hidden is not None and mask_token is not None:
+            flat = patches.reshape(len(patches), -1, patches.shape[-1])  # (B, N, D)
+            token = mask_token.to(flat.dtype).expand(*hidden.shape, -1)
+            patches = flat.scatter(1, hidden[..., None].expand_as(token), token).view_as(patches)
+        embedded = trunk._pos_embed(patches)
         x, rope = embedded if isinstance(embedded, tuple) else (embedded, None)  # Eva models rotate in their blocks
         mixed = getattr(trunk, "rope_mixed", False)  # then each block has a rotation of its own
         if keep is not None:

@@ -137,6 +137,13 @@ def trained_encoder(cell: Cell, shop: Workshop) -> tuple[Encoder, Trained]:
     return method.judged(), done
 
 
+def forget(cells: list[Cell], shop: Workshop) -> None:
+    """Drop the cached encoders of these cells, so that a rerun trains again, with the code as it is now."""
+    for digest in {cell.spec.pretraining.digest() for cell in cells}:
+        for file in (shop.store.cache / "encoders").glob(f"{digest}.*"):
+            file.unlink()
+
+
 def weights_digest(encoder: Encoder) -> str:
     """SHA-256 over the names and bytes of every weight and buffer."""
     digest = hashlib.sha256()

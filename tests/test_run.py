@@ -149,6 +149,17 @@ def test_transfer_pretrains_on_other_data(ssbench: Command, photos: Path, tmp_pa
     assert ran.returncode == 2 and "3 channels and digits has 1" in ran.stderr
 
 
+def test_a_rerun_trains_again(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    command = ("run", "--method", "rotation", "--task", "knn", "--dataset", f"folder:{photos}", *QUICK)
+    assert ssbench(*command, "--results", tmp_path).returncode == 0
+    encoders = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache" / "encoders").glob("*.safetensors")}
+    scores = {record.id: record.scores for record in Store(tmp_path).all()}
+    ran = ssbench(*command, "--rerun", "--results", tmp_path)
+    assert ran.returncode == 0 and "(8 new)" in ran.stdout
+    assert all(file.stat().st_mtime_ns > before for file, before in encoders.items())
+    assert {record.id: record.scores for record in Store(tmp_path).all()} == scores
+
+
 def test_a_failing_method_is_a_record_and_exit_status_1(ssbench: Command, photos: Path, tmp_path: Path) -> None:
     plugin = tmp_path / "bad.py"
     plugin.write_text(

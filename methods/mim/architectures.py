@@ -45,10 +45,27 @@ class MAEDecoder(nn.Module):
         return self.head(self.norm(decoded[:, visible.shape[1] :]))
 
 
+class MaskTokens(nn.Module):
+    """The encoder sees every place, a mask token in the hidden ones, and one linear layer predicts (SimMIM).
+
+    Xie et al. 2021, arXiv:2111.09886, models/simmim.py. It costs the encoder all patches where `mae` costs the visible.
+    """
+
+    def __init__(self, encoder: Encoder, out: int, **_: object) -> None:
+        super().__init__()
+        self.mask_token = nn.Parameter(torch.empty(encoder.dim).normal_(std=0.02))
+        self.head = nn.Linear(encoder.dim, out)
+
+    def forward(self, encoder: Encoder, images: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
+        """Predictions at the hidden patches, (B, h, out)."""
+        tokens = encoder.tokens_with_masks(images, hidden, self.mask_token)  # (B, N, D)
+        return self.head(tokens.gather(1, hidden[..., None].expand(-1, -1, tokens.shape[-1])))
+
+
 def _xavier(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
 
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"mae": MAEDecoder}
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"mae": MAEDecoder, "simmim": MaskTokens}

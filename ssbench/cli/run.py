@@ -57,7 +57,7 @@ def run(
 
 def _run(asked: "Suite", cells: "list[Cell]", results: Path, device: str, rerun: bool, dry_run: bool) -> None:
     from ssbench.progress import Progress
-    from ssbench.run import Workshop, check, run_cell
+    from ssbench.run import Workshop, check, forget, run_cell
     from ssbench.run import device as find_device
     from ssbench.store import Store
 
@@ -73,6 +73,8 @@ def _run(asked: "Suite", cells: "list[Cell]", results: Path, device: str, rerun:
             progress.close()
             _print_plan(todo, len(done), shop)
             return
+        if rerun:
+            forget(todo, shop)
         for cell in todo:
             progress.cell(
                 f"{cell.method.name} / {cell.task.name} / {cell.spec.data.name} / seed {cell.spec.pretraining.seed}"

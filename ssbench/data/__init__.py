@@ -41,7 +41,8 @@ class Split:
 
     images: "Tensor"  # uint8 (N, C, S, S)
     keys: tuple[str, ...]  # what a sample is called: its relative path, or its position
-    targets: Mapping[str, "Tensor"] = field(default_factory=dict)  # label (N,); mask (N, S, S) uint8; factors (N, F)
+    targets: Mapping[str, "Tensor"] = field(default_factory=dict)
+    # label (N,) int64; mask (N, S, S) uint8; factors (N, F); boxes (N, K, 5): x0, y0, x1, y1 in px and class, or -1
 
     def __len__(self) -> int:
         return len(self.keys)

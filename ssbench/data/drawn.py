@@ -19,7 +19,7 @@ def identify(argument: str, settings: DataSettings) -> tuple[str, str]:
 
 
 def read(argument: str, settings: DataSettings) -> Source:
-    """Labels (eight shapes), masks (0 is background), continuous factors of the main object."""
+    """Labels (eight shapes), masks (0 is background), boxes and the main object's continuous factors."""
     import torch
 
     splits = {}
@@ -28,6 +28,7 @@ def read(argument: str, settings: DataSettings) -> Source:
         targets = {
             "label": torch.from_numpy(scenes.label),
             "mask": torch.from_numpy(scenes.mask),
+            "boxes": torch.from_numpy(scenes.boxes),
             "factors": torch.from_numpy(scenes.factors),
         }
         splits[name] = Split(torch.from_numpy(scenes.images), tuple(map(str, range(count))), targets)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ssbench.encoder import Encoder, build
-from ssbench.methods.mim.architectures import ARCHITECTURES, MAEDecoder
+from ssbench.methods.mim.architectures import ARCHITECTURES, MAEDecoder, MaskTokens
 from ssbench.methods.mim.masks import random
 
 VIT: dict[str, Any] = {"depth": 2, "embed_dim": 64, "num_heads": 2}
@@ -107,6 +107,39 @@ def test_the_batch_does_not_matter_to_an_image(name: str) -> None:
     images, hidden = images_and_hidden()
     alone = torch.cat([predict(encoder, images[i : i + 1], *places(hidden[i : i + 1])) for i in range(3)])
     torch.testing.assert_close(predict(encoder, images, *places(hidden)), alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", TRUNKS)
+@torch.no_grad()
+def test_a_mask_token_takes_the_place_of_each_hidden_patch_before_positions_are_added(kind: str) -> None:
+    encoder, (images, hidden) = encoder_of(kind), images_and_hidden()
+    trunk, token = encoder.trunk, torch.randn(encoder.dim)
+    original = trunk.patch_embed.forward
+
+    def replaced(pixels: Tensor) -> Tensor:
+        patches = original(pixels).clone()
+        cells = patches.view(len(pixels), 16, -1)
+        for i, row in enumerate(hidden.tolist()):
+            for n, is_hidden in enumerate(row):
+                if is_hidden:
+                    cells[i, n] = token
+        return patches
+
+    found = encoder.tokens_with_masks(images, places(hidden)[1], token)
+    trunk.patch_embed.forward = replaced
+    wanted = trunk.fc_norm(trunk.forward_features(images))[:, trunk.num_prefix_tokens :]
+    del trunk.patch_embed.forward
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_simmim_predicts_with_one_linear_layer_on_the_hidden_places() -> None:
+    predict, encoder = decoder_and_encoder("simmim")
+    assert isinstance(predict, MaskTokens)
+    images, hidden = images_and_hidden()
+    tokens = encoder.tokens_with_masks(images, places(hidden)[1], predict.mask_token)
+    wanted = torch.stack([predict.head(tokens[i][row]) for i, row in enumerate(hidden)])
+    torch.testing.assert_close(predict(encoder, images, *places(hidden)), wanted, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -156,7 +156,7 @@ def test_mim_as_it_is_is_mim_random() -> None:
     [
         ({"mask": "blok"}, r"mim\.mask=blok: there is no such mask; did you mean block\?"),
         ({"target": "hogg"}, r"mim\.target=hogg: there is no such target; known: pixels, pixels-normed"),
-        ({"arch": "simmin"}, r"mim\.arch=simmin: there is no such arch; known: mae"),
+        ({"arch": "simmin"}, r"mim\.arch=simmin: there is no such arch; did you mean simmim"),
         ({"ratio": 0.99}, r"mim\.ratio=0\.99 hides all 16 patches"),
         ({"mask": "block", "patch": 8}, r"mim\.mask=block needs at least 3 x 3 patches, not 2 x 2"),
         ({"ratio": 1.0}, r"mim\.ratio=1\.0: Input should be less than 1"),
