@@ -89,7 +89,7 @@ def request(values: Mapping[str, Any], where: str) -> Suite:
 def cells(asked: Suite) -> list[Cell]:
     """Every cell of the cross product, with the controls that each comparison needs; raises UserError."""
     methods = with_controls(asked.method, asked.plugin)
-    tasks = [find("tasks", name, asked.plugin) for name in asked.task]
+    tasks = [find("tasks", name, asked.plugin) for name in dict.fromkeys(asked.task)]
     scopes = parse_assignments(list(asked.set))
     _check_scopes(scopes, methods, tasks)
     if asked.precision not in ("float32", "bf16"):
@@ -99,7 +99,9 @@ def cells(asked: Suite) -> list[Cell]:
         source: identify(source, data_settings) for source in {*asked.dataset, asked.pretrain_on or asked.dataset[0]}
     }
     made = []
-    for backbone, source, seed, method in product(asked.backbone, asked.dataset, asked.seeds, methods):
+    for backbone, source, seed, method in product(
+        *map(dict.fromkeys, (asked.backbone, asked.dataset, asked.seeds)), methods
+    ):
         origin = asked.pretrain_on or source
         first = _pretraining(method, backbone, refs[origin], asked, scopes, seed)
         for task in tasks:
@@ -134,7 +136,7 @@ def _pretraining(
     train = make(Train, scopes.get("train", {}), "train")
     return Pretraining(
         method=method.name,
-        owner=method.owner.split()[0],
+        owner=_owner(method),
         version=kind.version,
         settings=make(kind.Settings, values, method.name).model_dump(mode="json"),
         backbone=backbone,
@@ -151,7 +153,16 @@ def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Mapping[str, M
     kind = load(task)
     values = {**task.preset, **scopes.get(task.scope, {}), **scopes.get(task.name, {})}
     settings = make(kind.Settings, values, task.name).model_dump(mode="json")
-    owner = task.owner.split()[0]
     return Spec(
-        pretraining=first, task=task.name, protocol=kind.version, task_owner=owner, task_settings=settings, data=data
+        pretraining=first,
+        task=task.name,
+        protocol=kind.version,
+        task_owner=_owner(task),
+        task_settings=settings,
+        data=data,
     )
+
+
+def _owner(entry: Entry) -> str:
+    """The package or the file's name, without version and folder: neither changes what a spec is."""
+    return Path(entry.owner).name.split()[0]

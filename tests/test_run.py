@@ -190,6 +190,7 @@ def test_a_failing_method_is_a_record_and_exit_status_1(ssbench: Command, photos
     assert len(failed) == 2 and all(
         "ZeroDivisionError: division by zero (bad.py, line 4)" in record.reason for record in failed
     )
+    assert {record.spec.pretraining.owner for record in failed} == {"bad.py"}  # its folder is not part of the spec
     assert "2 new" in ssbench(*command).stdout  # a failed cell is tried again, the others are not
 
 
