@@ -23,7 +23,7 @@ def main(method: str, dataset: str, budget: str, results: str = "results") -> No
     asked = Suite(method=(method,), task=("knn", "linear-probe"), dataset=(dataset,), seeds=(0,), budget=budget)
     knn, probe = (cell for cell in cells(asked) if cell.method.name == method)
     shop = Workshop(Store(Path(results)), torch.device("cpu"), lambda text: None)
-    encoder, _ = trained_encoder(knn, shop)
+    encoder, *_ = trained_encoder(knn, shop)
     parts = bench(knn, encoder, shop)
     test = parts.test({})
     bank = torch.cat([parts.fit.pooled(), parts.select.pooled()]).double().numpy()  # (N, D)

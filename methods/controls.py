@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from ssbench.encoder import Encoder
+from ssbench.encoder import Encoder, largest_divisor
 from ssbench.errors import NotApplicable, UserError
 from ssbench.method import Batch, Method
 
@@ -50,8 +50,7 @@ class PixelEncoder(Encoder):
     def map(self, images: Tensor) -> Tensor:
         """Raw patches, (B, C * p * p, S / p, S / p), with p the largest divisor of the size S that is at most S / 8."""
         size = images.shape[-1]
-        patch = next(p for p in range(max(size // 8, 1), 0, -1) if size % p == 0)
-        return F.pixel_unshuffle(images, patch)
+        return F.pixel_unshuffle(images, largest_divisor(size, size // 8))
 
 
 class RawPixels(Method):

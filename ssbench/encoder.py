@@ -35,7 +35,7 @@ class Encoder(nn.Module):
 
     @property
     def has_tokens(self) -> bool:
-        return hasattr(self.trunk, "_pos_embed") and hasattr(self.trunk, "blocks")
+        return all(hasattr(self.trunk, name) for name in ("_pos_embed", "blocks", "norm_pre", "num_prefix_tokens"))
 
     @property
     def poolings(self) -> tuple[str, ...]:
@@ -127,12 +127,14 @@ def build(
     if drop_path:
         sizes["drop_path_rate"] = drop_path
     if _is_vit(trunk_name):
-        patch = patch or (size // preset.grid if preset else max(size // 8, 1))
+        patch = patch or largest_divisor(size, size // (preset.grid if preset else 8))
         if size % patch:
             raise UserError(f"backbone.patch={patch} does not divide the image size {size}")
         sizes |= {"img_size": size, "patch_size": patch, "dynamic_img_size": True}
     elif patch:
         raise UserError(f"backbone.patch={patch}: {name} is not a ViT whose patch size can be set")
+    elif (config := timm.get_pretrained_cfg(name)) is not None and config.fixed_input_size:
+        sizes["img_size"] = size
     trunk: Any = timm.create_model(trunk_name, in_chans=channels, num_classes=0, **sizes)
     if _is_vit(trunk_name):
         _start_as_mae(trunk)
@@ -141,6 +143,11 @@ def build(
         nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
         trunk.maxpool = nn.Identity()
     return Encoder(trunk, mean, std)
+
+
+def largest_divisor(size: int, most: int) -> int:
+    """The largest divisor of `size` up to `most`, at least 1."""
+    return next(p for p in range(max(most, 1), 0, -1) if size % p == 0)
 
 
 def _is_vit(name: str) -> bool:

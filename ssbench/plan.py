@@ -1,5 +1,6 @@
 """Suites and comma lists -> cells. A cell knows its whole spec; cells that share a pretraining stand together."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -23,10 +24,10 @@ class Suite(Frozen):
     """What to run: the cross product of its lists. A YAML file of a shipped or a user's suite has these keys."""
 
     method: tuple[str, ...] = ()
-    task: tuple[str, ...] = ("linear-probe",)
-    dataset: tuple[str, ...] = ("shapes",)
+    task: tuple[str, ...] = Field(default=("linear-probe",), min_length=1)
+    dataset: tuple[str, ...] = Field(default=("shapes",), min_length=1)
     pretrain_on: str = ""  # other data to pretrain on; empty: the data that is evaluated
-    backbone: tuple[str, ...] = ("vit-nano",)
+    backbone: tuple[str, ...] = Field(default=("vit-nano",), min_length=1)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     budget: str = "samples=64000"
     precision: str = "float32"
@@ -58,7 +59,7 @@ def suite(name: str) -> dict[str, Any]:
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise UserError(f"--suite {name}: there is no such file")
-        text = Path(name).read_text()
+        text = Path(name).read_text(errors="replace")
     elif name in shipped():
         text = files("ssbench.suites").joinpath(f"{name}.yaml").read_text()
     else:
@@ -78,7 +79,7 @@ _LISTS = [name for name, field in Suite.model_fields.items() if "tuple" in str(f
 def request(values: Mapping[str, Any], where: str) -> Suite:
     """A checked Suite; raises UserError naming the key."""
     try:
-        return Suite(**values)
+        return Suite.model_validate({str(key): value for key, value in values.items()})
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
@@ -98,10 +99,9 @@ def cells(asked: Suite) -> list[Cell]:
     refs = {
         source: identify(source, data_settings) for source in {*asked.dataset, asked.pretrain_on or asked.dataset[0]}
     }
+    backbones, sources, seeds = dict.fromkeys(asked.backbone), dict.fromkeys(asked.dataset), dict.fromkeys(asked.seeds)
     made = []
-    for backbone, source, seed, method in product(
-        *map(dict.fromkeys, (asked.backbone, asked.dataset, asked.seeds)), methods
-    ):
+    for backbone, source, seed, method in product(backbones, sources, seeds, methods):
         origin = asked.pretrain_on or source
         first = _pretraining(method, backbone, refs[origin], asked, scopes, seed)
         for task in tasks:
@@ -132,7 +132,8 @@ def _pretraining(
     method: Entry, backbone: str, data: DataRef, asked: Suite, scopes: Mapping[str, Mapping[str, Any]], seed: int
 ) -> Pretraining:
     kind = load(method)
-    values = {**method.preset, **scopes.get(method.scope, {}), **scopes.get(method.name, {})}
+    # a preset is what its name says: only its own name, not its family's scope, changes what it fixes
+    values = {**scopes.get(method.scope, {}), **method.preset, **scopes.get(method.name, {})}
     train = make(Train, scopes.get("train", {}), "train")
     return Pretraining(
         method=method.name,
@@ -151,7 +152,7 @@ def _pretraining(
 
 def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Mapping[str, Mapping[str, Any]]) -> Spec:
     kind = load(task)
-    values = {**task.preset, **scopes.get(task.scope, {}), **scopes.get(task.name, {})}
+    values = {**scopes.get(task.scope, {}), **task.preset, **scopes.get(task.name, {})}
     settings = make(kind.Settings, values, task.name).model_dump(mode="json")
     return Spec(
         pretraining=first,
@@ -164,5 +165,8 @@ def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Mapping[str, M
 
 
 def _owner(entry: Entry) -> str:
-    """The package or the file's name, without version and folder: neither changes what a spec is."""
-    return Path(entry.owner).name.split()[0]
+    """The package's name without its version, or a plugin file's name and the start of its content's SHA-256."""
+    file = Path(entry.owner)
+    if not file.is_file():
+        return entry.owner.split()[0]
+    return f"{file.name}@{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}"

@@ -17,7 +17,7 @@ from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssbench.data import Split
+from ssbench.data import IN_MEMORY, Split
 from ssbench.errors import UserError
 from ssbench.method import Batch, Method
 from ssbench.rng import derive
@@ -46,22 +46,19 @@ class Loop:
     """What every step needs and none changes."""
 
     method: Method
-    images: Tensor  # uint8 (N, C, S, S), on the device
+    images: Tensor  # uint8 (N, C, S, S), on the device unless they are more than memory should hold
     labels: Tensor | None
     recipe: Train
     seed: int
     autocast: torch.dtype | None
-
-    @property
-    def device(self) -> torch.device:
-        return self.images.device
+    device: torch.device
 
     def batch(self, step: int, progress: float) -> Batch:
         """The views of one step. Each epoch is one shuffle; its last part, less than a batch, is left out."""
         count, size = len(self.images), self.recipe.batch
         epoch, at = divmod(step, count // size)
-        index = _shuffle(count, derive(self.seed, "order", epoch))[at * size : (at + 1) * size].to(self.device)
-        pixels = self.images[index].float() / 255  # (B, C, S, S)
+        index = _shuffle(count, derive(self.seed, "order", epoch))[at * size : (at + 1) * size]
+        pixels = self.images[index.to(self.images.device)].to(self.device).float() / 255  # (B, C, S, S)
         encoder = self.method.encoder
         numbered = [view for view in self.method.views for _ in range(view.count)]
         views = [
@@ -69,6 +66,7 @@ class Loop:
             for k, view in enumerate(numbered)
         ]
         masks = torch.Generator().manual_seed(derive(self.seed, "masks", step))
+        index = index.to(self.device)
         labels = self.labels[index] if self.labels is not None else None
         return Batch(views, index, labels, masks, progress)
 
@@ -91,7 +89,8 @@ def loop(method: Method, split: Split, recipe: Train, seed: int, precision: str,
         raise UserError(f"train.batch={recipe.batch} is more than the {len(split)} training images; set a smaller one")
     labels = split.targets["label"].to(device) if method.supervised else None
     autocast = torch.bfloat16 if precision == "bf16" else None
-    return Loop(method.to(device), split.images.to(device), labels, recipe, seed, autocast)
+    images = split.images if split.images.nbytes > IN_MEMORY else split.images.to(device)
+    return Loop(method.to(device), images, labels, recipe, seed, autocast, device)
 
 
 def total_steps(budget: Budget, images: int, batch: int, flops_a_step: float) -> int | None:
@@ -158,6 +157,8 @@ def pretrain(run: Loop, budget: Budget, checkpoint: Path, tell: Callable[[str], 
             if time.perf_counter() - saved > SAVE:
                 _save(checkpoint, method, optimiser, step, spent + time.perf_counter() - started, log)
                 saved = time.perf_counter()
+    if sums:  # a budget of seconds ends between two readings
+        log.append(_read(sums, step, 1 + (step - 1) % LOG))
     checkpoint.unlink(missing_ok=True)
     views = sum(view.count for view in method.views)
     return Trained(step, step * recipe.batch, views, elapsed, flops * step / 1e9, log)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from shutil import which
 
 import torch
 
@@ -31,7 +32,7 @@ def code() -> dict[str, str]:
     """ssbench's version and, in a checkout, its commit."""
     root = Path(ssbench.__file__).parent.parent
     found = {"version": ssbench.__version__}
-    if (root / ".git").exists():
+    if (root / ".git").exists() and which("git"):
         git = ["git", "-C", str(root)]
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
         dirty = subprocess.run(
@@ -42,7 +43,7 @@ def code() -> dict[str, str]:
 
 
 def peak_memory_mb(where: torch.device) -> int:
-    """Largest memory so far: the accelerator's on CUDA, else the process's."""
+    """Largest memory of this process so far: the accelerator's on CUDA, else the resident set."""
     if where.type == "cuda":
         return round(torch.cuda.max_memory_allocated(where) / 2**20)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere

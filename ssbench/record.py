@@ -29,7 +29,7 @@ class Costs(Frozen):
     pretrain_gflops: float = 0  # forward and backward, by torch's flop counter (2 FLOPs a multiply-add)
     parameters: int = 0  # of the encoder
     task_seconds: float = 0
-    peak_memory_mb: float = 0
+    peak_memory_mb: float = 0  # the largest of the process up to the end of this cell
 
 
 class Record(Frozen):
@@ -50,6 +50,7 @@ class Record(Frozen):
     data: dict[str, Any] = {}  # sizes of the splits, classes, images skipped
     environment: dict[str, str] = {}
     code: dict[str, str] = {}
+    pretrained: dict[str, str] = {}  # code and environment that made the encoder, and the digest of its weights
     created: str
     predictions: str = ""
     predictions_sha256: str = ""

@@ -5,6 +5,7 @@ Three sources in a fixed order: the contents pages (`methods/__init__.py`, `task
 """
 
 import ast
+import hashlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -115,14 +116,14 @@ def _static_meta(module: str) -> dict[str, Any]:
             if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "META" for t in node.targets):
                 return dict(ast.literal_eval(node.value))
         return {"summary": (ast.get_docstring(tree) or "").partition("\n")[0]}
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError) as error:
         return {"summary": f"broken: {type(error).__name__}: {error}"}
 
 
 def _from_files(kind: Kind, plugins: tuple[str, ...]) -> list[Entry]:
     found = []
     for file in plugins:
-        name = f"ssbench_plugin_{Path(file).stem}"
+        name = f"ssbench_plugin_{Path(file).stem}_{hashlib.sha256(str(Path(file).resolve()).encode()).hexdigest()[:8]}"
         page = getattr(_module_of(file, name), kind.upper(), {})
         found += [
             replace(_named(key, entry, f"{name}:{entry.target.rpartition(':')[2]}"), owner=file)

@@ -1,7 +1,7 @@
 """Tables -> Markdown, CSV and LaTeX, the same bytes for the same records. No torch."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from csv import writer
 from io import StringIO
 from pathlib import Path
@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from ssbench.errors import UserError, near
 from ssbench.store import Store, write_bytes
-from ssbench.table import Cell, Column, Row, Table, build
+from ssbench.table import Cell, Column, Row, Table
 
 ENDINGS = (".md", ".csv", ".tex")
 DASH = "–"
@@ -73,9 +73,8 @@ def latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(store: Store, controls: Mapping[str, bool]) -> list[Path]:
+def write(store: Store, tables: Sequence[Table]) -> list[Path]:
     """Write `tables/SLUG.md`, `.csv`, `.tex` and `index.md`, and remove table files that no record stands behind."""
-    tables = build(store, controls)
     files = {"index.md": "# Tables\n" + "".join(f"\n{markdown(table)}" for table in tables)}
     for table in tables:
         files |= {table.slug + end: make(table) for end, make in zip(ENDINGS, (markdown, csv, latex))}

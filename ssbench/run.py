@@ -17,7 +17,7 @@ from ssbench import data, metrics, stats
 from ssbench.data import Dataset
 from ssbench.encoder import Encoder, build
 from ssbench.errors import NotApplicable, UserError
-from ssbench.features import Part
+from ssbench.features import Part, represent
 from ssbench.method import Method
 from ssbench.plan import Cell
 from ssbench.pretrain import Loop, Trained, flops_a_step, loop, pretrain, total, total_steps
@@ -57,6 +57,7 @@ def device(name: str) -> torch.device:
         if name == "auto":
             return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
         torch.zeros(1, device=name)
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32 in convolutions too
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -81,9 +82,23 @@ def check(cells: list[Cell], shop: Workshop) -> None:
         if key not in seen:
             seen.add(key)
             try:
-                assemble(cell, shop)
+                method, _ = assemble(cell, shop)
+                _try_sizes(method.judged(), cell, {found.size, shop.dataset(cell, cell.pretrain_on).size})
             except NotApplicable:
                 continue
+
+
+def _try_sizes(encoder: Encoder, cell: Cell, sizes: set[int]) -> None:
+    """One blank image of each size through the encoder; raises UserError where the backbone can't take it."""
+    for size in sorted(sizes):
+        blank = encoder.mean.new_zeros(1, encoder.mean.shape[1], size, size)
+        try:
+            represent(encoder, blank, encoder.vectors)
+        except NotApplicable:
+            continue
+        except Exception as error:  # timm's networks refuse sizes in ways of their own
+            name, reason = cell.spec.pretraining.backbone, str(error).splitlines()[0]
+            raise UserError(f"{name} can't take images of {size} px ({reason}); set data.image_size") from None
 
 
 def assemble(cell: Cell, shop: Workshop) -> tuple[Method, Loop | None]:
@@ -117,28 +132,33 @@ def new_encoder(cell: Cell, origin: Dataset, drop_path: float = 0.0) -> Encoder:
     return load(cell.method).make_encoder(default, images)
 
 
-def trained_encoder(cell: Cell, shop: Workshop) -> tuple[Encoder, Trained]:
-    """The pretrained encoder of a cell, trained now or found in the cache."""
+def trained_encoder(cell: Cell, shop: Workshop) -> tuple[Encoder, Trained, dict[str, str]]:
+    """The pretrained encoder of a cell, trained now or found in the cache, how it went, and what made it where."""
     folder = shop.store.cache / "encoders"
     weights = folder / f"{cell.spec.pretraining.digest()}.safetensors"
     story = weights.with_suffix(".json")
     if weights.exists() and story.exists():
         encoder = new_encoder(cell, shop.dataset(cell, cell.pretrain_on)).to(shop.device)
         encoder.load_state_dict(load_file(weights, device=str(shop.device)))
-        return encoder, Trained(**json.loads(story.read_text()))
+        told = json.loads(story.read_text())
+        return encoder, Trained(**told["trained"]), told["made"]
     method, run = assemble(cell, shop)
     done = Trained(0, 0, 0, 0, 0, [])
     if run is not None:
         budget = cell.spec.pretraining.budget
         assert budget is not None
         done = pretrain(run, budget, weights.with_suffix(".partial"), shop.tell)
-    write_tensors(weights, method.judged().state_dict())
-    write_bytes(story, json.dumps(asdict(done)).encode())
-    return method.judged(), done
+    encoder = method.judged()
+    made = {**code(), **environment(shop.device), "weights": weights_digest(encoder)}
+    write_tensors(weights, encoder.state_dict())
+    write_bytes(story, json.dumps({"trained": asdict(done), "made": made}).encode())
+    return encoder, done, made
 
 
 def forget(cells: list[Cell], shop: Workshop) -> None:
-    """Drop the cached encoders of these cells, so that a rerun trains again, with the code as it is now."""
+    """Drop the cached encoders of these cells and all features, so that a rerun makes them with the code as it is."""
+    for file in (shop.store.cache / "features").glob("*"):
+        file.unlink()
     for digest in {cell.spec.pretraining.digest() for cell in cells}:
         for file in (shop.store.cache / "encoders").glob(f"{digest}.*"):
             file.unlink()
@@ -155,11 +175,13 @@ def weights_digest(encoder: Encoder) -> str:
 def bench(cell: Cell, encoder: Encoder, shop: Workshop) -> Bench:
     """What the task of a cell works with."""
     judged = shop.dataset(cell, cell.data)
-    seed = cell.spec.pretraining.seed
+    pretraining = cell.spec.pretraining
+    seed = pretraining.seed
     folder, weights = shop.store.cache / "features", weights_digest(encoder)
 
     def part(role: str) -> Part:
-        key = hashlib.sha256(f"1|{weights}|{cell.spec.data.digest()}|{role}".encode()).hexdigest()[:16]
+        network = f"{pretraining.method}|{pretraining.backbone}|{pretraining.backbone_settings}|{weights}"
+        key = hashlib.sha256(f"{network}|{cell.spec.data.digest()}|{role}".encode()).hexdigest()[:16]
         return Part(encoder, getattr(judged, role), folder, key)
 
     def copy(drop_path: float) -> Encoder:
@@ -171,7 +193,9 @@ def bench(cell: Cell, encoder: Encoder, shop: Workshop) -> Bench:
         return fresh
 
     parts = part("fit"), part("select"), part("test")
-    return Bench(judged, parts, copy, lambda name: derive(seed, f"{cell.task.name}/{name}"), shop.device, shop.tell)
+    return Bench(
+        judged.facts, parts, copy, lambda name: derive(seed, f"{cell.task.name}/{name}"), shop.device, shop.tell
+    )
 
 
 def run_cell(cell: Cell, shop: Workshop) -> Record:
@@ -195,7 +219,7 @@ def run_cell(cell: Cell, shop: Workshop) -> Record:
 
 
 def _measure(cell: Cell, shop: Workshop, blank: Record) -> tuple[Record, dict[str, Arrays]]:
-    encoder, trained = trained_encoder(cell, shop)
+    encoder, trained, made = trained_encoder(cell, shop)
     task: Task = load(cell.task)(make(load(cell.task).Settings, cell.spec.task_settings, cell.task.name))
     before = weights_digest(encoder)
     table = bench(cell, encoder, shop)
@@ -206,10 +230,13 @@ def _measure(cell: Cell, shop: Workshop, blank: Record) -> tuple[Record, dict[st
         raise RuntimeError(f"{cell.task.name} changed the frozen encoder")
     if table.selected is None or table.selected != outcome.selected:
         raise RuntimeError(f"{cell.task.name} did not open the test split with what it says it selected")
+    headline = task.metrics[0].name
+    if headline not in outcome.arrays:
+        raise RuntimeError(f"{cell.task.name} handed in nothing for {headline}, its headline")
     judged = shop.dataset(cell, cell.data)
     update = {
         "status": "done",
-        "headline": task.metrics[0].name,
+        "headline": headline,
         "scores": {metric.name: _score(metric, outcome) for metric in task.metrics if metric.name in outcome.arrays},
         "details": outcome.details,
         "selected": outcome.selected,
@@ -227,6 +254,7 @@ def _measure(cell: Cell, shop: Workshop, blank: Record) -> tuple[Record, dict[st
         },
         "environment": environment(shop.device),
         "code": code(),
+        "pretrained": made,
     }
     return Record(**(dict(blank) | update)), dict(outcome.arrays)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -103,13 +104,20 @@ class Store:
         with np.load(BytesIO(content)) as stored:
             return {name.partition("/")[2]: stored[name] for name in stored.files if name.startswith(f"{metric}/")}
 
+    def check_writable(self) -> None:
+        """Raises UserError where records can't be written; leaves nothing behind."""
+        place = next(folder for folder in (self.records, *self.records.parents) if folder.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            raise UserError(f"--results {self.folder}: {place} is not a folder that can be written to")
+
     def _read(self, file: Path) -> Record:
+        content = file.read_bytes()
+        version = re.search(rb'"schema_version": ?(\d+)', content)  # looked for first: other versions don't validate
+        if version and int(version[1]) != SCHEMA:
+            raise UserError(f"{file} has schema version {int(version[1])}; this ssbench reads {SCHEMA}")
         try:
-            record = Record.model_validate_json(file.read_bytes())
+            return Record.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise UserError(f"{file} is not a record of this version: {where}: {first['msg']}") from None
-        if record.schema_version != SCHEMA:
-            raise UserError(f"{file} has schema version {record.schema_version}; this ssbench reads {SCHEMA}")
-        return record

@@ -94,12 +94,13 @@ def _seeds(rows: Iterable[Row]) -> list[int]:
     return sorted({len(cell.values) for row in rows for cell in row.cells if cell.values})
 
 
-def build(store: Store, controls: Mapping[str, bool], only: set[str] | None = None) -> list[Table]:
+def build(store: Store, controls: Mapping[str, bool], chosen: Iterable[Record] | None = None) -> list[Table]:
     """Every table that the records give, by slug. `controls` maps a control's name to whether it uses labels.
 
-    `only` keeps the records with these ids. Raises UserError on a record or predictions that can't be read.
+    `chosen` are the records to compare, else all of the store. Raises UserError on a record or predictions that can't
+    be read.
     """
-    records = {record.spec.id: record for record in store.all() if only is None or record.id in only}
+    records = {record.spec.id: record for record in (store.all() if chosen is None else chosen)}
     by_slug = defaultdict(list)
     for group in _groups(records.values()):
         by_slug[_slug(group[0].spec)].append(group)

@@ -1,6 +1,7 @@
 """The contract of a task: parts of the data with cached features in, predictions out. The test split is locked."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssbench import settings as declared
-from ssbench.data import Dataset
+from ssbench.data import Facts
 from ssbench.encoder import Encoder
 from ssbench.features import Part
 from ssbench.metrics import Metric
@@ -35,7 +36,7 @@ class Bench:
 
     def __init__(
         self,
-        data: Dataset,
+        data: Facts,
         parts: tuple[Part, Part, Part],
         copy: Callable[[float], Encoder],
         seed: Callable[[str], int],
@@ -51,7 +52,7 @@ class Bench:
         """Open the test split, once, after handing over what was selected; raises RuntimeError the second time."""
         if self.selected is not None:
             raise RuntimeError("the test split was opened twice; choose on bench.select and open it once")
-        self.selected = selected
+        self.selected = deepcopy(selected)  # what is changed afterwards was not selected
         return self._test
 
     def encoder(self, drop_path: float = 0.0) -> Encoder:

@@ -128,7 +128,9 @@ def make_bench(tmp_path: Path) -> MakeBench:
         def fresh(drop_path: float) -> Encoder:
             return copy.deepcopy(found)
 
-        return Bench(data, (fit, select, test), fresh, lambda name: derive(0, name), torch.device("cpu"), progress)
+        return Bench(
+            data.facts, (fit, select, test), fresh, lambda name: derive(0, name), torch.device("cpu"), progress
+        )
 
     return make
 

@@ -1,6 +1,11 @@
 """The whole line, as a user types it: real commands, small budgets, real files."""
 
+import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -12,6 +17,7 @@ from PIL import Image
 from ssbench.metrics import score
 from ssbench.store import Store
 
+ROOT = Path(__file__).parent.parent
 Command = Callable[..., CompletedProcess[str]]
 QUICK = ("--budget", "steps=3", "--seeds", "0,1", "--set", "train.batch=16", "--device", "cpu")
 
@@ -190,7 +196,9 @@ def test_a_failing_method_is_a_record_and_exit_status_1(ssbench: Command, photos
     assert len(failed) == 2 and all(
         "ZeroDivisionError: division by zero (bad.py, line 4)" in record.reason for record in failed
     )
-    assert {record.spec.pretraining.owner for record in failed} == {"bad.py"}  # its folder is not part of the spec
+    assert {record.spec.pretraining.owner for record in failed} == {
+        f"bad.py@{hashlib.sha256(plugin.read_bytes()).hexdigest()[:8]}"
+    }
     assert "2 new" in ssbench(*command).stdout  # a failed cell is tried again, the others are not
 
 
@@ -210,6 +218,58 @@ def test_raw_pixels_can_not_be_fine_tuned_and_the_table_says_so(ssbench: Command
     assert ran.returncode == 0, ran.stderr
     assert {record.status for record in Store(tmp_path).all()} == {"not-applicable"}
     assert "no weights to train" in ran.stdout
+
+
+def test_a_preset_is_what_its_name_says(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    command = ("run", "--method", "mim-block", "--task", "knn", "--dataset", f"folder:{photos}", *QUICK)
+    ran = ssbench(*command, "--set", "mim.mask=random", "--set", "mim.decoder_width=32", "--results", tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    record = next(r for r in Store(tmp_path).all() if r.spec.pretraining.method == "mim-block")
+    settings = record.spec.pretraining.settings
+    assert settings["mask"] == "block" and settings["decoder_width"] == 32
+
+
+def test_a_results_folder_that_can_not_be_written_to_is_refused_at_once(ssbench: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ran = ssbench("run", "--method", "rotation", "--results", tmp_path / "file")
+    assert ran.returncode == 2 and "is not a folder that can be written to" in ran.stderr
+
+
+def test_a_foreign_record_does_not_stop_a_run_and_stops_the_tables_by_name(
+    ssbench: Command, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "other.json").write_text('{"schema_version": 99}')
+    ran = ssbench(
+        "run",
+        "--method",
+        "random-init",
+        "--task",
+        "knn",
+        "--dataset",
+        f"folder:{photos}",
+        *QUICK,
+        "--results",
+        tmp_path,
+    )
+    assert ran.returncode == 0 and "random-init" in ran.stdout
+    ran = ssbench("tables", "--results", tmp_path)
+    assert ran.returncode == 2 and "other.json has schema version 99; this ssbench reads 1" in ran.stderr
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_does(photos: Path, tmp_path: Path, ssbench: Command) -> None:
+    words = ["run", "--method", "rotation", "--task", "knn", "--dataset", f"folder:{photos}", "--seeds", "0"]
+    words += ["--set", "train.batch=16", "--device", "cpu", "--results", str(tmp_path)]
+    command = [sys.executable, "-m", "ssbench", *words, "--budget", "seconds=60"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    line = running.stderr.readline()  # the first plain line comes while it trains
+    running.send_signal(signal.SIGINT)
+    rest = running.communicate(timeout=60)[1]
+    assert running.returncode == 130 and "interrupted; the same command goes on from here" in rest, line + rest
+    assert not (tmp_path / "records").exists()
+    assert ssbench(*words, "--budget", "steps=2").returncode == 0
 
 
 WRONG = [
@@ -299,7 +359,7 @@ def test_settings_reach_the_record(ssbench: Command, photos: Path, tmp_path: Pat
         f"folder:{photos}",
         *QUICK,
         "--set",
-        "mim.mask=random",
+        "mim-block.mask=random",
         "--set",
         "mim-block.ratio=0.5",
         "--set",

@@ -27,6 +27,3 @@ def main() -> None:
     except UserError as error:
         print(f"ssbench: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("ssbench: interrupted; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None

@@ -1,5 +1,6 @@
 """`ssbench run`: the cross product of comma lists, then the table."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,8 +9,6 @@ from typer import Exit, Option
 if TYPE_CHECKING:
     from ssbench.plan import Cell, Suite
     from ssbench.run import Workshop
-
-ONE_LINE_EACH = 12  # a dry run names this many pretrainings before it only counts
 
 
 def run(
@@ -62,10 +61,11 @@ def _run(asked: "Suite", cells: "list[Cell]", results: Path, device: str, rerun:
     from ssbench.store import Store
 
     store = Store(results)
-    found = {cell.spec.id: store.find(cell.spec) for cell in cells}
-    done = {id for id, record in found.items() if record is not None and record.status != "failed" and not rerun}
+    store.check_writable()
+    found = {} if rerun else {cell.spec.id: store.find(cell.spec) for cell in cells}
+    done = {id for id, record in found.items() if record is not None and record.status != "failed"}
     todo = [cell for cell in cells if cell.spec.id not in done]
-    failed = 0
+    failed, interrupted = 0, False
     with Progress(len(todo)) as progress:
         shop = Workshop(store, find_device(device), progress.tell)
         check(todo, shop)
@@ -76,12 +76,18 @@ def _run(asked: "Suite", cells: "list[Cell]", results: Path, device: str, rerun:
         if rerun:
             forget(todo, shop)
         for cell in todo:
-            progress.cell(
-                f"{cell.method.name} / {cell.task.name} / {cell.spec.data.name} / seed {cell.spec.pretraining.seed}"
-            )
-            record = run_cell(cell, shop)
+            seed = cell.spec.pretraining.seed
+            progress.cell(f"{cell.method.name} / {cell.task.name} / {cell.spec.data.name} / seed {seed}")
+            try:
+                record = run_cell(cell, shop)
+            except KeyboardInterrupt:
+                interrupted = True
+                break
             failed += record.status == "failed"
             progress.ended(record)
+    if interrupted:
+        print("ssbench: interrupted; the same command goes on from here", file=sys.stderr)
+        raise Exit(130)
     _print_tables(cells, asked, store, len(done))
     if failed:
         print(f"{failed} of {len(todo)} cells failed; the same command runs them again")
@@ -110,7 +116,8 @@ def _print_tables(cells: "list[Cell]", asked: "Suite", store: Any, done: int) ->
     from ssbench.render import markdown
     from ssbench.table import build
 
-    made = build(store, controls(asked.plugin), only={cell.spec.id for cell in cells})
+    records = [record for cell in cells if (record := store.find(cell.spec)) is not None]
+    made = build(store, controls(asked.plugin), records)
     for one in made:
         print(f"\n{markdown(one)}")
     print(f"Records: {store.records} ({len(cells) - done} new). Next: ssbench tables --results {store.folder}")

@@ -25,13 +25,12 @@ def tables(
     store = Store(results)
     if not store.records.is_dir():
         raise UserError(f"--results {results}: no records there; make some with ssbench run --results {results}")
-    known = controls(tuple(plugin or ()))
-    made = build(store, known)
-    for one in made:
-        print(formats[format](one))
-    written = render.write(store, known)
+    made = build(store, controls(tuple(plugin or ())))
     if readme is not None:
         if not readme.is_file():
             raise UserError(f"--readme {readme}: there is no such file")
         write_bytes(readme, render.readme(readme.read_text(), made).encode())
+    for one in made:
+        print(formats[format](one))
+    written = render.write(store, made)
     print(f"{len(written)} files in {store.tables}")

@@ -73,6 +73,15 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What a task may know of the data besides its parts."""
+
+    classes: tuple[str, ...]  # of the labels
+    mask_classes: int
+    ignore_index: int  # the mask value that is no class
+
+
+@dataclass(frozen=True)
 class Dataset:
     """The data of a cell, with its splits in their roles: `fit` trains, `select` chooses, `test` judges."""
 
@@ -93,6 +102,10 @@ class Dataset:
     @property
     def targets(self) -> frozenset[str]:
         return frozenset(self.fit.targets)
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(self.classes, self.mask_classes, self.ignore_index)
 
 
 def _module(source: str) -> tuple[str, str]:

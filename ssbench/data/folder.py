@@ -62,9 +62,13 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _images(folder: Path) -> list[Path]:
-    """The images at any depth of a folder, hidden ones left out."""
-    found = []
-    for place, inside, files in os.walk(folder):
+    """The images at any depth of a folder, linked folders included and hidden ones left out."""
+    found, seen = [], set()
+    for place, inside, files in os.walk(folder, followlinks=True):
+        if os.path.realpath(place) in seen:  # a link that leads back
+            inside.clear()
+            continue
+        seen.add(os.path.realpath(place))
         inside[:] = [name for name in inside if not name.startswith(".")]
         found += [Path(place, name) for name in files if _is_image(name)]
     return found

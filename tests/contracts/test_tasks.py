@@ -35,7 +35,7 @@ def bench(data: Dataset, cache: Path) -> Bench:
     parts = tuple(
         Part(trunk, split, cache, role) for role, split in (("f", data.fit), ("s", data.select), ("t", data.test))
     )
-    return Bench(data, parts, copy, lambda name: derive(0, name), torch.device("cpu"), lambda text: None)  # type: ignore[arg-type]
+    return Bench(data.facts, parts, copy, lambda name: derive(0, name), torch.device("cpu"), lambda text: None)  # type: ignore[arg-type]
 
 
 def outcome(name: str, data: Dataset, cache: Path) -> Outcome:
