@@ -22,24 +22,17 @@ Command = Callable[..., CompletedProcess[str]]
 QUICK = ("--budget", "steps=3", "--seeds", "0,1", "--set", "train.batch=16", "--device", "cpu")
 
 
+def asked(method: str, task: str, photos: Path, results: Path, *more: str | Path) -> list[str | Path]:
+    """The words of a short run on a folder of photos."""
+    words = ["run", "--method", method, "--task", task, "--dataset", f"folder:{photos}", *QUICK]
+    return [*words, *more, "--results", results]
+
+
 @pytest.fixture(scope="module")
 def done(ssbench: Command, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with rotation and its controls on the photos, k-NN and linear probe."""
     results = tmp_path_factory.mktemp("run") / "results"
-    ran = ssbench(
-        "run",
-        "--method",
-        "rotation",
-        "--task",
-        "knn,linear-probe",
-        "--dataset",
-        f"folder:{photos}",
-        "--set",
-        "linear-probe.epochs=2",
-        *QUICK,
-        "--results",
-        results,
-    )
+    ran = ssbench(*asked("rotation", "knn,linear-probe", photos, results, "--set", "linear-probe.epochs=2"))
     assert ran.returncode == 0, ran.stderr
     assert "| rotation" in ran.stdout and "random-init" in ran.stdout
     assert "[16/16]" in ran.stderr
@@ -75,20 +68,7 @@ def test_bright_and_dark_are_told_apart(done: Path) -> None:
 
 def test_a_second_run_computes_nothing_and_prints_the_same_table(done: Path, ssbench: Command, photos: Path) -> None:
     before = {file: file.read_bytes() for file in done.rglob("*") if file.is_file()}
-    again = ssbench(
-        "run",
-        "--method",
-        "rotation",
-        "--task",
-        "knn,linear-probe",
-        "--dataset",
-        f"folder:{photos}",
-        "--set",
-        "linear-probe.epochs=2",
-        *QUICK,
-        "--results",
-        done,
-    )
+    again = ssbench(*asked("rotation", "knn,linear-probe", photos, done, "--set", "linear-probe.epochs=2"))
     assert again.returncode == 0 and "(0 new)" in again.stdout
     assert {file: file.read_bytes() for file in done.rglob("*") if file.is_file()} == before
 
@@ -97,9 +77,7 @@ def test_one_pretraining_serves_all_tasks_and_the_same_command_gives_the_same_sc
     done: Path, ssbench: Command, photos: Path, tmp_path: Path
 ) -> None:
     assert len(list((done / "cache" / "encoders").glob("*.safetensors"))) == 8
-    ran = ssbench(
-        "run", "--method", "rotation", "--task", "knn", "--dataset", f"folder:{photos}", *QUICK, "--results", tmp_path
-    )
+    ran = ssbench(*asked("rotation", "knn", photos, tmp_path))
     assert ran.returncode == 0, ran.stderr
     other = {record.id: record.scores for record in Store(tmp_path).all()}
     for record in Store(done).all():
@@ -136,21 +114,7 @@ def test_a_dry_run_plans_and_writes_nothing(ssbench: Command, photos: Path, tmp_
 
 def test_transfer_pretrains_on_other_data(ssbench: Command, photos: Path, tmp_path: Path) -> None:
     ran = ssbench(
-        "run",
-        "--method",
-        "mim-random",
-        "--task",
-        "knn",
-        "--dataset",
-        f"folder:{photos}",
-        "--pretrain-on",
-        "digits",
-        "--seeds",
-        "0",
-        "--budget",
-        "steps=2",
-        "--results",
-        tmp_path,
+        *asked("mim-random", "knn", photos, tmp_path, "--pretrain-on", "digits", "--seeds", "0", "--budget", "steps=2")
     )
     assert ran.returncode == 2 and "3 channels and digits has 1" in ran.stderr
 
@@ -203,18 +167,7 @@ def test_a_failing_method_is_a_record_and_exit_status_1(ssbench: Command, photos
 
 
 def test_raw_pixels_can_not_be_fine_tuned_and_the_table_says_so(ssbench: Command, photos: Path, tmp_path: Path) -> None:
-    ran = ssbench(
-        "run",
-        "--method",
-        "raw-pixels",
-        "--task",
-        "finetune",
-        "--dataset",
-        f"folder:{photos}",
-        *QUICK,
-        "--results",
-        tmp_path,
-    )
+    ran = ssbench(*asked("raw-pixels", "finetune", photos, tmp_path))
     assert ran.returncode == 0, ran.stderr
     assert {record.status for record in Store(tmp_path).all()} == {"not-applicable"}
     assert "no weights to train" in ran.stdout
@@ -240,18 +193,7 @@ def test_a_foreign_record_does_not_stop_a_run_and_stops_the_tables_by_name(
 ) -> None:
     (tmp_path / "records").mkdir()
     (tmp_path / "records" / "other.json").write_text('{"schema_version": 99}')
-    ran = ssbench(
-        "run",
-        "--method",
-        "random-init",
-        "--task",
-        "knn",
-        "--dataset",
-        f"folder:{photos}",
-        *QUICK,
-        "--results",
-        tmp_path,
-    )
+    ran = ssbench(*asked("random-init", "knn", photos, tmp_path))
     assert ran.returncode == 0 and "random-init" in ran.stdout
     ran = ssbench("tables", "--results", tmp_path)
     assert ran.returncode == 2 and "other.json has schema version 99; this ssbench reads 1" in ran.stderr
@@ -328,18 +270,7 @@ def test_an_unreadable_image_is_named_or_skipped_and_counted(ssbench: Command, p
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(file.read_bytes())
     (tmp_path / "p" / "dark" / "torn.png").write_bytes(b"not an image")
-    command = (
-        "run",
-        "--method",
-        "random-init",
-        "--task",
-        "knn",
-        "--dataset",
-        f"folder:{tmp_path / 'p'}",
-        *QUICK,
-        "--results",
-        tmp_path / "r",
-    )
+    command = asked("random-init", "knn", tmp_path / "p", tmp_path / "r")
     ran = ssbench(*command)
     assert ran.returncode == 2 and "torn.png" in ran.stderr and "--on-bad-image skip" in ran.stderr
     assert not (tmp_path / "r").exists()
@@ -350,22 +281,18 @@ def test_an_unreadable_image_is_named_or_skipped_and_counted(ssbench: Command, p
 
 def test_settings_reach_the_record(ssbench: Command, photos: Path, tmp_path: Path) -> None:
     ran = ssbench(
-        "run",
-        "--method",
-        "mim-block",
-        "--task",
-        "knn",
-        "--dataset",
-        f"folder:{photos}",
-        *QUICK,
-        "--set",
-        "mim-block.mask=random",
-        "--set",
-        "mim-block.ratio=0.5",
-        "--set",
-        "knn.temperature=0.1",
-        "--results",
-        tmp_path,
+        *asked(
+            "mim-block",
+            "knn",
+            photos,
+            tmp_path,
+            "--set",
+            "mim-block.mask=random",
+            "--set",
+            "mim-block.ratio=0.5",
+            "--set",
+            "knn.temperature=0.1",
+        )
     )
     assert ran.returncode == 0, ran.stderr
     record = next(r for r in Store(tmp_path).all() if r.spec.pretraining.method == "mim-block")
@@ -397,35 +324,11 @@ def test_loose_photos_can_be_pretrained_on_and_judged_elsewhere(ssbench: Command
     loose.mkdir()
     for i in range(60):
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(loose / f"{i}.png")
-    ran = ssbench(
-        "run",
-        "--method",
-        "simclr",
-        "--task",
-        "knn",
-        "--dataset",
-        f"folder:{photos}",
-        "--pretrain-on",
-        f"folder:{loose}",
-        *QUICK,
-        "--results",
-        tmp_path / "r",
-    )
+    ran = ssbench(*asked("simclr", "knn", photos, tmp_path / "r", "--pretrain-on", f"folder:{loose}"))
     assert ran.returncode == 0, ran.stderr
     supervised = [r for r in Store(tmp_path / "r").all() if r.spec.pretraining.method == "supervised"]
     assert {r.status for r in supervised} == {"not-applicable"} and "no labels" in supervised[0].reason
-    alone = ssbench(
-        "run",
-        "--method",
-        "simclr",
-        "--task",
-        "knn",
-        "--dataset",
-        f"folder:{loose}",
-        *QUICK,
-        "--results",
-        tmp_path / "r2",
-    )
+    alone = ssbench(*asked("simclr", "knn", loose, tmp_path / "r2"))
     assert alone.returncode == 2 and "knn needs label" in alone.stderr
 
 
