@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Any, Literal
 
 from ssbench import stats
@@ -62,7 +62,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A method with its cells, one a column, and what its pretraining cost (means over seeds; None: not known)."""
+    """A method with its cells, one a column, and what its pretraining cost (over its seeds; None: not known)."""
 
     name: str  # with the settings that tell it from another row of the same method
     control: bool
@@ -262,13 +262,13 @@ def _footnote(record: Record, mixed: bool) -> str:
 
 
 def _costs(records: list[Record]) -> tuple[float, float, float | None, float] | tuple[None, None, None, None]:
-    """Means over seeds; the tasks of one seed share their pretraining and its costs."""
+    """Means over seeds, of seconds the median, which a busy machine moves less; the tasks of one seed share them."""
     costs = [*{record.spec.pretraining.seed: record.costs for record in records if record.status == "done"}.values()]
     if not costs:
         return None, None, None, None
     images = fmean(cost.images for cost in costs)
     gflops = fmean(cost.pretrain_gflops for cost in costs) / images if images else None
-    return images, fmean(cost.pretrain_seconds for cost in costs), gflops, fmean(cost.parameters for cost in costs)
+    return images, median(cost.pretrain_seconds for cost in costs), gflops, fmean(cost.parameters for cost in costs)
 
 
 def _leader(store: Store, controls: Mapping[str, bool], cells: Cells, head: Head, column: Column) -> Line | None:
