@@ -19,7 +19,8 @@ class Colour(Method):
         return [View(crop=(0.5, 1.0)), View(crop=(0.5, 1.0), jitter=(0.4, 0.4, 0.4, 0.1))]
 
     def build(self) -> None:
-        self.head = nn.Sequential(nn.Linear(self.encoder.dim, self.settings.hidden), nn.GELU(), nn.LazyLinear(3))
+        hidden = self.settings.hidden
+        self.head = nn.Sequential(nn.Linear(self.encoder.dim, hidden), nn.GELU(), nn.Linear(hidden, 3))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         plain, jittered = batch.views  # each (B, 3, H, W)
