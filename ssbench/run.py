@@ -41,6 +41,7 @@ class Workshop:
     device: torch.device
     tell: Tell
     datasets: dict[tuple[str, str], Dataset] = field(default_factory=dict)
+    leaks: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def dataset(self, cell: Cell, source: str) -> Dataset:
         ref = cell.spec.data if source == cell.data else cell.spec.pretraining.data
@@ -49,6 +50,14 @@ class Workshop:
             self.tell(f"reading {source}")
             self.datasets[key] = data.load(source, cell.data_settings, ref)
         return self.datasets[key]
+
+    def leaked(self, cell: Cell) -> int:
+        """How many test images of a cell are, pixel for pixel, among the images of its pretraining."""
+        pair = cell.pretrain_on, cell.data
+        if pair not in self.leaks:
+            seen, judged = self.dataset(cell, cell.pretrain_on).fit, self.dataset(cell, cell.data).test
+            self.leaks[pair] = data.repeated(seen.images, judged.images)
+        return self.leaks[pair]
 
 
 def device(name: str) -> torch.device:
@@ -251,6 +260,7 @@ def _measure(cell: Cell, shop: Workshop, blank: Record) -> tuple[Record, dict[st
             "roles": judged.roles,
             "classes": len(judged.classes),
             "skipped": list(judged.skipped),
+            "test_images_seen_in_pretraining": shop.leaked(cell),
         },
         "environment": environment(shop.device),
         "code": code(),

@@ -55,6 +55,20 @@ def test_every_cell_has_a_whole_record_with_its_predictions(done: Path) -> None:
     assert (trained.costs.steps, trained.costs.images) == (3, 48) and trained.costs.pretrain_gflops > 0 and trained.loss
 
 
+def test_a_planted_leak_is_counted(done: Path, ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    assert {record.data["test_images_seen_in_pretraining"] for record in Store(done).all()} == {0}
+    for name in ("bright", "dark"):
+        for role, files in (("train", slice(0, 60)), ("test", slice(0, 5))):
+            place = tmp_path / "leaky" / role / name
+            place.mkdir(parents=True)
+            for file in sorted((photos / name).iterdir())[files]:
+                (place / file.name).write_bytes(file.read_bytes())
+    ran = ssbench(*asked("random-init", "knn", tmp_path / "leaky", tmp_path / "r"))
+    assert ran.returncode == 0, ran.stderr
+    found = Store(tmp_path / "r").all()[0].data
+    assert 5 < found["test_images_seen_in_pretraining"] <= 10  # but for those that the hash put into select
+
+
 def test_no_record_holds_a_path(done: Path, photos: Path) -> None:
     for file in (done / "records").glob("*.json"):
         assert str(photos.parent) not in file.read_text()
