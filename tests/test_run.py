@@ -213,12 +213,23 @@ def test_a_foreign_record_does_not_stop_a_run_and_stops_the_tables_by_name(
     assert ran.returncode == 2 and "other.json has schema version 99; this ssbench reads 1" in ran.stderr
 
 
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_run_says_how_to_go_on_and_does(photos: Path, tmp_path: Path, ssbench: Command) -> None:
     words = ["run", "--method", "rotation", "--task", "knn", "--dataset", f"folder:{photos}", "--seeds", "0"]
     words += ["--set", "train.batch=16", "--device", "cpu", "--results", str(tmp_path)]
-    command = [sys.executable, "-m", "ssbench", *words, "--budget", "seconds=60"]
+    command = [sys.executable, "-m", "ssbench", *words, "--budget", "seconds=120"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    running = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_interrupts,  # a background job inherits deafness to it
+    )
     assert running.stderr is not None
     line = running.stderr.readline()  # the first plain line comes while it trains
     running.send_signal(signal.SIGINT)
