@@ -5,7 +5,7 @@ BIN = .venv/bin
 .PHONY: demo test lint types tables clean
 
 demo: .venv/demo
-	$(BIN)/ssbench run --method mim-block --task linear-probe
+	$(BIN)/ssbench run --method mim-block --task linear-probe --results runs
 
 test: .venv/test
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
