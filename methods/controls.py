@@ -1,6 +1,7 @@
 """What every method is measured against: no training, no network, and training with labels."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -29,13 +30,11 @@ class PixelEncoder(Encoder):
 
     def __init__(self, images: Tensor) -> None:
         """`images` are uint8 (N, C, S, S); the components are fitted on at most FITTED of them, evenly spaced."""
-        count, channels, self.size, _ = images.shape
+        _, channels, self.size, _ = images.shape
         super().__init__(nn.Identity(), torch.zeros(channels), torch.ones(channels))
-        sample = images[torch.linspace(0, count - 1, min(count, FITTED)).long()].flatten(1).float() / 255
-        rank = min(COMPONENTS, sample.shape[1], len(sample) - 1)
-        self.register_buffer("centre", sample.mean(0))  # taken off first: scikit-learn's own way loses digits
-        pca = PCA(rank, random_state=0).fit((sample - self.centre).numpy())  # signs are fixed there
-        self.register_buffer("components", torch.from_numpy(pca.components_))  # (dim, C * S * S)
+        centre, components = principal_components(images)
+        self.register_buffer("centre", centre)
+        self.register_buffer("components", components.clone())
 
     @property
     def dim(self) -> int:
@@ -51,6 +50,17 @@ class PixelEncoder(Encoder):
         """Raw patches, (B, C * p * p, S / p, S / p), with p the largest divisor of the size S that is at most S / 8."""
         size = images.shape[-1]
         return F.pixel_unshuffle(images, largest_divisor(size, size // 8))
+
+
+@lru_cache(maxsize=1)  # every seed and task asks for those of the same images
+def principal_components(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (P,) and components (rank, P) of at most FITTED uint8 images (N, C, S, S), evenly spaced; P = C * S * S."""
+    count = len(images)
+    sample = images[torch.linspace(0, count - 1, min(count, FITTED)).long()].flatten(1).float() / 255
+    rank = min(COMPONENTS, sample.shape[1], len(sample) - 1)
+    centre = sample.mean(0)  # taken off first: scikit-learn's own way loses digits
+    pca = PCA(rank, random_state=0).fit((sample - centre).numpy())  # signs are fixed there
+    return centre, torch.from_numpy(pca.components_)
 
 
 class RawPixels(Method):
