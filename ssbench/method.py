@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from ssbench import settings as declared
 from ssbench.encoder import Encoder
 
+# `cached(name, make)` gives the tensors of `make()`, on the CPU, from an earlier run where there was one
+Cached = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
+
 
 @dataclass(frozen=True)
 class View:
@@ -70,6 +73,14 @@ class Method(nn.Module):
     def build(self) -> None:
         """Make the parts that training needs around `self.encoder`."""
 
+    def prepare(self, images: Tensor, cached: Cached) -> None:
+        """Learn, before training, what training needs first, such as a codebook, from uint8 images (N, C, S, S).
+
+        An artifact of `cached` is known by the method's owner, the data and its name: put everything else that matters
+        into the name. `make` may call no `cached` itself; a 0-d "seconds", what making took, is added to its tensors.
+        Without it the loss must still be finite: the steps that --dry-run times are those of an unprepared method.
+        """
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar terms."""
         raise NotImplementedError(f"{type(self).__name__} declares that it trains but has no loss")
@@ -80,3 +91,18 @@ class Method(nn.Module):
     def judged(self) -> Encoder:
         """The network that tasks see: the encoder itself, or a teacher."""
         return self.encoder
+
+    def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
+        """Named numbers about the trained method, for its record: in evaluation mode, what is not finite left out.
+
+        `images` are normalised (B, C, H, W) and held out; `objects` their masks, uint8 (B, H, W) with 0 for background,
+        or None where the data has none.
+        """
+        return {}
+
+    def picture(self, images: Tensor) -> Tensor | None:
+        """Normalised images (B, C, H, W) -> panels (B, K, C, H, W) in 0..1, such as image, mask, reconstruction.
+
+        Called along training, in evaluation mode; it must change nothing. None: this method has nothing to show.
+        """
+        return None

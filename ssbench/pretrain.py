@@ -1,4 +1,4 @@
-"""The one training loop: a straight line, no hooks. Views are made on the device, terms are read every LOG steps.
+"""The one training loop: a straight line. Views are made on the device, terms are read every LOG steps.
 
 All randomness of a step is derived from the seed and the step's number, so an interrupted run goes on as if it had not
 been.
@@ -7,7 +7,7 @@ been.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ from ssbench.views import make
 
 LOG = 50  # steps between readings of the loss: each one waits for the device
 SAVE = 30.0  # seconds between checkpoints
+PICTURED = (0.0, 0.25, 0.5)  # shares of the budget at which a picture is taken; the end is another
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a pretraining cost and how it went."""
+    """What a pretraining cost and how it went. It is cached as JSON: a new field needs a default."""
 
     steps: int
     images: int
@@ -39,6 +40,8 @@ class Trained:
     seconds: float
     gflops: float
     log: list[dict[str, float]]
+    prepare_seconds: float = 0.0
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ def flops_a_step(run: Loop) -> float:
     """Forward and backward FLOPs of one step, 2 a multiply-add, by torch's counter; the method is left as it was."""
     state = {name: value.clone() for name, value in run.method.state_dict().items()}
     with FlopCounterMode(display=False) as counter:
-        total(run.terms(0, 0.0)).backward()
+        # halfway: what a step computes may follow a schedule, and the middle of a linear one is its mean
+        total(run.terms(0, 0.5)).backward()
     run.method.load_state_dict(state)
     run.method.zero_grad(set_to_none=True)
     return float(counter.get_total_flops())
@@ -125,14 +129,23 @@ def total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack([term.float() for term in terms.values()]).sum()
 
 
-def pretrain(run: Loop, budget: Budget, checkpoint: Path, tell: Callable[[str], None]) -> Trained:
-    """Train the method for the budget. `checkpoint` is where an interrupted run left off, and is removed at the end."""
+def pretrain(
+    run: Loop,
+    budget: Budget,
+    checkpoint: Path,
+    tell: Callable[[str], None],
+    picture: Callable[[int], None] | None = None,
+) -> Trained:
+    """Train the method for the budget. `checkpoint` is where an interrupted run left off, and is removed at the end.
+
+    `picture(step)`, if any, is called a few times on the way and at the end; it must leave the method as it is.
+    """
     method, recipe = run.method.train(), run.recipe
     flops = flops_a_step(run)
     steps = total_steps(budget, len(run.images), recipe.batch, flops)
     groups = param_groups_weight_decay(method, recipe.weight_decay)
     optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=True)
-    step, spent, log = _resume(checkpoint, method, optimiser, run.device)
+    step, spent, log, before = _resume(checkpoint, method, optimiser, run.device)
     started = saved = time.perf_counter()
     sums: dict[str, Tensor] = {}
     while True:
@@ -140,6 +153,9 @@ def pretrain(run: Loop, budget: Budget, checkpoint: Path, tell: Callable[[str], 
         progress = step / steps if steps else elapsed / budget.amount
         if progress >= 1:
             break
+        if picture and any(before < share <= progress for share in PICTURED):
+            started += _timed(picture, step, run.device)  # the clock of the budget stands still
+        before = progress
         for group in optimiser.param_groups:
             group["lr"] = recipe.lr * rate(progress, recipe.warmup)
         terms = run.terms(step, progress)
@@ -155,10 +171,12 @@ def pretrain(run: Loop, budget: Budget, checkpoint: Path, tell: Callable[[str], 
             sums = {}
             tell(_line(log[-1], step, steps, progress, elapsed, recipe.batch))
             if time.perf_counter() - saved > SAVE:
-                _save(checkpoint, method, optimiser, step, spent + time.perf_counter() - started, log)
+                _save(checkpoint, method, optimiser, step, spent + time.perf_counter() - started, log, progress)
                 saved = time.perf_counter()
     if sums:  # a budget of seconds ends between two readings
         log.append(_read(sums, step, 1 + (step - 1) % LOG))
+    if picture:
+        picture(step)
     checkpoint.unlink(missing_ok=True)
     views = sum(view.count for view in method.views)
     return Trained(step, step * recipe.batch, views, elapsed, flops * step / 1e9, log)
@@ -173,6 +191,15 @@ def _read(sums: dict[str, Tensor], step: int, count: int) -> dict[str, float]:
     return {"step": step, **values}
 
 
+def _timed(picture: Callable[[int], None], step: int, device: torch.device) -> float:
+    """Seconds that a picture took, what the device still had to do for training not among them."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+    started = time.perf_counter()
+    picture(step)
+    return time.perf_counter() - started
+
+
 def _line(terms: dict[str, float], step: int, steps: int | None, progress: float, elapsed: float, batch: int) -> str:
     loss = " ".join(f"{name} {value:.3f}" for name, value in terms.items() if name != "step")
     left = elapsed * (1 - progress) / progress if progress else 0
@@ -180,7 +207,13 @@ def _line(terms: dict[str, float], step: int, steps: int | None, progress: float
 
 
 def _save(
-    file: Path, method: Method, optimiser: torch.optim.Optimizer, step: int, seconds: float, log: list[Any]
+    file: Path,
+    method: Method,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    seconds: float,
+    log: list[Any],
+    progress: float,
 ) -> None:
     state = {
         "method": method.state_dict(),
@@ -188,6 +221,7 @@ def _save(
         "step": step,
         "seconds": seconds,
         "log": log,
+        "progress": progress,  # of the last step: which pictures are taken
     }
     with replacing(file) as path:
         torch.save(state, path)
@@ -195,10 +229,11 @@ def _save(
 
 def _resume(
     file: Path, method: Method, optimiser: torch.optim.Optimizer, device: torch.device
-) -> tuple[int, float, list[dict[str, float]]]:
+) -> tuple[int, float, list[dict[str, float]], float]:
+    """Steps done, seconds spent, the log, and the progress that the last step had; -1 for none."""
     if not file.exists():
-        return 0, 0.0, []
+        return 0, 0.0, [], -1.0
     state = torch.load(file, map_location=device, weights_only=True)
     method.load_state_dict(state["method"])
     optimiser.load_state_dict(state["optimiser"])
-    return state["step"], state["seconds"], state["log"]
+    return state["step"], state["seconds"], state["log"], state.get("progress", -1.0)

@@ -25,6 +25,7 @@ class Costs(Frozen):
     images: int = 0  # images seen in pretraining
     views: float = 0  # views made of each
     steps: int = 0
+    prepare_seconds: float = 0  # what had to be learned before training, in the run that made it
     pretrain_seconds: float = 0
     pretrain_gflops: float = 0  # forward and backward, by torch's flop counter (2 FLOPs a multiply-add)
     parameters: int = 0  # of the encoder
@@ -46,6 +47,7 @@ class Record(Frozen):
     selected: dict[str, Any] = {}  # what was chosen on the held-out part, before the test split was opened
     sweep: list[dict[str, Any]] = []
     loss: list[dict[str, float]] = []  # the training log: step and each loss term
+    measures: dict[str, float] = {}  # of the pretrained method itself: RankMe, then what the method adds
     costs: Costs = Costs()
     data: dict[str, Any] = {}  # sizes of the splits, classes, images skipped
     environment: dict[str, str] = {}

@@ -2,18 +2,20 @@
 
 import hashlib
 import json
+import shutil
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ssbench import data, metrics, stats
+from ssbench import artifacts, data, diagnostics, metrics, pictures, stats
 from ssbench.data import Dataset
 from ssbench.encoder import Encoder, build
 from ssbench.errors import NotApplicable, UserError
@@ -152,11 +154,9 @@ def trained_encoder(cell: Cell, shop: Workshop) -> tuple[Encoder, Trained, dict[
         told = json.loads(story.read_text())
         return encoder, Trained(**told["trained"]), told["made"]
     method, run = assemble(cell, shop)
-    done = Trained(0, 0, 0, 0, 0, [])
-    if run is not None:
-        budget = cell.spec.pretraining.budget
-        assert budget is not None
-        done = pretrain(run, budget, weights.with_suffix(".partial"), shop.tell)
+    done = Trained(0, 0, 0, 0, 0, []) if run is None else _train(cell, shop, run, weights.with_suffix(".partial"))
+    select = shop.dataset(cell, cell.pretrain_on).select
+    done = replace(done, measures=diagnostics.measure(method, select, cell.spec.pretraining.seed))
     encoder = method.judged()
     made = {**code(), **environment(shop.device), "weights": weights_digest(encoder)}
     write_tensors(weights, encoder.state_dict())
@@ -164,13 +164,44 @@ def trained_encoder(cell: Cell, shop: Workshop) -> tuple[Encoder, Trained, dict[
     return encoder, done, made
 
 
+def _train(cell: Cell, shop: Workshop, run: Loop, checkpoint: Path) -> Trained:
+    """What the method must learn first, then the training itself, with pictures along the way."""
+    spec, origin, method = cell.spec.pretraining, shop.dataset(cell, cell.pretrain_on), run.method
+    assert spec.budget is not None
+    shop.tell("preparing")
+    seconds = artifacts.prepare(
+        method, origin.fit.images, shop.store.cache / "artifacts", spec.owner, spec.data.digest(), spec.seed
+    )
+    method.to(shop.device)  # artifacts come on the CPU
+    images = origin.select.images[: pictures.IMAGES]
+    picture = partial(pictures.keep, method, images, picture_folder(cell, shop), spec.seed)
+    done = pretrain(run, spec.budget, checkpoint, shop.tell, picture)
+    return replace(done, prepare_seconds=seconds)
+
+
+def picture_folder(cell: Cell, shop: Workshop) -> Path:
+    """Where the pictures of a cell's pretraining lie, a file a step."""
+    return shop.store.cache / "pictures" / cell.spec.pretraining.digest()
+
+
+def pictured(cell: Cell, shop: Workshop) -> list[Path]:
+    """The pictures of a cell's pretraining in the order of their steps; trained now where it or they are missing."""
+    folder = picture_folder(cell, shop)
+    if not pictures.of(folder):  # a cache from before there were pictures has the encoder alone
+        (shop.store.cache / "encoders" / f"{cell.spec.pretraining.digest()}.safetensors").unlink(missing_ok=True)
+    trained_encoder(cell, shop)
+    return pictures.of(folder)
+
+
 def forget(cells: list[Cell], shop: Workshop) -> None:
-    """Drop the cached encoders of these cells and all features, so that a rerun makes them with the code as it is."""
-    for file in (shop.store.cache / "features").glob("*"):
-        file.unlink()
-    for digest in {cell.spec.pretraining.digest() for cell in cells}:
-        for file in (shop.store.cache / "encoders").glob(f"{digest}.*"):
+    """Drop these cells' cached encoders and pictures, and all artifacts and features: a rerun makes them anew."""
+    for folder in ("artifacts", "features"):
+        for file in (shop.store.cache / folder).glob("*"):
             file.unlink()
+    for cell in cells:
+        for file in (shop.store.cache / "encoders").glob(f"{cell.spec.pretraining.digest()}.*"):
+            file.unlink()
+        shutil.rmtree(picture_folder(cell, shop), ignore_errors=True)
 
 
 def weights_digest(encoder: Encoder) -> str:
@@ -251,6 +282,7 @@ def _measure(cell: Cell, shop: Workshop, blank: Record) -> tuple[Record, dict[st
         "selected": outcome.selected,
         "sweep": outcome.sweep,
         "loss": trained.log,
+        "measures": trained.measures,
         "costs": _costs(trained, encoder, seconds, shop.device),
         "data": {
             "size": judged.size,
@@ -284,6 +316,7 @@ def _costs(trained: Trained, encoder: Encoder, seconds: float, where: torch.devi
         images=trained.images,
         views=trained.views,
         steps=trained.steps,
+        prepare_seconds=round(trained.prepare_seconds, 2),
         pretrain_seconds=round(trained.seconds, 2),
         pretrain_gflops=round(trained.gflops, 3),
         parameters=sum(p.numel() for p in encoder.parameters()),

@@ -1,4 +1,6 @@
 import math
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -80,6 +82,61 @@ def test_flops_are_those_of_the_matrix_products_and_the_count_changes_nothing(ti
         2.7 * forward < counted < 3.6 * forward
     )  # backward is twice forward; fused attention computes its scores again
     assert all(torch.equal(value, before[key]) for key, value in run.method.state_dict().items())
+
+
+def test_flops_are_those_of_a_step_halfway(tiny: Dataset) -> None:
+    seen = []
+
+    class Scheduled(Shrink):
+        def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+            seen.append(batch.progress)
+            return super().loss(batch)
+
+    flops_a_step(loop(method(Scheduled), tiny.fit, Train(batch=16), 0, "float32", CPU))
+    assert seen == [0.5]
+
+
+@pytest.mark.parametrize(("steps", "taken"), [(8, [0, 2, 4, 8]), (6, [0, 2, 3, 6]), (2, [0, 1, 2]), (1, [0, 1])])
+def test_a_picture_is_taken_at_the_start_a_quarter_half_and_the_end(
+    tiny: Dataset,
+    tmp_path: Path,
+    steps: int,
+    taken: list[int],
+) -> None:
+    run, at = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU), list[int]()
+    pretrain(run, Budget(unit="steps", amount=steps), tmp_path / "part", lambda text: None, at.append)
+    assert at == taken
+
+
+def test_time_for_pictures_is_no_part_of_a_budget_of_seconds(tiny: Dataset, tmp_path: Path) -> None:
+    run, at = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU), list[int]()
+
+    def slow(step: int) -> None:
+        at.append(step)
+        time.sleep(0.5)
+
+    done = pretrain(run, Budget(unit="seconds", amount=0.4), tmp_path / "part", lambda text: None, slow)
+    assert len(at) == 4 and at[0] == 0 and at[1] > 0 and at[-1] == done.steps > 3 and done.seconds < 0.9
+
+
+@pytest.mark.parametrize("broken_at", [2, 4, 5])
+def test_an_interrupted_training_misses_no_picture(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int
+) -> None:
+    monkeypatch.setattr("ssbench.pretrain.SAVE", 0.0)
+    monkeypatch.setattr("ssbench.pretrain.LOG", 1)
+    budget, at = Budget(unit="steps", amount=8), list[int]()
+
+    def pull_the_plug(text: str) -> None:
+        if text.startswith(f"step {broken_at}/"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
+        pretrain(run, budget, tmp_path / "part", pull_the_plug, at.append)
+    run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
+    pretrain(run, budget, tmp_path / "part", lambda text: None, at.append)
+    assert sorted(set(at)) == [0, 2, 4, 8]  # one taken after the last checkpoint is taken again
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_by_name(tiny: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]

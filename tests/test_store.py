@@ -185,6 +185,15 @@ def test_a_corrupt_record_is_named_in_one_line(tmp_path: Path, content: bytes, r
     assert "\n" not in str(caught.value)
 
 
+def test_a_record_from_before_there_were_measures_is_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    file = store.write(record(), {})
+    old = json.loads(file.read_text())
+    del old["measures"], old["costs"]["prepare_seconds"]
+    file.write_text(json.dumps(old))
+    assert store.all() == [record()]
+
+
 def test_a_record_of_another_version_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     file = store.write(record(), {})

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ssbench.cli import describe, doctor, listing, run, tables
+from ssbench.cli import describe, doctor, listing, run, show_masks, tables
 from ssbench.errors import UserError
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("tables")(tables.tables)
+app.command("show-masks")(show_masks.show_masks)
 app.command("list")(listing.listing)
 app.command("describe")(describe.describe)
 app.command("doctor")(doctor.doctor)

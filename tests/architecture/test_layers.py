@@ -79,7 +79,9 @@ def test_files_and_functions_stay_small(file: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno <= 60, f"{node.name} is too long"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list", "methods"], ["list", "backbones"], ["run", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["list", "methods"], ["list", "backbones"], ["run", "--help"], ["show-masks", "--help"]]
+)
 def test_arguments_are_parsed_without_torch(words: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['ssbench', *{words!r}]\n"

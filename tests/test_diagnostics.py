@@ -1,0 +1,77 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ssbench.data import Dataset
+from ssbench.diagnostics import measure, rankme, undisturbed
+from ssbench.encoder import Encoder
+from ssbench.errors import NotApplicable
+from ssbench.method import Method
+
+
+def test_orthonormal_rows_have_their_number_as_rank() -> None:
+    rows = torch.linalg.qr(torch.randn(8, 5, generator=torch.Generator().manual_seed(0)))[0].T  # (5, 8)
+    assert rankme(rows) == pytest.approx(5, abs=1e-4)
+    assert rankme(100 * rows.repeat(3, 1)) == pytest.approx(5, abs=1e-3)
+    assert rankme(torch.ones(6, 4)) == pytest.approx(1, abs=1e-4)  # not centred: one direction
+
+
+def test_rankme_is_the_exponential_of_an_entropy() -> None:
+    values = np.random.default_rng(0).normal(size=(20, 6)) * [5, 4, 3, 2, 1, 0.1] + 1
+    s = np.linalg.svd(values, compute_uv=False)
+    p = s / s.sum() + 1e-7
+    assert rankme(torch.from_numpy(values)) == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-10)
+
+
+def test_features_without_a_rank_have_none() -> None:
+    assert math.isnan(rankme(torch.zeros(4, 3))) and math.isnan(rankme(torch.full((4, 3), torch.inf)))
+
+
+class Told(Method):
+    """Hands back what it was shown."""
+
+    def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
+        self.shown, self.objects, self.mode = images, objects, (self.training, torch.is_grad_enabled())
+        return {"count": len(images), "broken": math.nan, "endless": math.inf}
+
+
+def test_a_method_measures_held_out_images_with_their_masks(untrained: Encoder, tiny: Dataset) -> None:
+    method = Told(untrained, Told.Settings()).train()
+    found = measure(method, tiny.select, seed=0)
+    assert list(found) == ["rankme", "count"] and 1 < found["rankme"] <= 40 and found["count"] == 40
+    assert torch.equal(method.shown, untrained.normalise(tiny.select.images))
+    assert method.objects is not None and torch.equal(method.objects, tiny.select.targets["mask"])
+    assert method.mode == (False, False) and method.training and untrained.trunk.training
+
+
+def test_no_more_than_256_are_measured_and_masks_are_not_made_up(untrained: Encoder, tiny: Dataset) -> None:
+    many = type(tiny.select)(tiny.fit.images.repeat(3, 1, 1, 1), tiny.fit.keys * 3)
+    method = Told(untrained, Told.Settings())
+    assert measure(method, many, seed=0)["count"] == 256 and method.objects is None
+
+
+def test_an_encoder_that_gives_no_vectors_has_no_rank(
+    untrained: Encoder, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(images: Tensor) -> dict[str, Tensor]:
+        raise NotApplicable("no vectors")
+
+    monkeypatch.setattr(untrained, "vectors", refuse)
+    assert measure(Method(untrained, Method.Settings()), tiny.select, seed=0) == {}
+
+
+def test_looking_leaves_modes_and_random_numbers_as_they_were(untrained: Encoder) -> None:
+    method = Method(untrained, Method.Settings()).train()
+    untrained.trunk.norm.eval()
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    with pytest.raises(ZeroDivisionError), undisturbed(method, seed=0):
+        assert not any(module.training for module in method.modules())
+        torch.rand(5)
+        raise ZeroDivisionError
+    assert torch.equal(torch.rand(2), expected) and torch.is_grad_enabled()
+    assert method.training and untrained.trunk.blocks.training and not untrained.trunk.norm.training
