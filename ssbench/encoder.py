@@ -1,15 +1,24 @@
 """The network that is judged: a timm trunk that gives patch tokens, a subset of them, a map, or one vector."""
 
+from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
+import torch.nn.functional as F
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
 from ssbench.backbones import PRESETS
 from ssbench.errors import NotApplicable, UserError
+
+
+class Sequence(NamedTuple):
+    """What a ViT makes of an image, after the final norm."""
+
+    prefix: Tensor  # (B, P, D): the class token, if there is one, and registers
+    patches: Tensor  # (B, n, D)
 
 
 class Encoder(nn.Module):
@@ -54,14 +63,41 @@ class Encoder(nn.Module):
 
     def tokens(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Patch tokens after the final norm, (B, N, D); with `keep` (B, n), only those patches are ever computed."""
-        return self._sequence(images, keep)[:, self.trunk.num_prefix_tokens :]
+        return self.sequence(images, keep).patches
 
-    def tokens_with_masks(self, images: Tensor, hidden: Tensor, mask_token: Tensor) -> Tensor:
-        """All patch tokens, (B, N, D), where `mask_token` (D,) stood in for the patches at `hidden` (B, n).
+    def sequence(self, images: Tensor, keep: Tensor | None = None) -> Sequence:
+        """Prefix and patch tokens; with `keep` (B, n), only those patches are ever computed, (B, n, D)."""
+        return self._read(*self._enter(images, keep))
+
+    def sequence_with_masks(self, images: Tensor, hidden: Tensor, mask_token: Tensor) -> Sequence:
+        """Prefix and all patch tokens, (B, N, D), where `mask_token` (D,) stood in for the patches at `hidden` (B, n).
 
         It replaces their embeddings before positions are added, so a hidden place keeps its position (SimMIM, BEiT).
         """
-        return self._sequence(images, None, hidden, mask_token)[:, self.trunk.num_prefix_tokens :]
+        return self._read(*self._enter(images, None, hidden, mask_token))
+
+    def layers(self, images: Tensor, last: int) -> list[Tensor]:
+        """Patch tokens out of the `last` blocks, each (B, N, D), the deepest at the end and none of them normalised."""
+        outputs = list(self._through(*self._enter(images)))[-last:]
+        return [output[:, self.trunk.num_prefix_tokens :] for output in outputs]
+
+    def attention(self, images: Tensor) -> Tensor:
+        """How much the class token attends to each patch in the last block, mean over heads, (B, N); rows sum below 1.
+
+        Without a class token, the mean over patches as queries. Raises NotApplicable for blocks that rotate positions.
+        """
+        x, rope = self._enter(images)
+        last = self.trunk.blocks[-1]
+        if rope is not None or not hasattr(last.attn, "qkv") or not hasattr(last.attn, "q_norm"):
+            raise NotApplicable("this backbone's attention can't be read; take a plain ViT such as vit-nano")
+        for before in self._through(x, None, len(self.trunk.blocks) - 1):
+            x = before
+        qkv = last.attn.qkv(last.norm1(x)).unflatten(2, (3, last.attn.num_heads, -1))  # (B, T, 3, heads, d)
+        query, key = last.attn.q_norm(qkv[:, :, 0].transpose(1, 2)), last.attn.k_norm(qkv[:, :, 1].transpose(1, 2))
+        prefix = self.trunk.num_prefix_tokens
+        query = query[:, :, :1] if "cls" in self.poolings else query[:, :, prefix:]  # (B, heads, Q, d)
+        weights = (query @ key.transpose(2, 3) * last.attn.scale).softmax(3)  # (B, heads, Q, T)
+        return weights[..., prefix:].mean((1, 2))
 
     def pooled(self, images: Tensor) -> Tensor:
         """One vector an image, (B, D): the mean of the patch tokens, or of a conv net's last map."""
@@ -71,9 +107,9 @@ class Encoder(nn.Module):
         """Every pooling, each (B, D), from one pass."""
         if not self.has_tokens:
             return {"mean": self.map(images).mean((2, 3))}
-        sequence = self._sequence(images, None)  # (B, prefix + N, D)
-        mean = sequence[:, self.trunk.num_prefix_tokens :].mean(1)
-        return {"mean": mean, "cls": sequence[:, 0]} if "cls" in self.poolings else {"mean": mean}
+        prefix, patches = self.sequence(images)
+        mean = patches.mean(1)
+        return {"mean": mean, "cls": prefix[:, 0]} if "cls" in self.poolings else {"mean": mean}
 
     def map(self, images: Tensor) -> Tensor:
         """The last feature map, (B, D, h, w): patch tokens in their places, or a conv net's last stage."""
@@ -82,31 +118,65 @@ class Encoder(nn.Module):
             return self.tokens(images).transpose(1, 2).unflatten(2, (h, w))
         return self.trunk.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)[-1]
 
-    def _sequence(
-        self, images: Tensor, keep: Tensor | None, hidden: Tensor | None = None, mask_token: Tensor | None = None
-    ) -> Tensor:
-        """Prefix and patch tokens after the final norm. Positions are added before patches are dropped."""
+    def _enter(
+        self,
+        images: Tensor,
+        keep: Tensor | None = None,
+        hidden: Tensor | None = None,
+        mask_token: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the first block sees, (B, P + n, D), and the rotations of Eva models' blocks. Positions are in both."""
         if not self.has_tokens:
             raise NotApplicable("this backbone gives no patch tokens; take a ViT such as vit-nano")
         trunk = self.trunk
+        if keep is not None:
+            return self._enter_visible(images, keep)
         patches = trunk.patch_embed(images)  # (B, h, w, D) or (B, N, D)
         if hidden is not None and mask_token is not None:
             flat = patches.reshape(len(patches), -1, patches.shape[-1])  # (B, N, D)
             token = mask_token.to(flat.dtype).expand(*hidden.shape, -1)
             patches = flat.scatter(1, hidden[..., None].expand_as(token), token).view_as(patches)
-        embedded = trunk._pos_embed(patches)
-        x, rope = embedded if isinstance(embedded, tuple) else (embedded, None)  # Eva models rotate in their blocks
-        mixed = getattr(trunk, "rope_mixed", False)  # then each block has a rotation of its own
-        if keep is not None:
-            prefix = x[:, : trunk.num_prefix_tokens]
-            visible = x[:, trunk.num_prefix_tokens :].gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))
-            x = torch.cat([prefix, visible], 1)
-            if rope is not None:
-                rope = rope[:, :, keep].transpose(1, 2) if mixed else rope[keep].unsqueeze(1)
-        x = trunk.norm_pre(x)
-        for i, block in enumerate(trunk.blocks):
-            x = block(x) if rope is None else block(x, rope=rope[i] if mixed else rope)
-        return trunk.fc_norm(trunk.norm(x))  # one of the two is the identity, by timm's choice of pooling
+        x, rope = self._place(patches)
+        return trunk.norm_pre(x), rope
+
+    def _enter_visible(self, images: Tensor, keep: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The same for the patches at `keep` (B, n) alone: others are not even embedded, whatever the image's size."""
+        trunk, side = self.trunk, self.patch
+        embed, (rows, columns) = trunk.patch_embed, self.grid(images)
+        cut = images.unflatten(3, (columns, side)).unflatten(2, (rows, side)).permute(0, 2, 4, 1, 3, 5)  # a view
+        image = torch.arange(len(images), device=images.device)[:, None]
+        pixels = cut[image, keep // columns, keep % columns].flatten(2)  # (B, n, C * side * side)
+        visible = embed.norm(F.linear(pixels, embed.proj.weight.flatten(1), embed.proj.bias))  # (B, n, D)
+        shape = (1, rows, columns) if trunk.dynamic_img_size else (1, rows * columns)
+        places, rope = self._place(visible.new_zeros(*shape, visible.shape[-1]))  # (1, P + N, D)
+        prefix = places[:, : trunk.num_prefix_tokens].expand(len(images), -1, -1)
+        x = torch.cat([prefix, visible + places[0, trunk.num_prefix_tokens :][keep]], 1)
+        if rope is not None:
+            rope = rope[:, :, keep].transpose(1, 2) if self._mixed else rope[keep].unsqueeze(1)
+        return trunk.norm_pre(x), rope
+
+    def _place(self, patches: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Positions added and prefix tokens put in front, (B, P + N, D)."""
+        placed = self.trunk._pos_embed(patches)
+        return placed if isinstance(placed, tuple) else (placed, None)  # Eva models rotate in their blocks
+
+    @property
+    def _mixed(self) -> bool:
+        """Whether each block of an Eva model has a rotation of its own."""
+        return bool(getattr(self.trunk, "rope_mixed", False))
+
+    def _through(self, x: Tensor, rope: Tensor | None, blocks: int | None = None) -> Iterator[Tensor]:
+        """The output of each block, (B, T, D), of the first `blocks` of them."""
+        for i, block in enumerate(self.trunk.blocks[:blocks]):
+            x = block(x) if rope is None else block(x, rope=rope[i] if self._mixed else rope)
+            yield x
+
+    def _read(self, x: Tensor, rope: Tensor | None) -> Sequence:
+        for output in self._through(x, rope):
+            x = output
+        x = self.trunk.fc_norm(self.trunk.norm(x))  # one of the two is the identity, by timm's choice of pooling
+        prefix = self.trunk.num_prefix_tokens
+        return Sequence(x[:, :prefix], x[:, prefix:])
 
 
 def build(

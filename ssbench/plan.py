@@ -32,6 +32,7 @@ class Suite(Frozen):
     budget: str = "samples=64000"
     precision: str = "float32"
     set: tuple[str, ...] = ()
+    vary: dict[str, tuple[str, ...]] = {}  # scope.key -> the values it takes; each combination is a `set` of its own
     plugin: tuple[str, ...] = ()
 
 
@@ -70,10 +71,48 @@ def suite(name: str) -> dict[str, Any]:
         raise UserError(f"--suite {name}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(keys, dict):
         raise UserError(f"--suite {name}: expected keys such as method, task and seeds")
-    return {key: [value] if key in _LISTS and not isinstance(value, list) else value for key, value in keys.items()}
+    listed = {key: [value] if key in _LISTS and not isinstance(value, list) else value for key, value in keys.items()}
+    return listed | ({"vary": _varied(keys["vary"], f"--suite {name}: vary")} if "vary" in keys else {})
 
 
-_LISTS = [name for name, field in Suite.model_fields.items() if "tuple" in str(field.annotation)]
+_LISTS = [name for name, field in Suite.model_fields.items() if str(field.annotation).startswith("tuple")]
+
+
+def _varied(found: Any, where: str) -> dict[str, list[str]]:
+    """A file's `vary`: one value or a list of them for each key, as strings. Raises UserError."""
+    if not isinstance(found, dict):
+        raise UserError(f"{where}: expected scope.key: [value, value], such as mim.mask: [random, block]")
+    varied = {}
+    for key, value in found.items():
+        values = value if isinstance(value, list) else [value]
+        if any(isinstance(one, list | dict) for one in values):
+            raise UserError(f"{where}: {key}: expected plain values, such as [random, block]")
+        varied[str(key)] = ["" if one is None else str(one) for one in values]
+        _check_varied(f"{where}: {key}", str(key), varied[str(key)])
+    return varied
+
+
+def parse_vary(texts: Iterable[str]) -> dict[str, list[str]]:
+    """`["mim.mask=random,block"]` -> `{"mim.mask": ["random", "block"]}`; raises UserError, also on a repeated key."""
+    varied: dict[str, list[str]] = {}
+    for text in texts:
+        path, equals, values = text.partition("=")
+        key = ".".join(part.strip() for part in path.rpartition(".")[::2])
+        if not equals:
+            raise UserError(f"--vary {text}: expected scope.key=value,value, such as mim.mask=random,block")
+        if key in varied:
+            raise UserError(f"--vary {key} is given twice; name all its values in one")
+        varied[key] = [value.strip() for value in values.split(",")]
+        _check_varied(f"--vary {text}", key, varied[key])
+    return varied
+
+
+def _check_varied(where: str, key: str, values: Iterable[str]) -> None:
+    scope, _, name = key.rpartition(".")
+    if not (scope and name):
+        raise UserError(f"{where}: expected scope.key=value,value, such as mim.mask=random,block")
+    if not all([*values] or [""]):
+        raise UserError(f"{where}: a value is empty; expected scope.key=value,value, such as mim.mask=random,block")
 
 
 def request(values: Mapping[str, Any], where: str) -> Suite:
@@ -88,26 +127,44 @@ def request(values: Mapping[str, Any], where: str) -> Suite:
 
 
 def cells(asked: Suite) -> list[Cell]:
-    """Every cell of the cross product, with the controls that each comparison needs; raises UserError."""
+    """Every cell of the cross product, once, with the controls that each comparison needs; raises UserError.
+
+    Cells that share a pretraining stand together, where the first of them would.
+    """
     methods = with_controls(asked.method, asked.plugin)
     tasks = [find("tasks", name, asked.plugin) for name in dict.fromkeys(asked.task)]
-    scopes = parse_assignments(list(asked.set))
-    _check_scopes(scopes, methods, tasks)
+    variants = _variants(asked)
+    _check_scopes(parse_assignments(list(asked.set)), "--set", methods, tasks)
+    _check_scopes({key.rpartition(".")[0]: key for key in asked.vary}, "--vary", methods, tasks)
     if asked.precision not in ("float32", "bf16"):
         raise UserError(f"--precision {asked.precision}: choose float32 or bf16")
-    data_settings = make(DataSettings, scopes.get("data", {}), "data")
-    refs = {
-        source: identify(source, data_settings) for source in {*asked.dataset, asked.pretrain_on or asked.dataset[0]}
-    }
     backbones, sources, seeds = dict.fromkeys(asked.backbone), dict.fromkeys(asked.dataset), dict.fromkeys(asked.seeds)
-    made = []
+    refs: dict[tuple[str, DataSettings], DataRef] = {}
+    settings = [make(DataSettings, scopes.get("data", {}), "data") for scopes in variants]
+    for key in product(dict.fromkeys([*sources, asked.pretrain_on or asked.dataset[0]]), dict.fromkeys(settings)):
+        refs[key] = identify(*key)
+    made: dict[str, dict[str, Cell]] = {}  # by pretraining, then by cell: what a variant does not change is there once
     for backbone, source, seed, method in product(backbones, sources, seeds, methods):
         origin = asked.pretrain_on or source
-        first = _pretraining(method, backbone, refs[origin], asked, scopes, seed)
-        for task in tasks:
-            spec = _spec(first, task, refs[source], scopes)
-            made.append(Cell(spec, method, task, source, origin, data_settings))
-    return made
+        for scopes, read in zip(variants, settings):
+            first = _pretraining(method, backbone, refs[origin, read], asked, scopes, seed)
+            for task in tasks:
+                spec = _spec(first, task, refs[source, read], scopes)
+                shared = made.setdefault(first.digest(), {})
+                shared.setdefault(spec.id, Cell(spec, method, task, source, origin, read))
+    return [cell for shared in made.values() for cell in shared.values()]
+
+
+def _variants(asked: Suite) -> list[dict[str, dict[str, str]]]:
+    """The assignments by scope of each combination of what varies, the last key fastest; raises UserError."""
+    fixed = parse_assignments(list(asked.set))
+    for key, values in asked.vary.items():
+        _check_varied(f"--vary {key}", key, values)
+        scope, _, name = key.rpartition(".")
+        if name in fixed.get(scope, {}):
+            raise UserError(f"{key} is in both --set and --vary; leave it out of one of them")
+    texts = ([f"{key}={value}" for value in dict.fromkeys(values)] for key, values in asked.vary.items())
+    return [parse_assignments([*asked.set, *combination]) for combination in product(*texts)]
 
 
 def with_controls(names: Iterable[str], plugins: tuple[str, ...]) -> list[Entry]:
@@ -121,11 +178,11 @@ def with_controls(names: Iterable[str], plugins: tuple[str, ...]) -> list[Entry]
     return [*asked, *controls]
 
 
-def _check_scopes(scopes: Mapping[str, Any], methods: list[Entry], tasks: list[Entry]) -> None:
+def _check_scopes(scopes: Mapping[str, Any], option: str, methods: list[Entry], tasks: list[Entry]) -> None:
     known = {*FIXED_SCOPES, *(name for entry in [*methods, *tasks] for name in (entry.name, entry.scope))}
     for scope in scopes:
         if scope not in known:
-            raise UserError(f"--set {scope}.…: nothing called {scope!r} in this run{near(scope, known)}")
+            raise UserError(f"{option} {scope}.…: nothing called {scope!r} in this run{near(scope, known)}")
 
 
 def _pretraining(

@@ -10,12 +10,13 @@ from typing import NamedTuple
 from tabulate import tabulate
 
 from ssbench.errors import UserError, near
+from ssbench.grid import SPARKS, Frame, Value
 from ssbench.store import Store, write_bytes
-from ssbench.table import Cell, Column, Row, Table
+from ssbench.table import DASH, Cell, Column, Row, Table
 
 ENDINGS = (".md", ".csv", ".tex")
-DASH = "–"
 COSTS = ("images seen", "pretraining s", "GFLOPs / image", "parameters M")
+Shown = Table | Frame
 
 
 class Text(NamedTuple):
@@ -23,7 +24,7 @@ class Text(NamedTuple):
     bold: bool = False
 
 
-def markdown(table: Table) -> str:
+def markdown(table: Shown) -> str:
     """Title, pipe table and notes."""
     header, rows = _texts(table)
     body = [[f"**{_plain(cell.text)}**" if cell.bold else _plain(cell.text) for cell in row] for row in rows]
@@ -32,26 +33,51 @@ def markdown(table: Table) -> str:
     return "\n\n".join([f"**{_plain(table.title)}**", grid, *map(_plain, _notes(table))]) + "\n"
 
 
-def csv(table: Table) -> str:
-    """One line a row; each column's mean, deviation, number of seeds, status and whether it is ahead; four decimals."""
+def csv(table: Shown) -> str:
+    """One line a row, every number in a column of its own: means, deviations, and for a table what else it knows."""
+    header, rows = _csv_frame(table) if isinstance(table, Frame) else _csv_table(table)
+    out = StringIO()
+    writer(out, lineterminator="\n").writerows([header, *rows])
+    return out.getvalue()
+
+
+def _csv_table(table: Table) -> tuple[list[str], list[list[object]]]:
+    """Each column's mean, deviation, number of seeds, status and whether it is ahead; four decimals."""
     parts = ("mean", "sd", "n", "status", "ahead")
     header = ["method", "control", *(f"{column.header} {part}" for column in table.columns for part in parts), *COSTS]
-    out = StringIO()
-    lines = writer(out, lineterminator="\n")
-    lines.writerow(header)
+    rows: list[list[object]] = []
     for row in table.rows:
         cells = [value for cell in row.cells for value in _values(cell)]
         parameters = None if row.parameters is None else row.parameters / 1e6
         costs = [_rounded(value) for value in (row.images, row.seconds, row.gflops, parameters)]
-        lines.writerow([row.name, row.control, *cells, *costs])
-    return out.getvalue()
+        rows.append([row.name, row.control, *cells, *costs])
+    return header, rows
 
 
-def latex(table: Table) -> str:
+def _csv_frame(frame: Frame) -> tuple[list[str], list[list[object]]]:
+    """Mean and deviation of columns with numbers, to six digits; the text of others."""
+    numbers = [any(row[at].mean is not None for row in frame.rows) for at in range(len(frame.header))]
+    header = [
+        part
+        for name, number in zip(frame.header, numbers)
+        for part in ([f"{name} mean", f"{name} sd"] if number else [name])
+    ]
+    rows = [
+        [part for value, number in zip(row, numbers) for part in (_numbers(value) if number else [value.text])]
+        for row in frame.rows
+    ]
+    return header, rows
+
+
+def _numbers(value: Value) -> list[object]:
+    return [None if one is None else float(f"{one:.6g}") for one in (value.mean, value.sd)]
+
+
+def latex(table: Shown) -> str:
     """A `table` environment for booktabs, methods above the controls, notes below."""
     header, rows = _texts(table)
     body = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in rows]
-    methods = sum(not row.control for row in table.rows)
+    methods = len(body) if isinstance(table, Frame) else sum(not row.control for row in table.rows)
     rule = [r"\midrule"] if 0 < methods < len(body) else []
     lines = [
         r"\begin{table}",
@@ -73,7 +99,7 @@ def latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(store: Store, tables: Sequence[Table]) -> list[Path]:
+def write(store: Store, tables: Sequence[Shown]) -> list[Path]:
     """Write `tables/SLUG.md`, `.csv`, `.tex` and `index.md`, and remove table files that no record stands behind."""
     files = {"index.md": "# Tables\n" + "".join(f"\n{markdown(table)}" for table in tables)}
     for table in tables:
@@ -90,7 +116,7 @@ MARKER = re.compile(r"<!-- /?table:(\S+) -->")
 PAIR = re.compile(r"(<!-- table:(\S+) -->)(?:(?!<!-- /?table:).)*(<!-- /table:\2 -->)", re.DOTALL)
 
 
-def readme(text: str, tables: Sequence[Table]) -> str:
+def readme(text: str, tables: Sequence[Shown]) -> str:
     """`text` with what stands between `<!-- table:SLUG -->` and `<!-- /table:SLUG -->` replaced by that table.
 
     Raises UserError on a marker without its partner, or with a slug that no table has.
@@ -108,8 +134,10 @@ def readme(text: str, tables: Sequence[Table]) -> str:
     return PAIR.sub(lambda pair: f"{pair[1]}\n{markdown(known[pair[2]])}{pair[3]}", text)
 
 
-def _texts(table: Table) -> tuple[list[str], list[list[Text]]]:
+def _texts(table: Shown) -> tuple[list[str], list[list[Text]]]:
     """Header and rows as they are read; numbers of seeds have a column where they are not all equal."""
+    if isinstance(table, Frame):
+        return [*table.header], [[Text(value.text, value.bold) for value in row] for row in table.rows]
     unequal = len(table.seeds) > 1
     header = ["method", *(column.header for column in table.columns), *["seeds"] * unequal, *COSTS]
     rows = []
@@ -121,11 +149,10 @@ def _texts(table: Table) -> tuple[list[str], list[list[Text]]]:
 
 
 def _cell(cell: Cell, column: Column) -> str:
-    """`47.1 ± 0.6 [1]`; one decimal in %, three otherwise."""
-    digits = 1 if column.score and column.score.unit == "%" else 3
+    """`47.1 ± 0.6 [1]`."""
     text = "failed" if cell.status == "failed" else DASH
     if cell.mean is not None:
-        text = f"{cell.mean:.{digits}f}" + (f" ± {cell.sd:.{digits}f}" if cell.sd is not None else "")
+        text = column.text(cell.mean, cell.sd)
     return " ".join([text, *(f"[{note}]" for note in cell.notes)])
 
 
@@ -145,7 +172,9 @@ def _costs(row: Row) -> list[str]:
     ]
 
 
-def _notes(table: Table) -> list[str]:
+def _notes(table: Shown) -> list[str]:
+    if isinstance(table, Frame):
+        return [*table.notes]
     return [*table.notes, *(f"[{number}] {note}" for number, note in enumerate(table.footnotes, 1))]
 
 
@@ -166,9 +195,11 @@ TEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", DASH: "--"}
+    | {"→": r"$\rightarrow$"}
+    | dict.fromkeys(SPARKS, "")  # no font of LaTeX's own has bars
 )
 
 
 def _tex(cell: Text) -> str:
-    text = cell.text.translate(TEX)
+    text = cell.text.translate(TEX).strip()
     return rf"\textbf{{{text}}}" if cell.bold else text

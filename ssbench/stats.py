@@ -57,6 +57,28 @@ def ahead(
     return Comparison(difference, low, high, pooled, low > 0 and difference > pooled)  # never above NaN
 
 
+def leads(
+    kind: Kind,
+    better: Literal["higher", "lower"],
+    sides: Sequence[Sequence[Arrays]],
+    seeds: Sequence[Sequence[int]],
+) -> NDArray[np.bool_] | None:
+    """Which sides have the best mean on each resample of test samples and seeds, (DRAWS, sides); equals lead together.
+
+    A side is its runs, one a seed, and `seeds` names them. Sides that have the same seeds are resampled with the same
+    ones, so that what a seed does to all of them cancels. None where the numbers of test samples differ.
+    """
+    if len({len(KINDS[kind][0](run)) for side in sides for run in side}) > 1:
+        return None
+    means = []
+    for side, names in zip(sides, seeds):
+        generator = np.random.default_rng(derive(0, f"bootstrap of seeds {[*names]}"))
+        picks = generator.integers(len(side), size=(DRAWS, len(side)))
+        means.append(np.take_along_axis(_draws(kind, side), picks, 1).mean(1))
+    scores = np.stack(means, 1) * (1 if better == "higher" else -1)
+    return np.asarray(scores >= scores.max(1, keepdims=True) - 1e-9)  # sums of equals differ in their last digits
+
+
 def _pooled_sd(a: Array, b: Array) -> float:
     """Of two sets of seeds; NaN unless each has at least two."""
     if min(len(a), len(b)) < 2:

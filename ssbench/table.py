@@ -7,21 +7,23 @@ then controls, its columns the headlines of tasks. What still differs is shown i
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from statistics import fmean, median, stdev
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ssbench import stats
 from ssbench.record import Record, Score
 from ssbench.spec import Pretraining, Spec
 from ssbench.store import Store
 
+K = TypeVar("K")
 Status = Literal["done", "not-applicable", "failed", "missing"]
 STRONGEST: tuple[Status, ...] = ("done", "failed", "not-applicable")  # which one a cell of several runs shows
 BOLD = "bold: ahead of every other row without labels, paired bootstrap over test samples and pooled sd over seeds"
 SPREAD = "±: sample standard deviation over seeds"
+DASH = "–"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Column:
         unit = self.score.unit if self.score else ""
         return " ".join(part for part in (self.task, self.metric, unit, arrow, f"(protocol {self.protocol})") if part)
 
+    def text(self, mean: float, sd: float | None) -> str:
+        """`47.1 ± 0.6`; one decimal in %, three otherwise."""
+        digits = 1 if self.score and self.score.unit == "%" else 3
+        return f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f}" if sd is not None else "")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -94,23 +101,37 @@ def _seeds(rows: Iterable[Row]) -> list[int]:
     return sorted({len(cell.values) for row in rows for cell in row.cells if cell.values})
 
 
+@dataclass(frozen=True)
+class Group:
+    """Records that were made under the same conditions: one table's. `label` tells its title from that of another."""
+
+    slug: str
+    label: str
+    records: tuple[Record, ...]
+
+
 def build(store: Store, controls: Mapping[str, bool], chosen: Iterable[Record] | None = None) -> list[Table]:
     """Every table that the records give, by slug. `controls` maps a control's name to whether it uses labels.
 
     `chosen` are the records to compare, else all of the store. Raises UserError on a record or predictions that can't
     be read.
     """
-    records = {record.spec.id: record for record in (store.all() if chosen is None else chosen)}
+    found = groups(store.all() if chosen is None else chosen)
+    return [_table(store, controls, group) for group in found]
+
+
+def groups(records: Iterable[Record]) -> list[Group]:
+    """The records of each table, by slug; of two with the same spec the last one counts."""
     by_slug = defaultdict(list)
-    for group in _groups(records.values()):
+    for group in _groups({record.spec.id: record for record in records}.values()):
         by_slug[_slug(group[0].spec)].append(group)
-    tables = []
-    for slug, groups in by_slug.items():
-        conditions = [_place(group[0].spec) | _recipe(group[0].spec.pretraining) for group in groups]
-        for group, condition, label in zip(groups, conditions, _labels(conditions)):
-            suffix = f"-{sha256(_key(condition).encode()).hexdigest()[:6]}" if len(groups) > 1 else ""
-            tables.append(_table(store, controls, group, slug + suffix, label))
-    return sorted(tables, key=lambda table: table.slug)
+    made = []
+    for slug, found in by_slug.items():
+        conditions = [_place(group[0].spec) | _recipe(group[0].spec.pretraining) for group in found]
+        for group, condition, label in zip(found, conditions, labels(conditions)):
+            suffix = f"-{digest(condition)}" if len(found) > 1 else ""
+            made.append(Group(slug + suffix, label, tuple(group)))
+    return sorted(made, key=lambda group: group.slug)
 
 
 def _place(spec: Spec) -> dict[str, Any]:
@@ -139,8 +160,19 @@ def _scoped(scope: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{scope}.{key}": value for key, value in values.items()}
 
 
-def _key(value: Any) -> str:
+def canonical(value: Any) -> str:
+    """One spelling for one value that JSON has."""
     return json.dumps(value, sort_keys=True)
+
+
+def digest(value: Any) -> str:
+    """Six hexadecimal digits that tell slugs apart."""
+    return sha256(canonical(value).encode()).hexdigest()[:6]
+
+
+def slugged(text: str) -> str:
+    """Lower-case letters, digits and single hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def _groups(records: Iterable[Record]) -> list[list[Record]]:
@@ -148,11 +180,11 @@ def _groups(records: Iterable[Record]) -> list[list[Record]]:
     trained: dict[tuple[str, str], list[Record]] = defaultdict(list)
     untrained: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        p, place = record.spec.pretraining, _key(_place(record.spec))
+        p, place = record.spec.pretraining, canonical(_place(record.spec))
         if p.budget is None:
             untrained[place].append(record)
         else:
-            trained[place, _key(_recipe(p))].append(record)
+            trained[place, canonical(_recipe(p))].append(record)
     places = {place for place, _ in trained}
     alone = [group for place, group in untrained.items() if place not in places]
     return [group + untrained.get(place, []) for (place, _), group in trained.items()] + alone
@@ -161,20 +193,37 @@ def _groups(records: Iterable[Record]) -> list[list[Record]]:
 def _slug(spec: Spec) -> str:
     p = spec.pretraining
     source = f" from {p.data.name}" if p.data != spec.data else ""
-    return re.sub(r"[^a-z0-9]+", "-", f"{spec.data.name} {p.backbone} {p.budget or 'untrained'}{source}".lower()).strip(
-        "-"
+    return slugged(f"{spec.data.name} {p.backbone} {p.budget or 'untrained'}{source}")
+
+
+def differing(variants: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The keys that every variant has and in which they are not all alike, by name."""
+    found = [*variants]
+    shared = sorted(set.intersection(*({*variant} for variant in found))) if found else []
+    return [key for key in shared if len({canonical(variant[key]) for variant in found}) > 1]
+
+
+def labels(variants: list[dict[str, Any]]) -> list[str]:
+    """` [key=value, ...]` for each variant, with what tells it from the others. Empty when there is one.
+
+    The keys that all have and that differ do where they can: what only some have follows from those as a rule. Else
+    each shows every key that is not alike in all, but none that it lacks; the last resort names that too, as unset.
+    """
+    known = sorted({key for variant in variants for key in variant})
+    unlike = [key for key in known if len({canonical(variant.get(key)) for variant in variants}) > 1]
+    shared = differing(variants)
+    tries = (
+        [[f"{key}={variant[key]}" for key in shared] for variant in variants],
+        [[f"{key}={variant[key]}" for key in unlike if key in variant] for variant in variants],
+        [[f"{key}={variant.get(key, 'unset')}" for key in unlike] for variant in variants],
     )
+    texts = [[", ".join(parts) for parts in one] for one in tries]
+    best = next((one for one in texts if len({*one}) == len(one)), texts[-1])
+    return [f" [{text}]" if text else "" for text in best]
 
 
-def _labels(variants: list[dict[str, Any]]) -> list[str]:
-    """` [key=value, ...]` for each variant: the keys in which they are not all alike. Empty when there is one."""
-    keys = sorted({key for variant in variants for key in variant})
-    differing = [key for key in keys if len({_key(variant.get(key)) for variant in variants}) > 1]
-    texts = [", ".join(f"{key}={variant.get(key, 'unset')}" for key in differing) for variant in variants]
-    return [f" [{text}]" if text else "" for text in texts]
-
-
-def _method(record: Record) -> dict[str, Any]:
+def settings_of(record: Record) -> dict[str, Any]:
+    """What tells a row from another one of the same method."""
     p = record.spec.pretraining
     return {**p.settings, "loss version": p.version, "owner": p.owner}
 
@@ -183,10 +232,10 @@ def _task(record: Record) -> dict[str, Any]:
     return {**record.spec.task_settings, "owner": record.spec.task_owner}
 
 
-def _named(variants: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+def named(variants: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     """Key -> label, for the variants of one method or task, in the order of their keys."""
     keys = sorted(variants)
-    return dict(zip(keys, _labels([variants[key] for key in keys])))
+    return dict(zip(keys, labels([variants[key] for key in keys])))
 
 
 Line = tuple[str, str]  # a row: method and key of its settings
@@ -194,29 +243,40 @@ Head = tuple[str, int, str]  # a column: task, protocol and key of its settings
 Cells = dict[tuple[Line, Head], list[Record]]  # in the order of seeds
 
 
-def _line(record: Record) -> Line:
-    return record.spec.pretraining.method, _key(_method(record))
+def line_of(record: Record) -> Line:
+    """The row that a record belongs to."""
+    return record.spec.pretraining.method, canonical(settings_of(record))
 
 
 def _head(record: Record) -> Head:
-    return record.spec.task, record.spec.protocol, _key(_task(record))
+    return record.spec.task, record.spec.protocol, canonical(_task(record))
 
 
-def _table(store: Store, controls: Mapping[str, bool], group: list[Record], slug: str, label: str) -> Table:
+def arrange(records: Iterable[Record]) -> Cells:
+    """The records of one table by row and column."""
     cells: Cells = defaultdict(list)
-    for record in sorted(group, key=lambda r: r.spec.pretraining.seed):
-        cells[_line(record), _head(record)].append(record)
-    heads = sorted({head for _, head in cells})
-    columns = tuple(_columns(cells, heads))
-    bold = {(_leader(store, controls, cells, head, column), head) for head, column in zip(heads, columns)}
+    for record in sorted(records, key=lambda r: (r.spec.pretraining.seed, r.spec.id)):
+        cells[line_of(record), _head(record)].append(record)
+    return cells
+
+
+def _table(store: Store, controls: Mapping[str, bool], group: Group) -> Table:
+    cells = arrange(group.records)
+    columns = columns_of(cells)
+    bold = {(_leader(store, controls, cells, head, column), head) for head, column in columns.items()}
     footnotes: list[str] = []
     rows = []
-    for line, name in _lines(cells, controls):
-        made = tuple(_cell(cells.get((line, head), []), (line, head) in bold, footnotes) for head in heads)
-        runs = [record for head in heads for record in cells.get((line, head), [])]
+    for line, name in lines_of({line for line, _ in cells}, controls):
+        made = tuple(_cell(cells.get((line, head), []), (line, head) in bold, footnotes) for head in columns)
+        runs = [record for head in columns for record in cells.get((line, head), [])]
         rows.append(Row(name, line[0] in controls, made, *_costs(runs)))
-    title = _title(group[0].spec, _seeds(rows)) + label
-    return Table(slug, title, columns, tuple(rows), (BOLD, SPREAD), tuple(footnotes))
+    title = heading(group, _seeds(rows))
+    return Table(group.slug, title, (*columns.values(),), tuple(rows), (BOLD, SPREAD), tuple(footnotes))
+
+
+def heading(group: Group, seeds: list[int]) -> str:
+    """`shapes, vit-nano, samples=64000, 3 seeds`, from the numbers of seeds by size; none: the conditions alone."""
+    return _title(group.records[0].spec, seeds) + group.label
 
 
 def _title(spec: Spec, seeds: list[int]) -> str:
@@ -227,23 +287,27 @@ def _title(spec: Spec, seeds: list[int]) -> str:
     return ", ".join(part for part in (spec.data.name, source, p.backbone, str(p.budget or "untrained"), count) if part)
 
 
-def _lines(cells: Cells, controls: Mapping[str, bool]) -> Iterable[tuple[Line, str]]:
+def lines_of(lines: Iterable[Line], controls: Mapping[str, bool]) -> Iterable[tuple[Line, str]]:
     """Rows and what they are called: methods by name, then every control, run or not."""
     variants: dict[str, dict[str, Any]] = defaultdict(dict)
-    for method, key in {line for line, _ in cells}:
+    for method, key in lines:
         variants[method][key] = json.loads(key)
     for method in (*sorted(variants.keys() - controls.keys()), *controls):
-        for key, label in _named(variants.get(method, {"": {}})).items():
+        for key, label in named(variants.get(method, {"": {}})).items():
             yield (method, key), method + label
 
 
-def _columns(cells: Cells, heads: list[Head]) -> Iterable[Column]:
+def columns_of(cells: Cells) -> dict[Head, Column]:
+    """Columns by task, protocol and settings."""
+    heads = sorted({head for _, head in cells})
+    made = {}
     for head in heads:
         task, protocol, key = head
-        label = _named({other[2]: json.loads(other[2]) for other in heads if other[:2] == head[:2]})[key]
+        label = named({other[2]: json.loads(other[2]) for other in heads if other[:2] == head[:2]})[key]
         done = [r for (_, at), runs in cells.items() if at == head for r in runs if r.status == "done"]
         metric = done[0].headline if done else ""
-        yield Column(task + label, protocol, metric, done[0].scores[metric] if done else None)
+        made[head] = Column(task + label, protocol, metric, done[0].scores[metric] if done else None)
+    return made
 
 
 def _cell(records: list[Record], bold: bool, footnotes: list[str]) -> Cell:
@@ -278,18 +342,25 @@ def _leader(store: Store, controls: Mapping[str, bool], cells: Cells, head: Head
     """
     if column.score is None:
         return None
-    kind, better = column.score.kind, column.score.better
     runs = {line: records for (line, at), records in cells.items() if at == head and not controls.get(line[0], False)}
     known = {line[0] for line, records in runs.items() if any(r.status != "failed" for r in records)}
     if any(not labels and name not in known for name, labels in controls.items()):
         return None
     done = {line: [r for r in records if r.status == "done"] for line, records in runs.items()}
-    means = {line: fmean(r.scores[column.metric].value for r in records) for line, records in done.items() if records}
-    order = sorted(means, key=lambda line: means[line], reverse=better == "higher")
-    best = next((line for line in order if line[0] not in controls), None)
-    rivals = [line for line in order if line != best]  # the hardest to beat first
+    return leader(store, column, done, {line for line in done if line[0] in controls})
+
+
+def leader(store: Store, column: Column, done: Mapping[K, list[Record]], barred: Container[K] = ()) -> K | None:
+    """The one whose done runs are really ahead of all others', or None. What is barred is a rival, but never leads."""
+    if column.score is None:
+        return None
+    kind, better = column.score.kind, column.score.better
+    means = {key: fmean(r.scores[column.metric].value for r in records) for key, records in done.items() if records}
+    order = sorted(means, key=lambda key: means[key], reverse=better == "higher")
+    best = next((key for key in order if key not in barred), None)
+    rivals = [key for key in order if key != best]  # the hardest to beat first
     if best is None or not rivals:
         return None
     arrays = [store.arrays(record, column.metric) for record in done[best]]
-    others = ([store.arrays(record, column.metric) for record in done[line]] for line in rivals)
+    others = ([store.arrays(record, column.metric) for record in done[key]] for key in rivals)
     return best if all(stats.ahead(kind, better, arrays, other).real for other in others) else None

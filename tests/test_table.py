@@ -283,6 +283,46 @@ def test_settings_that_differ_keep_rows_apart_and_are_named(store: Store) -> Non
     }
 
 
+def variants(store: Store, *settings: dict[str, Any]) -> list[str]:
+    """What the rows of one method with these settings are called."""
+    for one in settings:
+        make(store, "mim", 50, first={"settings": one})
+    return [row.name for row in only(build(store, {})).rows]
+
+
+def test_settings_that_only_some_variants_have_are_not_named_where_the_others_suffice(store: Store) -> None:
+    names = variants(
+        store,
+        {"mask": "adaptive", "target": "hog", "tau": 1.0, "bins": 9},
+        {"mask": "random", "target": "hog", "bins": 9},
+        {"mask": "random", "target": "pixels"},
+    )
+    assert names == [
+        "mim [mask=adaptive, target=hog]",
+        "mim [mask=random, target=hog]",
+        "mim [mask=random, target=pixels]",
+    ]
+
+
+def test_settings_that_only_some_variants_have_are_named_where_the_others_do_not_suffice(store: Store) -> None:
+    names = variants(
+        store,
+        {"mask": "adaptive", "p": 2, "tau": 1.0},
+        {"mask": "adaptive", "p": 2, "tau": 2.0},
+        {"mask": "random", "p": 2},
+    )
+    assert names == ["mim [mask=adaptive, tau=1.0]", "mim [mask=adaptive, tau=2.0]", "mim [mask=random]"]
+
+
+def test_a_variant_without_what_tells_the_other_has_the_plain_name(store: Store) -> None:
+    assert variants(store, {"p": 2}, {"p": 2, "tau": 1.0}) == ["mim [tau=1.0]", "mim"]
+
+
+def test_what_reads_alike_without_them_shows_what_is_unset(store: Store) -> None:
+    names = variants(store, {"p": 2}, {"p": "2"}, {"p": 2, "tau": 1.0})
+    assert sorted(names) == ["mim [p=2, tau=1.0]", "mim [p=2, tau=unset]", "mim [p=2, tau=unset]"]
+
+
 def test_versions_and_owners_of_a_method_are_never_merged(store: Store) -> None:
     make(store, "simclr", 50)
     make(store, "simclr", 60, first={"version": 2})

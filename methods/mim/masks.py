@@ -1,74 +1,132 @@
-"""Which patches are hidden. A strategy is a function of the images, the grid, the ratio and a generator.
+"""Which patches are hidden, by place alone; `content.py` has the strategies that look at images. A strategy is
 
-    strategy(images (B, C, H, W), (rows, columns), ratio, generator, **settings) -> bool (B, N), True = hidden
+    strategy(images (B, C, H, W), (rows, columns), count, generator, *, settings) -> bool (B, N), True = hidden
 
-It hides the same number of patches in every image, `hidden_count`, so that the visible ones stack into one tensor; it
-ends in `hide_top`. It names the settings it needs and leaves the rest in `**_`. Random numbers are drawn on the CPU, so
-that masks are the same on every device.
+It hides exactly `count` patches in every image, so that the visible ones stack into one tensor; all end in `hide_top`.
+Keyword-only arguments are what it needs of the settings, or of `attention`, `difficulty` and `progress`, which the
+model then works out. Random numbers are drawn on the CPU, so that masks are the same on every device.
 """
 
 import math
-from collections.abc import Callable
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssbench.errors import UserError
 
-Mask = Callable[..., Tensor]
+Grid = tuple[int, int]
+Floats = NDArray[np.float32]
 
-ROUNDS = 100  # rectangles an image may take; what is still missing then is hidden at random
-ASPECT = 0.3  # a block is at most 1 / 0.3 times as long as wide (BEiT, masking_generator.py)
-FLAT = 1e-4  # gradient below which a patch is flat: less than one grey level out of 256 gives
-
-
-def random(images: Tensor, grid: tuple[int, int], ratio: float, generator: torch.Generator, **_: object) -> Tensor:
-    """Every set of `hidden_count` patches is as likely as every other (MAE, He et al. 2021)."""
-    patches = grid[0] * grid[1]
-    scores = torch.rand(len(images), patches, generator=generator)
-    return hide_top(scores, hidden_count(patches, ratio)).to(images.device)
+ROUNDS = 10  # rectangles an image may take (BEiT gives up after ten tries); what is still missing is hidden at random
+TRIES = 4  # shapes drawn for each
+BLOCK_ASPECT = 0.3  # a block is at most 1 / 0.3 times as long as wide (BEiT, masking_generator.py)
+INVERSE_ASPECT = 0.5  # CAPI, data.py
+TARGETS, TARGET_SCALE, TARGET_ASPECT = 4, (0.15, 0.2), (0.75, 1.5)  # I-JEPA, configs/in1k_vith14_ep300.yaml
 
 
-def block(images: Tensor, grid: tuple[int, int], ratio: float, generator: torch.Generator, **_: object) -> Tensor:
-    """Rectangles at random places until enough is hidden (BEiT, Bao et al. 2021, masking_generator.py).
+def random(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
+    """Every set of `count` patches is as likely as every other (MAE, He et al. 2021)."""
+    return hide_top(_rand(images, grid, generator), count).to(images.device)
 
-    As there, a block's area is uniform between the smallest and what is still to be hidden. Unlike there, the count is
-    exact: a last block that hides too much is trimmed at random, where BEiT rejects it and stops after ten tries; the
-    smallest area follows the grid (16 at 14 x 14, BEiT's own) and never exceeds what is missing. In both, patches in
-    the middle are hidden more often than those at the border. Raises UserError on fewer than 3 x 3 patches, where no
-    block fits.
+
+def unit(images: Tensor, grid: Grid, count: int, generator: torch.Generator, *, unit: int) -> Tensor:
+    """Random squares of `unit` x `unit` patches (SimMIM, Xie et al. 2021, data_simmim.py: 32 px, 2 x 2 patches).
+
+    There whole units are hidden; here the last one is trimmed at random to the exact count. A side that `unit` does not
+    divide ends in narrower units. A unit of 0 is 2, or 1 on fewer than 8 x 8 patches: a quarter of a small image's side.
     """
-    if min(grid) < 3:
-        raise UserError(f"mim.mask=block needs at least 3 x 3 patches, not {grid[0]} x {grid[1]}: set backbone.patch")
-    patches = grid[0] * grid[1]
-    count, smallest = hidden_count(patches, ratio), max(4, (min(grid) // 3) ** 2)
-    scores = torch.rand(len(images), patches, generator=generator)  # (B, N), below 1: in no block yet
-    for priority in range(ROUNDS, 0, -1):  # a patch of an earlier block stays hidden when the last one is trimmed
-        missing = count - (scores >= 1).sum(1)  # (B,)
-        if (missing <= 0).all():
-            break
-        most = missing.clamp(min=1)
-        least = most.clamp(max=smallest)
-        area = least + torch.rand(len(images), generator=generator) * (most - least)
-        scores += priority * (rectangles(area, grid, generator) & (scores < 1))
+    unit = unit or (2 if min(grid) >= 8 else 1)
+    rows, columns = -(-grid[0] // unit), -(-grid[1] // unit)
+    order = torch.rand(len(images), rows * columns, generator=generator).argsort(1)  # (B, units), a permutation
+    member = (torch.arange(grid[0]) // unit)[:, None] * columns + torch.arange(grid[1]) // unit  # (rows, columns)
+    scores = order[:, member.flatten()] + _rand(images, grid, generator)  # (B, N)
     return hide_top(scores, count).to(images.device)
 
 
-def adaptive(
-    images: Tensor, grid: tuple[int, int], ratio: float, generator: torch.Generator, *, tau: float, **_: object
-) -> Tensor:
-    """Patches are drawn without replacement with weights complexity^tau: 0 is `random`, below 0 hides the flat ones.
+def window(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
+    """The grid is cut into as many windows as patches stay visible, and one patch of each stays, at random.
 
-    The top of tau * log(weight) plus Gumbel noise is such a draw (Kool et al. 2019, arXiv:1903.06059).
+    At 75 % that is UM-MAE's one of 2 x 2 (Li et al. 2022, arXiv:2205.10063; HPM, mask_transform.py). With a fixed number
+    of visible patches, masks stay spread over images of any size. Where the number makes no lattice, there are a few
+    windows more, and random ones stay wholly hidden.
+    """
+    rows, columns = grid
+    kept = rows * columns - count
+    down = min(max(round(math.sqrt(kept * rows / columns)), 1, -(-kept // columns)), rows)
+    across = -(-kept // down)
+    member = (torch.arange(rows) * down // rows)[:, None] * across + torch.arange(columns) * across // columns
+    scores = _rand(images, grid, generator)
+    best = torch.zeros(len(images), down * across)
+    index = member.flatten().expand(len(images), -1)  # (B, N)
+    best = best.scatter_reduce(1, index, scores, "amax")  # (B, windows)
+    first = scores == best.gather(1, index)  # (B, N), one a window
+    return hide_top(_rand(images, grid, generator) - first.float(), count).to(images.device)
+
+
+def block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
+    """Rectangles at random places until enough is hidden (BEiT, Bao et al. 2021, masking_generator.py).
+
+    As there, a block's area is uniform between the smallest and what is still to be hidden, and never below the
+    smallest. Unlike there, the count is exact: a last block that hides too much is trimmed at random, where BEiT
+    rejects it and stops after ten tries; the smallest area follows the grid (16 at 14 x 14, BEiT's own; iBOT's rule).
+    In both, patches in the middle are hidden more often than those at the border. Raises UserError on fewer than 3 x 3
+    patches, where no block fits.
+    """
+    if min(grid) < 3:
+        raise UserError(f"mim.mask=block needs at least 3 x 3 patches, not {grid[0]} x {grid[1]}: set backbone.patch")
+    smallest = min(max(4, (min(grid) // 3) ** 2), count)
+    # in NumPy, where a small step costs less; several shapes a round, of which the first that fits is taken
+    area, stretch = torch.rand(2, ROUNDS, TRIES, len(images), generator=generator).numpy()
+    down, across = torch.rand(2, ROUNDS, len(images), generator=generator).numpy()
+    aspect = np.exp((stretch - 0.5) * np.float32(math.log(BLOCK_ASPECT)))  # (R, T, B), its square root
+    taken = np.zeros((len(images), grid[0] * grid[1]), np.float32)  # (B, N), higher for patches of an earlier block
+    image = np.arange(len(images))
+    for turn in range(ROUNDS):
+        missing = count - np.count_nonzero(taken, axis=1).astype(np.float32)  # (B,)
+        if missing.max() <= 0:
+            break
+        side = np.sqrt(smallest + area[turn] * np.maximum(missing - smallest, 0))  # (T, B)
+        height, width = np.rint(side * aspect[turn]), np.rint(side / aspect[turn])
+        first = ((height < grid[0]) & (width < grid[1])).argmax(0)  # (B,)
+        inside = rectangles(height[first, image], width[first, image], down[turn], across[turn], grid)
+        taken[inside & (taken == 0)] = ROUNDS + 1 - turn
+    return hide_top(torch.from_numpy(taken) + _rand(images, grid, generator), count).to(images.device)
+
+
+def inverse_block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
+    """All but one rectangle is hidden; it may lie across the borders (CAPI, Darcet et al. 2025, data.py, with its roll).
+
+    The log of its aspect ratio is uniform between one half and two, as far as it fits. Its last row may be partial.
+    """
+    rows, columns = grid
+    kept = rows * columns - count
+    low, high = max(math.log(INVERSE_ASPECT), math.log(kept / columns**2)), min(-math.log(INVERSE_ASPECT), math.log(rows**2 / kept))
+    stretch, down, across = torch.rand(3, len(images), 1, generator=generator)  # (B, 1) each
+    width = (kept / (low + stretch * (high - low)).exp()).sqrt().ceil().clamp(-(-kept // rows), columns)
+    row, column = torch.arange(rows * columns) // columns, torch.arange(rows * columns) % columns
+    row, column = (row - (down * rows).floor()) % rows, (column - (across * columns).floor()) % columns  # (B, N)
+    place = torch.where(column < width, row * width + column, torch.inf)  # the order in which the rectangle is filled
+    return hide_top(place, count).to(images.device)
+
+
+def multi_block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
+    """Four blocks of 15 to 20 % of the image are hidden (I-JEPA, Assran et al. 2023, src/masks/multiblock.py).
+
+    Drawn for each image, sides and corners independently and up to the border, where the published code ties all three
+    to one number and never reaches the last row and column. The count is exact: what the blocks, which may overlap,
+    leave too much is trimmed at random, and what is missing is hidden at random, as I-JEPA leaves parts of the rest
+    out of the context. All of it is predicted.
     """
     patches = grid[0] * grid[1]
-    noise = -torch.empty(len(images), patches).exponential_(generator=generator).log()  # (B, N), Gumbel
-    scores = tau * complexity(images, grid).clamp(min=FLAT).log() + noise.to(images.device)
-    return hide_top(scores, hidden_count(patches, ratio))
-
-
-MASKS: dict[str, Mask] = {"random": random, "block": block, "adaptive": adaptive}
+    scale, aspect, down, across = torch.rand(4, TARGETS * len(images), generator=generator).numpy()
+    area = patches * (TARGET_SCALE[0] + scale * (TARGET_SCALE[1] - TARGET_SCALE[0]))
+    aspect = TARGET_ASPECT[0] + aspect * (TARGET_ASPECT[1] - TARGET_ASPECT[0])
+    height = np.rint(np.sqrt(area * aspect)).clip(1, max(grid[0] - 1, 1))
+    width = np.rint(np.sqrt(area / aspect)).clip(1, max(grid[1] - 1, 1))
+    blocks = rectangles(height, width, down, across, grid).reshape(TARGETS, len(images), patches)
+    return hide_top(torch.from_numpy(blocks.any(0)) + _rand(images, grid, generator), count).to(images.device)
 
 
 def hidden_count(patches: int, ratio: float) -> int:
@@ -79,10 +137,10 @@ def hidden_count(patches: int, ratio: float) -> int:
     return patches - kept
 
 
-def split(mask: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
-    """Positions of the visible (B, v) and hidden (B, h) patches of a mask (B, N), without waiting for the device."""
+def split(mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Positions of the visible (B, v) and the `count` hidden (B, h) patches of a mask (B, N), without a device sync."""
     order = mask.int().argsort(dim=1, stable=True)
-    kept = mask.shape[1] - hidden_count(mask.shape[1], ratio)
+    kept = mask.shape[1] - count
     return order[:, :kept], order[:, kept:]
 
 
@@ -92,27 +150,17 @@ def hide_top(scores: Tensor, count: int) -> Tensor:
     return hidden.scatter_(1, scores.topk(count, sorted=False).indices, True)
 
 
-def rectangles(area: Tensor, grid: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """A rectangle of about `area` (B,) patches at a random place of each grid, (B, N); empty where it does not fit."""
+def rectangles(height: Floats, width: Floats, down: Floats, across: Floats, grid: Grid) -> NDArray[np.bool_]:
+    """Rectangles of these sides at places given by two numbers in 0..1, all (B,) -> (B, N); none as long as the grid."""
     rows, columns = grid
-    stretch, down, across = torch.rand(3, len(area), 1, generator=generator)  # (B, 1) each
-    aspect = ((1 - 2 * stretch) * math.log(ASPECT)).exp()
-    height, width = (area[:, None] * aspect).sqrt().round(), (area[:, None] / aspect).sqrt().round()
-    top, left = (down * (rows - height + 1)).floor(), (across * (columns - width + 1)).floor()
-    row, column = torch.arange(rows), torch.arange(columns)
-    in_rows = (row >= top) & (row < top + height) & (height < rows)  # (B, rows)
-    in_columns = (column >= left) & (column < left + width) & (width < columns)  # (B, columns)
-    return (in_rows[:, :, None] & in_columns[:, None, :]).flatten(1)
+    top, left = np.floor(down * (rows - height + 1)), np.floor(across * (columns - width + 1))
+    fits = (height < max(rows, 2)) & (width < max(columns, 2))
+    row, column = np.arange(rows), np.arange(columns)
+    in_rows = (row >= top[:, None]) & (row < np.where(fits, top + height, 0)[:, None])  # (B, rows)
+    in_columns = (column >= left[:, None]) & (column < (left + width)[:, None])  # (B, columns)
+    return (in_rows[:, :, None] & in_columns[:, None, :]).reshape(len(height), -1)
 
 
-def complexity(images: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Mean Sobel gradient of the grey image in each patch, (B, N); borders are repeated, so they are no edges.
-
-    By sums of shifted images, which stay float32 under autocast where a convolution would not.
-    """
-    grey = F.pad(images.float().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate").squeeze(1)  # (B, H + 2, W + 2)
-    down = grey[:, :-2] + 2 * grey[:, 1:-1] + grey[:, 2:]  # (B, H, W + 2)
-    across = grey[:, :, :-2] + 2 * grey[:, :, 1:-1] + grey[:, :, 2:]  # (B, H + 2, W)
-    edges = torch.hypot(down[:, :, 2:] - down[:, :, :-2], across[:, 2:] - across[:, :-2])  # (B, H, W)
-    patch = edges.shape[1] // grid[0], edges.shape[2] // grid[1]
-    return F.avg_pool2d(edges[:, None], patch).flatten(1)
+def _rand(images: Tensor, grid: Grid, generator: torch.Generator) -> Tensor:
+    """Uniform numbers on the CPU, (B, N)."""
+    return torch.rand(len(images), grid[0] * grid[1], generator=generator)

@@ -1,80 +1,203 @@
 """Masked image modelling: hide patches, predict them from the rest (MAE, He et al. 2021, arXiv:2111.06377)."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from copy import deepcopy
+from math import cos, pi
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ssbench.errors import UserError, near
-from ssbench.method import Batch, Method, View
-from ssbench.settings import Settings as Base
-from ssbench.settings import setting
+from ssbench.encoder import Encoder
+from ssbench.errors import NotApplicable, UserError, near
+from ssbench.method import Batch, Cached, Method, View
 
-from .architectures import ARCHITECTURES
-from .masks import MASKS, split
-from .objective import lp
+from .architectures import ARCHITECTURES, MAEDecoder, Seen, take
+from .content import MASKS
+from .masks import hidden_count, split
+from .measures import measures
+from .objective import ranking
+from .online import copy_of, follow
+from .pairs import PAIRS
+from .regularisers import REGULARISERS
+from .settings import MIMSettings, named
 from .targets import TARGETS
 
 T = TypeVar("T")
 
+GREY = 0.5  # hidden patches in pictures
+
 
 class MIM(Method):
-    """A mask says which patches are hidden, a target what they must predict, an architecture how, an L_p loss how well.
+    """A mask says which patches are hidden, a target what they must predict, an architecture how.
 
+    loss = reconstruction + reg_weight * a regulariser + pair_weight * what two views must agree on; each is logged.
     Any mask goes with any target and any architecture; what one of them can't do, it says in one line.
     """
 
-    class Settings(Base):
-        mask: str = setting("random", f"what hides patches: {', '.join(MASKS)}", source="MAE, section 3")
-        ratio: float = setting(0.75, "share of patches hidden", source="MAE, figure 5", unit="patches", gt=0, lt=1)
-        target: str = setting("pixels-normed", f"what they must predict: {', '.join(TARGETS)}", source="MAE, table 1d")
-        arch: str = setting("mae", f"how it is predicted: {', '.join(ARCHITECTURES)}", source="MAE, section 3")
-        p: float = setting(2.0, "power of the differences in the loss", source="MAE, section 3", ge=1)
-        tau: float = setting(1.0, "mask=adaptive: power of a patch's complexity", source="project: in proportion")
-        decoder_depth: int = setting(
-            1, "arch=mae: decoder's blocks", source="project: small encoders; MAE has 8", unit="blocks", ge=1
-        )
-        decoder_width: int = setting(
-            64,
-            "arch=mae: decoder's width",
-            source="project: small encoders; MAE has 512",
-            unit="units",
-            multiple_of=32,
-            ge=32,
-        )
-
-    settings: Settings
+    Settings = MIMSettings
+    settings: MIMSettings
+    version = 2
 
     @property
     def views(self) -> list[View]:
-        return [View(crop=(0.2, 1.0), flip=0.5)]  # MAE, main_pretrain.py
+        s = self.settings
+        jitter = (s.jitter, s.jitter, s.jitter, 0.0)
+        return [View(count=1 if s.pair == "none" else 2, crop=(s.crop_min, 1.0), flip=s.flip, jitter=jitter)]
 
     def build(self) -> None:
         s, encoder = self.settings, self.encoder
-        self.mask, self.target = _pick(MASKS, "mask", s.mask), _pick(TARGETS, "target", s.target)
-        make = _pick(ARCHITECTURES, "arch", s.arch)
+        self.mask, target = pick(MASKS, "mask", s.mask), pick(TARGETS, "target", s.target)
+        arch, self.regularise = pick(ARCHITECTURES, "arch", s.arch), pick(REGULARISERS, "reg", s.reg)
+        pair = pick(PAIRS, "pair", s.pair)
         if encoder.patch is None:
             raise UserError(
                 "masked image modelling needs patch tokens that can be dropped: take a ViT such as vit-nano"
             )
+        if s.visible and s.arch == "simmim":
+            raise UserError("mim.arch=simmim encodes hidden places too, so mim.visible saves nothing: take mae or cross")
+        self.target = target(encoder, **self._named(target))
+        self.predict = arch(encoder, self.target.out, **self._named(arch))
+        self.pair = pair(encoder, **self._named(pair)) if pair else None
+        self.wants = named(self.mask)
+        self.rank = MAEDecoder(encoder, 1, **self._named(MAEDecoder)) if "difficulty" in self.wants else None
+        taught = self.target.taught or pair or self.wants & {"attention", "difficulty"} or s.judge == "teacher"
+        self.teacher = deepcopy(encoder).requires_grad_(False) if taught else None
+        if self.rank is not None:
+            self.rank_teacher = copy_of(MAEDecoder(encoder, 1, **self._named(MAEDecoder)), self.rank)
         blank = encoder.mean.new_zeros(1, encoder.mean.shape[1], *encoder.trunk.patch_embed.img_size)  # (1, C, H, W)
-        self.mask(blank, encoder.grid(blank), s.ratio, torch.Generator(), tau=s.tau)  # refuses now what it can't do
-        out = self.target(blank, encoder.patch).shape[-1]
-        self.predict = make(encoder, out, decoder_depth=s.decoder_depth, decoder_width=s.decoder_width)
+        try:
+            self.hide(blank, torch.Generator(), 0.0)  # refuses now what it can't do
+        except NotApplicable as error:
+            raise UserError(f"mim.mask={s.mask}: {error}") from None
+
+    def prepare(self, images: Tensor, cached: Cached) -> None:
+        if hasattr(self.target, "prepare"):
+            self.target.prepare(images, cached)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         images, s = batch.views[0], self.settings  # (B, C, H, W)
-        assert self.encoder.patch is not None
-        mask = self.mask(images, self.encoder.grid(images), s.ratio, batch.generator, tau=s.tau)  # (B, N)
-        visible, hidden = split(mask, s.ratio)  # (B, v), (B, h)
-        target = self.target(images, self.encoder.patch)  # (B, N, d)
-        target = target.gather(1, hidden[..., None].expand(-1, -1, target.shape[-1]))  # (B, h, d)
-        prediction = self.predict(self.encoder, images, visible, hidden)  # (B, h, d)
-        return {"reconstruction": lp(prediction, target, s.p)}
+        seen, asked, cost, own = self._predicted(images, batch.generator, batch.progress)
+        terms = {"reconstruction": cost.mean(), **own}
+        if self.rank is not None:
+            terms["ranking"] = ranking(self.rank(seen, asked, self.encoder.grid(images))[..., 0], cost)
+        if self.regularise is not None:
+            with torch.autocast(images.device.type, enabled=False):
+                terms[s.reg] = s.reg_weight * self.regularise(seen.patches.float().mean(1))
+        if self.pair is not None:
+            terms[s.pair] = s.pair_weight * self.pair(seen, batch.views[1], images, self.encoder, self.teacher)
+        return terms
+
+    def reconstruction(self, images: Tensor, generator: torch.Generator, progress: float) -> Tensor:
+        """The first term alone."""
+        return self._predicted(images, generator, progress)[2].mean()
+
+    def _predicted(
+        self, images: Tensor, generator: torch.Generator, progress: float
+    ) -> tuple[Seen, Tensor, Tensor, dict[str, Tensor]]:
+        """What the encoder saw, the places asked (B, h), the cost of each (B, h), and the target's own terms."""
+        visible, asked = self.hide(images, generator, progress)  # (B, v), (B, h)
+        target, own = self.target(images, self.teacher)  # (B, N) or (B, N, d)
+        seen = self.predict.see(self.encoder, images, visible)
+        prediction = self.predict(seen, asked, self.encoder.grid(images))  # (B, h, out)
+        return seen, asked, self.target.loss(prediction, take(target, asked)), own
+
+    def hide(self, images: Tensor, generator: torch.Generator, progress: float) -> tuple[Tensor, Tensor]:
+        """Positions of the visible patches (B, v), and of the hidden ones that are to be predicted (B, h)."""
+        s, grid = self.settings, self.encoder.grid(images)
+        patches = grid[0] * grid[1]
+        count = self._count(patches, generator, progress)
+        mask = self.mask(images, grid, count, generator, **self._context(images, progress))  # (B, N)
+        visible, hidden = split(mask, count)
+        asked = max(int(count * s.asked), 1)
+        if asked < count:
+            order = torch.rand(hidden.shape, generator=generator).argsort(1)[:, :asked].to(hidden.device)
+            hidden = hidden.gather(1, order)
+        return visible, hidden
+
+    def _count(self, patches: int, generator: torch.Generator, progress: float) -> int:
+        """How many patches each image of this step hides."""
+        s = self.settings
+        if s.visible:
+            if s.visible >= patches:
+                raise UserError(f"mim.visible={s.visible} hides nothing of {patches} patches: set a smaller number")
+            return patches - s.visible
+        ratio = s.ratio + (s.ratio_end - s.ratio) * progress if s.ratio_end else s.ratio
+        if s.ratio_spread:
+            ratio += s.ratio_spread * (2 * float(torch.rand((), generator=generator)) - 1)
+        return hidden_count(patches, ratio)
+
+    @torch.no_grad()
+    def _context(self, images: Tensor, progress: float) -> dict[str, Any]:
+        """What the mask names: settings, or what has to be worked out."""
+        known: dict[str, Any] = {**self._named(self.mask)}
+        if "progress" in self.wants:
+            known["progress"] = progress
+        if "attention" in self.wants:
+            known["attention"] = self._teacher.attention(images)
+        if "difficulty" in self.wants:
+            grid = self.encoder.grid(images)
+            everywhere = torch.arange(grid[0] * grid[1], device=images.device).expand(len(images), -1)
+            seen = Seen(*self._teacher.sequence(images), everywhere)
+            known["difficulty"] = self.rank_teacher(seen, everywhere, grid)[..., 0]
+        return known
+
+    def _named(self, part: Any) -> dict[str, Any]:
+        """The settings that a part names."""
+        return {name: getattr(self.settings, name) for name in named(part) & MIMSettings.model_fields.keys()}
+
+    @property
+    def _teacher(self) -> Encoder:
+        assert self.teacher is not None
+        return self.teacher
+
+    def after_step(self, progress: float) -> None:
+        if self.teacher is None:
+            return
+        s = self.settings
+        momentum = s.momentum_end - (s.momentum_end - s.momentum) * (cos(pi * progress) + 1) / 2  # DINO's cosine
+        follow(self.teacher, self.encoder, momentum)
+        if self.rank is not None:
+            follow(self.rank_teacher, self.rank, momentum)
+        for part in (self.target, self.pair):
+            if hasattr(part, "follow"):
+                part.follow(momentum)
+
+    def judged(self) -> Encoder:
+        return self._teacher if self.settings.judge == "teacher" else self.encoder
+
+    def picture(self, images: Tensor) -> Tensor | None:
+        """Image, what is visible, and for targets that are pixels the visible patches with the predicted ones."""
+        patch, grid = self.encoder.patch, self.encoder.grid(images)
+        assert patch is not None
+        visible, hidden = self.hide(images, torch.Generator().manual_seed(0), 1.0)
+        shown = torch.zeros(len(images), grid[0] * grid[1], device=images.device).scatter_(1, visible, 1)
+        panels = [self._pixels(images), self._painted(images, torch.full_like(images, GREY), shown, plain=True)]
+        paint = getattr(self.target, "paint", None)
+        if paint is not None:
+            everywhere = torch.arange(shown.shape[1], device=images.device).expand(len(images), -1)
+            predicted = paint(self.predict(self.predict.see(self.encoder, images, visible), everywhere, grid), images)
+            if predicted is not None:
+                cells = predicted.unflatten(2, (patch, patch, -1)).unflatten(1, grid)  # (B, rows, columns, p, p, C)
+                whole = cells.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)  # (B, C, H, W)
+                panels.append(self._painted(images, whole, shown))
+        return torch.stack(panels, 1)
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        return (images * self.encoder.std + self.encoder.mean).clamp(0, 1)
+
+    def _painted(self, images: Tensor, other: Tensor, shown: Tensor, plain: bool = False) -> Tensor:
+        """`images` where `shown` (B, N), elsewhere `other`, in 0..1; `plain`: which is so already."""
+        cells = shown.unflatten(1, self.encoder.grid(images))[:, None]  # (B, 1, rows, columns)
+        where = nn.functional.interpolate(cells, images.shape[-2:], mode="nearest").bool()
+        return torch.where(where, self._pixels(images), other if plain else self._pixels(other))
+
+    def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
+        return measures(self, images, objects)
 
 
-def _pick(table: Mapping[str, T], key: str, name: str) -> T:
+def pick(table: Mapping[str, T], key: str, name: str) -> T:
+    """The part of that name; raises UserError with near misses."""
     if name not in table:
         raise UserError(f"mim.{key}={name}: there is no such {key}{near(name, table)}")
     return table[name]

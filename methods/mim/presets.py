@@ -1,4 +1,8 @@
-"""Named cells of the grid mask x target x architecture: literals only, so that listing imports no torch."""
+"""Named cells of the grid mask x target x architecture: literals only, so that listing imports no torch.
+
+Each holds what its paper sets; sources of the values are PROTOCOLS-style: file of the published code, or section.
+Sizes that follow the data and the trunk (decoder, codes, prototypes, clusters, momentum) are the settings' defaults.
+"""
 
 from typing import Any
 
@@ -11,30 +15,128 @@ def _cell(summary: str, paper: str, **preset: Any) -> Entry:
     return Entry("mim.model:MIM", "masked image modelling", summary, paper, preset=preset, scope="mim")
 
 
+def _mae(mask: str, summary: str, paper: str, ratio: float = 0.75, **more: Any) -> Entry:
+    """MAE with another mask: everything else is MAE's, so that rows differ in the mask alone."""
+    return _cell(summary, paper, mask=mask, ratio=ratio, target="pixels-normed", arch="mae", **more)
+
+
 PRESETS = {
     "mim": _cell("any mask, target and architecture, such as --set mim.mask=block; as it is, mim-random", MAE),
-    "mim-random": _cell(
-        "MAE: random patches are hidden, their normalised pixels predicted from the visible ones",
-        MAE,
+    "mim-random": _mae(
+        "random", "MAE: random patches are hidden, their normalised pixels predicted from the visible ones", MAE
+    ),
+    "mim-block": _mae(  # MAE, table 1f: blocks are best at less than 75 %; on 4 x 4 patches 0.6 leaves 6 visible
+        "block",
+        "MAE with BEiT's masks: whole rectangles are hidden",
+        "Bao et al. 2021, arXiv:2106.08254",
+        ratio=0.6,
+    ),
+    "mim-adaptive": _mae(
+        "adaptive", "MAE with masks of this project: the more edges a patch has, the more often it is hidden", MAE
+    ),
+    "mim-object": _mae(
+        "object",
+        "MAE with whole regions of like colour hidden, found without labels",
+        "after Li et al. 2022 (SemMAE), arXiv:2206.10207",
+    ),
+    "mim-attention": _mae(
+        "attention",
+        "MAE with the patches hidden that its moving average attends to most",
+        "Kakogeorgiou et al. 2022 (AttMask), arXiv:2203.12719",
+        attend="high",
+    ),
+    "mim-hard": _mae(
+        "hard",
+        "MAE with the patches hidden that its moving average expects to be hard, more and more of them",
+        "Wang et al. 2023 (HPM), arXiv:2304.05919",
+        hard_share=0.5,
+        momentum=0.999,  # HPM, engine_pretrain.py
+        momentum_end=0.9999,
+    ),
+    "simmim": _cell(  # SimMIM, configs/vit_base__800ep and data_simmim.py
+        "mask tokens in the encoder, raw pixels by one linear layer, under L1",
+        "Xie et al. 2021, arXiv:2111.09886",
+        mask="unit",
+        ratio=0.6,
+        target="pixels",
+        arch="simmim",
+        p=1,
+        crop_min=0.67,
+    ),
+    "beit": _cell(  # BEiT, README.md and run_beit_pretraining.py: 75 of 196; the tokenizer is this project's own dVAE
+        "mask tokens in the encoder, discrete tokens of a dVAE trained on the same data",
+        "Bao et al. 2021, arXiv:2106.08254",
+        mask="block",
+        ratio=0.4,
+        target="dvae",
+        arch="simmim",
+        crop_min=0.08,
+        jitter=0.4,
+    ),
+    "maskfeat": _cell(  # MaskFeat, in1k_VIT_B_MaskFeat_PT.yaml
+        "mask tokens in the encoder, histograms of oriented gradients",
+        "Wei et al. 2021, arXiv:2112.09133",
+        mask="block",
+        ratio=0.4,
+        target="hog",
+        arch="simmim",
+        crop_min=0.5,
+    ),
+    "data2vec": _cell(  # data2vec, section 4.1: half of the blocks averaged, here 2 of 3; smooth L1 with beta 2
+        "mask tokens in the encoder, the moving average's upper blocks on the whole image",
+        "Baevski et al. 2022, arXiv:2202.03555",
+        mask="block",
+        ratio=0.6,
+        target="ema",
+        top_layers=2,
+        beta=2,
+        arch="simmim",
+        momentum=0.99,
+        momentum_end=0.999,
+    ),
+    "ibot": _cell(  # iBOT, README.md: ratio 0.3 +- 0.2; without local crops, one of the two views masked
+        "the moving average's online tokens of hidden patches, and of the image across views",
+        "Zhou et al. 2021, arXiv:2111.07832",
+        mask="block",
+        ratio=0.3,
+        ratio_spread=0.2,
+        target="ibot",
+        arch="simmim",
+        pair="dino",
+        crop_min=0.25,
+        jitter=0.4,
+        judge="teacher",
+    ),
+    "ijepa": _cell(  # I-JEPA, configs/in1k_vith14_ep300.yaml, src/train.py; the predictor cross-attends
+        "four blocks of the moving average's features, predicted from the rest",
+        "Assran et al. 2023, arXiv:2301.08243",
+        mask="multi-block",
+        ratio=0.6,
+        target="ema",
+        top_layers=0,
+        beta=1,
+        arch="cross",
+        crop_min=0.3,
+        flip=0,
+        judge="teacher",
+    ),
+    "capi": _cell(  # CAPI, default_pretrain_config.yaml; it asks 5 % of the hidden at 16 x 16 patches, here all
+        "clusters of the moving average's patches, predicted by cross-attention from one visible block",
+        "Darcet et al. 2025, arXiv:2502.08769",
+        mask="inverse-block",
+        ratio=0.65,
+        target="capi",
+        arch="cross",
+        crop_min=0.6,
+        judge="teacher",
+    ),
+    "cmae": _cell(  # CMAE, section 4.1; the second view is a crop of its own
+        "MAE, and the masked view finds the whole other view of its image",
+        "Huang et al. 2022, arXiv:2207.13532",
         mask="random",
         ratio=0.75,
         target="pixels-normed",
         arch="mae",
-    ),
-    "mim-block": _cell(  # MAE, table 1f: blocks are best at less than 75 %; on 4 x 4 patches 0.6 leaves 6 visible
-        "MAE with BEiT's masks: whole rectangles are hidden",
-        "Bao et al. 2021, arXiv:2106.08254",
-        mask="block",
-        ratio=0.6,
-        target="pixels-normed",
-        arch="mae",
-    ),
-    "mim-adaptive": _cell(
-        "MAE with masks of this project: the more edges a patch has, the more often it is hidden",
-        MAE,
-        mask="adaptive",
-        ratio=0.75,
-        target="pixels-normed",
-        arch="mae",
+        pair="infonce",
     ),
 }

@@ -1,34 +1,101 @@
-"""What a hidden patch must predict. A target is a function: (images (B, C, H, W), patch in px) -> (B, N, d).
+"""What a hidden patch must predict. A target is a module with
 
-Images are normalised by the data's mean and deviation; patches are in row-major order.
+    out                                            width of a prediction
+    forward(images, teacher) -> target, terms      (B, N, d) or codes (B, N) without gradient; loss terms of its own
+    loss(prediction (B, h, out), target) -> (B, h) how far each prediction is off
+
+built with the encoder, for its sizes, and with the settings that it names as keyword-only arguments. Images are
+normalised by the data's mean and deviation, patches in row-major order. `teacher` is the moving average of the encoder,
+where the target's `taught` says that it needs one. Optional: `prepare(images, cached)`, learn before training;
+`follow(momentum)`, after a step; `paint(prediction, target, images)`, pixels again.
 """
 
 from collections.abc import Callable
+from functools import partial
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from ssbench.errors import UserError
+from ssbench.encoder import Encoder
 
-Target = Callable[[Tensor, int], Tensor]
+from .codebooks import DVAE, KMeans, RandomCodebook
+from .networks import Features
+from .objective import distance
+from .online import CAPI, IBOT
+from .patches import EPSILON, hog, pixels, pixels_normed
 
-EPSILON = 1e-6  # added to a patch's variance (MAE, models_mae.py)
+Patches = Callable[[Tensor, int], Tensor]
+Terms = dict[str, Tensor]
 
 
-def pixels(images: Tensor, patch: int) -> Tensor:
-    """The pixels of each patch, (B, N, patch * patch * C), in the order row, column, channel."""
-    cut = images.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))  # (B, C, rows, patch, columns, patch)
-    return cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+class Given(nn.Module):
+    """What a function of the image gives for each patch."""
+
+    taught = False
+
+    def __init__(self, patches: Patches, encoder: Encoder, *, p: float, beta: float) -> None:
+        super().__init__()
+        assert encoder.patch is not None
+        self.patches, self.patch, self.p, self.beta = patches, encoder.patch, p, beta
+        blank = encoder.mean.new_zeros(1, encoder.mean.shape[1], 2 * self.patch, 2 * self.patch)
+        self.out = patches(blank, self.patch).shape[-1]
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, teacher: Encoder | None) -> tuple[Tensor, Terms]:
+        return self.patches(images, self.patch), {}
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return distance(prediction, target, self.p, self.beta)
+
+    def paint(self, prediction: Tensor, images: Tensor) -> Tensor | None:
+        """Predictions for all patches as normalised pixels (B, N, patch * patch * C), or None.
+
+        Normalised patches get their true mean and deviation back, without which they can't be told by eye.
+        """
+        if self.patches is pixels:
+            return prediction
+        if self.patches is not pixels_normed:
+            return None
+        true = pixels(images, self.patch)
+        return prediction * (true.var(-1, keepdim=True) + EPSILON).sqrt() + true.mean(-1, keepdim=True)
 
 
-def pixels_normed(images: Tensor, patch: int) -> Tensor:
-    """Pixels with each patch's own mean 0 and variance 1, over all its channels together (MAE, He et al. 2021).
+class EMA(nn.Module):
+    """What the moving average of the encoder makes of the whole image (data2vec, I-JEPA).
 
-    The variance is the unbiased one, as in MAE's code. Raises UserError on patches of a single value.
+    The mean of the patch tokens out of its last `top_layers` blocks, each token normalised (data2vec, Baevski et al.
+    2022, arXiv:2202.03555: 6 of 12); with 0, its output after the final norm, normalised (I-JEPA, src/train.py).
     """
-    values = pixels(images.float(), patch)
-    if values.shape[-1] == 1:
-        raise UserError("mim.target=pixels-normed needs more than one value a patch: take mim.target=pixels")
-    return (values - values.mean(-1, keepdim=True)) / (values.var(-1, keepdim=True) + EPSILON).sqrt()
+
+    taught = True
+
+    def __init__(self, encoder: Encoder, *, p: float, beta: float, top_layers: int) -> None:
+        super().__init__()
+        self.out, self.p, self.beta, self.top_layers = encoder.dim, p, beta, top_layers
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, teacher: Encoder | None) -> tuple[Tensor, Terms]:
+        assert teacher is not None
+        if self.top_layers:
+            tokens = torch.stack(teacher.layers(images, self.top_layers)).float().mean(0)  # (B, N, D)
+        else:
+            tokens = teacher.tokens(images).float()
+        return F.layer_norm(tokens, tokens.shape[-1:]), {}
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return distance(prediction, target, self.p, self.beta)
 
 
-TARGETS: dict[str, Target] = {"pixels": pixels, "pixels-normed": pixels_normed}
+TARGETS: dict[str, Callable[..., nn.Module]] = {
+    "pixels": partial(Given, pixels),
+    "pixels-normed": partial(Given, pixels_normed),
+    "hog": partial(Given, hog),
+    "features": Features,
+    "ema": EMA,
+    "kmeans": KMeans,
+    "dvae": DVAE,
+    "random-codebook": RandomCodebook,
+    "ibot": IBOT,
+    "capi": CAPI,
+}

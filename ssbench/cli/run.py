@@ -22,6 +22,9 @@ def run(
         str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=64000]")
     ] = "",
     set_: Annotated[list[str] | None, Option("--set", help="A setting, scope.key=value; may be repeated.")] = None,
+    vary: Annotated[
+        list[str] | None, Option(help="A setting's values to compare, scope.key=value,value; may be repeated.")
+    ] = None,
     suite: Annotated[str, Option(help="A shipped suite or a YAML file; other options override its keys.")] = "",
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
     on_bad_image: Annotated[str, Option(help="error or skip.")] = "",
@@ -47,6 +50,7 @@ def run(
         **base,
         **given,
         "set": [*base.get("set", []), *sets],
+        "vary": {**base.get("vary", {}), **plan.parse_vary(vary or [])},
         "plugin": [*base.get("plugin", []), *(plugin or [])],
     }
     asked = plan.request(merged, f"--suite {suite}" if suite else "run")
@@ -65,19 +69,22 @@ def _run(asked: "Suite", cells: "list[Cell]", results: Path, device: str, rerun:
     found = {} if rerun else {cell.spec.id: store.find(cell.spec) for cell in cells}
     done = {id for id, record in found.items() if record is not None and record.status != "failed"}
     todo = [cell for cell in cells if cell.spec.id not in done]
+    names = _names(cells)
     failed, interrupted = 0, False
     with Progress(len(todo)) as progress:
         shop = Workshop(store, find_device(device), progress.tell)
         check(todo, shop)
         if dry_run:
             progress.close()
-            _print_plan(todo, len(done), shop)
+            _print_plan(todo, names, len(done), shop)
             return
         if rerun:
             forget(todo, shop)
         for cell in todo:
             seed = cell.spec.pretraining.seed
-            progress.cell(f"{cell.method.name} / {cell.task.name} / {cell.spec.data.name} / seed {seed}")
+            progress.cell(
+                f"{names[cell.spec.pretraining.digest()]} / {cell.task.name} / {cell.spec.data.name} / seed {seed}"
+            )
             try:
                 record = run_cell(cell, shop)
             except KeyboardInterrupt:
@@ -94,7 +101,20 @@ def _run(asked: "Suite", cells: "list[Cell]", results: Path, device: str, rerun:
         raise Exit(1)
 
 
-def _print_plan(todo: "list[Cell]", done: int, shop: "Workshop") -> None:
+def _names(cells: "list[Cell]") -> dict[str, str]:
+    """What the pretraining with a digest is called: its method, with the settings that tell it from others here."""
+    from ssbench.table import canonical, named
+
+    variants: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        p = cell.spec.pretraining
+        variants.setdefault(p.method, {})[canonical(p.settings)] = p.settings
+    labels = {method: named(found) for method, found in variants.items()}
+    each = (cell.spec.pretraining for cell in cells)
+    return {p.digest(): p.method + labels[p.method][canonical(p.settings)] for p in each}
+
+
+def _print_plan(todo: "list[Cell]", names: dict[str, str], done: int, shop: "Workshop") -> None:
     from ssbench.run import estimate
 
     first = {cell.spec.pretraining.digest(): cell for cell in reversed(todo)}
@@ -107,17 +127,19 @@ def _print_plan(todo: "list[Cell]", done: int, shop: "Workshop") -> None:
         each, p = estimate(cells[0], shop), cells[0].spec.pretraining
         seconds += each * len(cells)
         cost = f"{len(cells)} x {each:.0f} s" if each else "no training"
-        print(f"  {p.method} on {p.data.name}, {p.backbone}, {p.budget or 'untrained'}: {cost}")
+        print(f"  {names[p.digest()]} on {p.data.name}, {p.backbone}, {p.budget or 'untrained'}: {cost}")
     print(f"pretraining about {seconds / 60:.1f} min on {shop.device}, from three timed steps each; tasks come on top")
 
 
 def _print_tables(cells: "list[Cell]", asked: "Suite", store: Any, done: int) -> None:
+    from ssbench.grid import grids, measures, pivots
     from ssbench.registry import controls
-    from ssbench.render import markdown
+    from ssbench.render import Shown, markdown
     from ssbench.table import build
 
     records = [record for cell in cells if (record := store.find(cell.spec)) is not None]
-    made = build(store, controls(asked.plugin), records)
+    known = controls(asked.plugin)
+    made: list[Shown] = [*build(store, known, records), *grids(pivots(store, records)), *measures(records, known)]
     for one in made:
         print(f"\n{markdown(one)}")
     print(f"Records: {store.records} ({len(cells) - done} new). Next: ssbench tables --results {store.folder}")

@@ -15,6 +15,7 @@ def tables(
     """Write every table of a results folder, the same bytes for the same records, and print them."""
     from ssbench import render
     from ssbench.errors import UserError, near
+    from ssbench.grid import grids, measures, optima, pivots
     from ssbench.registry import controls
     from ssbench.store import Store, write_bytes
     from ssbench.table import build
@@ -25,7 +26,9 @@ def tables(
     store = Store(results)
     if not store.records.is_dir():
         raise UserError(f"--results {results}: no records there; make some with ssbench run --results {results}")
-    made = build(store, controls(tuple(plugin or ())))
+    records, known = store.all(), controls(tuple(plugin or ()))
+    found = pivots(store, records)
+    made: list[render.Shown] = [*build(store, known, records), *grids(found), *optima(found), *measures(records, known)]
     if readme is not None:
         if not readme.is_file():
             raise UserError(f"--readme {readme}: there is no such file")

@@ -1,0 +1,101 @@
+"""Tokens that are learned while they are predicted: iBOT's from a projection head, CAPI's from a clustering."""
+
+import torch
+import torch.nn.functional as F
+from lightly.models.modules import DINOProjectionHead
+from torch import Tensor, nn
+
+from ssbench.encoder import Encoder
+
+from .objective import cross_entropy
+
+HIDDEN, BOTTLENECK = 512, 64  # of projection heads; DINO has 2048 and 256 for a trunk of width 384
+STUDENT, TEACHER, CENTRE = 0.1, 0.07, 0.9  # temperatures and the centre's momentum (iBOT, README.md: 0.04 to 0.07)
+CODING, CLUSTERING, ITERATIONS = 0.06, 0.12, 3  # CAPI, default_pretrain_config.yaml
+
+
+def projector(width: int, out: int) -> nn.Module:
+    """DINO's head: three layers, a unit vector, its cosines with `out` prototypes."""
+    return DINOProjectionHead(width, HIDDEN, BOTTLENECK, out)
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Move the teacher's weights towards the student's: teacher = momentum * teacher + (1 - momentum) * student."""
+    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+    for moved, buffer in zip(teacher.buffers(), student.buffers()):
+        moved.copy_(buffer)
+
+
+def copy_of(made: nn.Module, student: nn.Module) -> nn.Module:
+    """`made`, of the student's kind, with the student's weights and without gradients."""
+    made.load_state_dict(student.state_dict())
+    return made.requires_grad_(False)
+
+
+class IBOT(nn.Module):
+    """The teacher's projected token, sharpened and centred (Zhou et al. 2021, arXiv:2111.07832, main_ibot.py).
+
+    The head is not shared with the class token's, as in iBOT's defaults. Teacher temperature: the end of its warm-up.
+    """
+
+    taught = True
+    centre: Tensor
+
+    def __init__(self, encoder: Encoder, *, prototypes: int) -> None:
+        super().__init__()
+        self.out = encoder.dim
+        self.head = projector(encoder.dim, prototypes)
+        self.teacher_head = copy_of(projector(encoder.dim, prototypes), self.head)
+        self.register_buffer("centre", torch.zeros(prototypes))
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, teacher: Encoder | None) -> tuple[Tensor, dict[str, Tensor]]:
+        assert teacher is not None
+        logits = self.teacher_head(teacher.tokens(images)).float()  # (B, N, K)
+        target = ((logits - self.centre) / TEACHER).softmax(-1)
+        if self.training:
+            self.centre.lerp_(logits.mean((0, 1)), 1 - CENTRE)
+        return target, {}
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(self.head(prediction).float() / STUDENT, target)
+
+    def follow(self, momentum: float) -> None:
+        follow(self.teacher_head, self.head, momentum)
+
+
+class CAPI(nn.Module):
+    """The cluster of the teacher's token, equally used at each place (Darcet et al. 2025, arXiv:2502.08769, model.py).
+
+    Clusters are learned by predicting their own balanced assignment, which no other part gets a gradient from.
+    """
+
+    taught = True
+
+    def __init__(self, encoder: Encoder, *, clusters: int) -> None:
+        super().__init__()
+        self.out = encoder.dim
+        self.clusters = nn.Linear(encoder.dim, clusters)
+        self.head = nn.utils.parametrizations.weight_norm(nn.Linear(encoder.dim, clusters, bias=False))
+
+    def forward(self, images: Tensor, teacher: Encoder | None) -> tuple[Tensor, dict[str, Tensor]]:
+        assert teacher is not None
+        with torch.no_grad():
+            tokens = F.normalize(teacher.tokens(images).float(), dim=-1)  # (B, N, D)
+        with torch.autocast(images.device.type, enabled=False):
+            logits = self.clusters(tokens)  # (B, N, K)
+        codes = sinkhorn(logits.detach() / CODING, ITERATIONS)
+        return codes, {"clustering": cross_entropy(logits / CLUSTERING, codes).mean()}
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(self.head(F.normalize(prediction.float(), dim=-1)) / CLUSTERING, target)
+
+
+def sinkhorn(logits: Tensor, iterations: int) -> Tensor:
+    """Assignments (B, N, K) in which, at each place over the batch, clusters are used equally and rows sum to 1."""
+    scores = logits.double()
+    for _ in range(iterations):
+        scores = scores - scores.logsumexp(0, keepdim=True)  # each cluster at each place, over the images
+        scores = scores.log_softmax(-1)  # each token, over the clusters
+    return scores.exp().float()

