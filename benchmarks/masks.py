@@ -2,15 +2,16 @@
 
     python benchmarks/masks.py [backbone] [image px] [batch] [rounds]
 
-Prints the median over rounds of mask time / step time, with the smallest and the largest ratio. The step is mim-random's,
-views, backward pass and optimiser included. `attention` and `hard` are shown without and with the teacher's pass that
-gives them their scores.
+Prints the median over rounds of mask time / step time, with the smallest and the largest ratio. The step is that of
+mim-random, views, backward pass and optimiser included. `attention` and `hard` are shown without and with the teacher's
+pass that gives them their scores.
 """
 
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -57,20 +58,15 @@ def step_of(method: MIM, side: int, batch: int) -> Callable[[], None]:
 def main(backbone: str = "vit-nano", side: int = 32, batch: int = 64, rounds: int = 9) -> None:
     step = step_of(model(backbone, side, "random"), side, batch)
     images = torch.randn(batch, 3, side, side)
-    generator = torch.Generator().manual_seed(0)
+    generator, grid = torch.Generator().manual_seed(0), model(backbone, side, "random").encoder.grid(images)
+    count = int(0.75 * grid[0] * grid[1])
     works: dict[str, Callable[[], object]] = {}
     for name in MASKS:
         mim = model(backbone, side, name)
-        grid = mim.encoder.grid(images)
-        count = int(0.75 * grid[0] * grid[1])
-        known = mim._context(images, 0.5)
-
-        def mask(mim: MIM = mim, grid: tuple[int, int] = grid, known: dict[str, object] = known) -> object:
-            return mim.mask(images, grid, count, generator, **known)
-
-        works[name] = mask
+        known = mim.context(images, 0.5)
+        works[name] = partial(mim.mask, images, grid, count, generator, **known)
         if mim.teacher is not None:
-            works[f"{name}, with the teacher's pass"] = lambda mim=mim: mim.hide(images, generator, 0.5)  # type: ignore[misc]
+            works[f"{name}, with the teacher's pass"] = partial(mim.hide, images, generator, 0.5)
     steps: list[float] = []
     ratios: dict[str, list[float]] = {name: [] for name in works}
     micro: dict[str, list[float]] = {name: [] for name in works}
@@ -81,7 +77,9 @@ def main(backbone: str = "vit-nano", side: int = 32, batch: int = 64, rounds: in
                 steps.append(whole)
                 ratios[name].append(100 * took / whole)
                 micro[name].append(1e6 * took / batch)
-    print(f"{backbone}, {batch} images of {side} px: a step of mim-random takes {1e3 * statistics.median(steps):.1f} ms")
+    print(
+        f"{backbone}, {batch} images of {side} px: a step of mim-random takes {1e3 * statistics.median(steps):.1f} ms"
+    )
     for name, found in ratios.items():
         spread = f"({min(found):.2f} to {max(found):.2f})"
         print(f"{name:<38} {statistics.median(micro[name]):7.2f} us/image {statistics.median(found):6.2f} % {spread}")

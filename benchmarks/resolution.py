@@ -29,6 +29,7 @@ def measure(kind: str, backbone: str, side: int, visible: int, batch: int) -> di
     from ssbench.method import Batch
     from ssbench.methods.mim.model import MIM
     from ssbench.settings import make
+
     torch.manual_seed(0)
     encoder = build(backbone, size=side, channels=3, mean=torch.zeros(3), std=torch.ones(3), patch=PATCH)
     settings = dict(KINDS[kind])

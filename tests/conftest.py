@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from ssbench.data import Dataset, Split
 from ssbench.data.shapes import draw
 from ssbench.encoder import Encoder, build
 from ssbench.features import Part
+from ssbench.method import Batch
 from ssbench.rng import derive
+from ssbench.settings import make
 from ssbench.spec import DataRef
 from ssbench.task import Bench
 
@@ -149,3 +152,28 @@ def digits() -> tuple[Tensor, Tensor]:
     pixels, labels = load_digits(return_X_y=True)
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
     return torch.from_numpy(pixels).float()[order, :, None, None] / 16, torch.from_numpy(labels)[order]
+
+
+@pytest.fixture(scope="session")
+def make_mim() -> Callable[..., Any]:
+    """`make_mim(**settings)`: a masked image model on 16 px, 4 x 4 patches, in evaluation mode."""
+    from ssbench.methods.mim.model import MIM
+
+    def make_(backbone: str = "vit-nano", channels: int = 3, patch: int = 0, size: int = 16, **settings: Any) -> MIM:
+        torch.manual_seed(0)
+        mean, std = torch.zeros(channels), torch.ones(channels)
+        encoder = build(backbone, size=size, channels=channels, mean=mean, std=std, patch=patch)
+        return MIM(encoder, make(MIM.Settings, settings, "mim")).eval()
+
+    return make_
+
+
+@pytest.fixture(scope="session")
+def mim_batch() -> Callable[..., Batch]:
+    """`mim_batch(*views)`: what a step of training hands to a method."""
+
+    def batch(*views: Tensor, seed: int = 0, progress: float = 0.0) -> Batch:
+        index = torch.arange(len(views[0]))
+        return Batch(list(views), index, None, torch.Generator().manual_seed(seed), progress)
+
+    return batch

@@ -1,4 +1,7 @@
+from typing import Any
+
 import pytest
+import timm
 import torch
 from torch import Tensor
 
@@ -64,6 +67,61 @@ def test_mean_and_class_token_come_from_one_sequence() -> None:
     whole = encoder.trunk.forward_features(images())
     torch.testing.assert_close(vectors["cls"], whole[:, 0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(vectors["mean"], whole[:, 1:].mean(1), atol=1e-5, rtol=1e-4)
+
+
+def trunk_of(**sizes: Any) -> Encoder:
+    torch.manual_seed(0)
+    plain: dict[str, Any] = {"img_size": 32, "patch_size": 8, "dynamic_img_size": True, "num_classes": 0, "depth": 3}
+    trunk = timm.create_model("vit_tiny_patch16_224", **plain, embed_dim=64, num_heads=4, **sizes)
+    for parameter in trunk.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return Encoder(trunk, torch.zeros(3), torch.ones(3)).eval()
+
+
+@pytest.mark.parametrize("size", [32, 48])
+@pytest.mark.parametrize(
+    "sizes",
+    [{}, {"reg_tokens": 2}, {"class_token": False, "global_pool": "avg"}, {"qk_norm": True}],
+    ids=["class token", "registers", "no class token", "normed queries"],
+)
+@torch.no_grad()
+def test_attention_is_that_of_timms_last_block(sizes: dict[str, Any], size: int) -> None:
+    """timm's own weights (B, heads, T, T), read where its attention dropout takes them."""
+    encoder, seen = trunk_of(**sizes), list[Tensor]()
+    last = encoder.trunk.blocks[-1].attn
+    last.fused_attn = False
+    last.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    encoder.trunk.forward_features(images(size))
+    prefix = encoder.trunk.num_prefix_tokens
+    patches = (size // 8) ** 2
+    for found, weights in zip(encoder.attention(images(size)), seen[0]):
+        queries = [0] if encoder.trunk.cls_token is not None else range(patches)
+        rows = [weights[head, query] for head in range(4) for query in queries]
+        wanted = torch.stack([sum(row[prefix + n] for row in rows) / len(rows) for n in range(patches)])
+        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
+        assert found.std() > 1e-4  # the weights are drawn so that it differs between patches
+
+
+@pytest.mark.parametrize("name", ["eva02_tiny_patch14_224", "vit_small_patch16_dinov3"])
+def test_attention_of_blocks_that_rotate_positions_is_refused(name: str) -> None:
+    with pytest.raises(NotApplicable, match="attention can't be read; take a plain ViT such as vit-nano"):
+        made(name).attention(images())
+
+
+@pytest.mark.parametrize("name", ["vit-nano", "eva02_tiny_patch14_224"])
+@torch.no_grad()
+def test_layers_are_what_the_last_blocks_give(name: str) -> None:
+    encoder, seen = made(name), list[Tensor]()
+    for block in encoder.trunk.blocks:
+        block.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    encoder.trunk.forward_features(images(64))
+    whole = list(seen)
+    prefix = encoder.trunk.num_prefix_tokens
+    for last in (1, 2, len(whole)):
+        found = encoder.layers(images(64), last)
+        assert len(found) == last
+        for a, b in zip(found, whole[-last:]):
+            torch.testing.assert_close(a, b[:, prefix:], atol=1e-5, rtol=1e-5)
 
 
 def test_other_image_sizes_resize_the_positions() -> None:

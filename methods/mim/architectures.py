@@ -104,7 +104,11 @@ class CrossBlock(nn.Module):
         super().__init__()
         self.heads = width // HEAD
         self.norm, self.norm_seen, self.norm_mlp = (nn.LayerNorm(width, eps=1e-6) for _ in range(3))
-        self.query, self.key_value, self.proj = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.query, self.key_value, self.proj = (
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, width),
+        )
         self.mlp = Mlp(width, 4 * width)
 
     def forward(self, x: Tensor, seen: Tensor) -> Tensor:

@@ -32,9 +32,7 @@ def adaptive(
     return hide_top(scores, count)
 
 
-def object_(
-    images: Tensor, grid: Grid, count: int, generator: torch.Generator, *, regions: int, hides: str
-) -> Tensor:
+def object_(images: Tensor, grid: Grid, count: int, generator: torch.Generator, *, regions: int, hides: str) -> Tensor:
     """Whole regions of like colour are hidden one after the other, or first what lies along their borders.
 
     A region is a cluster of an image's patches by colour and place (`segments`), found without labels or any network:
@@ -146,7 +144,9 @@ def segments(images: Tensor, grid: Grid, regions: int) -> Tensor:
     first = start[:, torch.linspace(0, patches - 1, regions, device=images.device).long()]  # (B, K)
     centres = features.gather(1, first[..., None].expand(-1, -1, features.shape[2]))  # (B, K, F)
     for turn in range(ROUNDS):
-        distance = centres.square().sum(2)[:, None] - 2 * features @ centres.transpose(1, 2)  # (B, N, K), but a constant
+        distance = centres.square().sum(2)[:, None] - 2 * features @ centres.transpose(
+            1, 2
+        )  # (B, N, K), but a constant
         region = distance.argmin(2)
         if turn < ROUNDS - 1:
             member = F.one_hot(region, regions).float()  # (B, N, K)

@@ -35,7 +35,7 @@ def unit(images: Tensor, grid: Grid, count: int, generator: torch.Generator, *, 
     """Random squares of `unit` x `unit` patches (SimMIM, Xie et al. 2021, data_simmim.py: 32 px, 2 x 2 patches).
 
     There whole units are hidden; here the last one is trimmed at random to the exact count. A side that `unit` does not
-    divide ends in narrower units. A unit of 0 is 2, or 1 on fewer than 8 x 8 patches: a quarter of a small image's side.
+    divide ends in narrower units. A unit of 0 is 2, or 1 below 8 x 8 patches: a quarter of a small image's side.
     """
     unit = unit or (2 if min(grid) >= 8 else 1)
     rows, columns = -(-grid[0] // unit), -(-grid[1] // unit)
@@ -48,9 +48,9 @@ def unit(images: Tensor, grid: Grid, count: int, generator: torch.Generator, *, 
 def window(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
     """The grid is cut into as many windows as patches stay visible, and one patch of each stays, at random.
 
-    At 75 % that is UM-MAE's one of 2 x 2 (Li et al. 2022, arXiv:2205.10063; HPM, mask_transform.py). With a fixed number
-    of visible patches, masks stay spread over images of any size. Where the number makes no lattice, there are a few
-    windows more, and random ones stay wholly hidden.
+    At 75 % that is UM-MAE's one of 2 x 2 (Li et al. 2022, arXiv:2205.10063; HPM, mask_transform.py). With a fixed
+    number of visible patches, masks stay spread over images of any size. Where the number makes no lattice, there are
+    a few windows more, and random ones stay wholly hidden.
     """
     rows, columns = grid
     kept = rows * columns - count
@@ -96,13 +96,16 @@ def block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) ->
 
 
 def inverse_block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
-    """All but one rectangle is hidden; it may lie across the borders (CAPI, Darcet et al. 2025, data.py, with its roll).
+    """All but one rectangle is hidden, which may lie across the borders (CAPI, Darcet et al. 2025, data.py, rolled).
 
     The log of its aspect ratio is uniform between one half and two, as far as it fits. Its last row may be partial.
     """
     rows, columns = grid
     kept = rows * columns - count
-    low, high = max(math.log(INVERSE_ASPECT), math.log(kept / columns**2)), min(-math.log(INVERSE_ASPECT), math.log(rows**2 / kept))
+    low, high = (
+        max(math.log(INVERSE_ASPECT), math.log(kept / columns**2)),
+        min(-math.log(INVERSE_ASPECT), math.log(rows**2 / kept)),
+    )
     stretch, down, across = torch.rand(3, len(images), 1, generator=generator)  # (B, 1) each
     width = (kept / (low + stretch * (high - low)).exp()).sqrt().ceil().clamp(-(-kept // rows), columns)
     row, column = torch.arange(rows * columns) // columns, torch.arange(rows * columns) % columns
@@ -132,8 +135,8 @@ def multi_block(images: Tensor, grid: Grid, count: int, generator: torch.Generat
 def hidden_count(patches: int, ratio: float) -> int:
     """Patches hidden in each image; the number kept is truncated, as MAE does. Raises UserError if none is kept."""
     kept = int(patches * (1 - ratio))
-    if kept == 0:
-        raise UserError(f"mim.ratio={ratio} hides all {patches} patches: set a smaller ratio or backbone.patch")
+    if kept <= 0:
+        raise UserError(f"mim.ratio={ratio:g} hides all {patches} patches: set a smaller ratio or backbone.patch")
     return patches - kept
 
 
@@ -151,7 +154,7 @@ def hide_top(scores: Tensor, count: int) -> Tensor:
 
 
 def rectangles(height: Floats, width: Floats, down: Floats, across: Floats, grid: Grid) -> NDArray[np.bool_]:
-    """Rectangles of these sides at places given by two numbers in 0..1, all (B,) -> (B, N); none as long as the grid."""
+    """Rectangles of these sides, placed by two numbers in 0..1, all (B,) -> (B, N); none where a side is the grid's."""
     rows, columns = grid
     top, left = np.floor(down * (rows - height + 1)), np.floor(across * (columns - width + 1))
     fits = (height < max(rows, 2)) & (width < max(columns, 2))

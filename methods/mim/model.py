@@ -37,7 +37,10 @@ class MIM(Method):
 
     Settings = MIMSettings
     settings: MIMSettings
-    version = 2
+    target: Any  # modules with more than nn.Module's own
+    predict: Any
+    pair: Any
+    version = 2  # patches are embedded as a matrix product
 
     @property
     def views(self) -> list[View]:
@@ -55,7 +58,9 @@ class MIM(Method):
                 "masked image modelling needs patch tokens that can be dropped: take a ViT such as vit-nano"
             )
         if s.visible and s.arch == "simmim":
-            raise UserError("mim.arch=simmim encodes hidden places too, so mim.visible saves nothing: take mae or cross")
+            raise UserError(
+                "mim.arch=simmim encodes hidden places too, so mim.visible saves nothing: take mae or cross"
+            )
         self.target = target(encoder, **self._named(target))
         self.predict = arch(encoder, self.target.out, **self._named(arch))
         self.pair = pair(encoder, **self._named(pair)) if pair else None
@@ -66,6 +71,11 @@ class MIM(Method):
         if self.rank is not None:
             self.rank_teacher = copy_of(MAEDecoder(encoder, 1, **self._named(MAEDecoder)), self.rank)
         blank = encoder.mean.new_zeros(1, encoder.mean.shape[1], *encoder.trunk.patch_embed.img_size)  # (1, C, H, W)
+        rows, columns = encoder.grid(blank)
+        for ratio in () if s.visible else (s.ratio, s.ratio_end or s.ratio):
+            if ratio <= s.ratio_spread:
+                raise UserError(f"mim.ratio_spread={s.ratio_spread} is not below the ratio {ratio}: set a smaller one")
+            hidden_count(rows * columns, ratio + s.ratio_spread)
         try:
             self.hide(blank, torch.Generator(), 0.0)  # refuses now what it can't do
         except NotApplicable as error:
@@ -107,7 +117,7 @@ class MIM(Method):
         s, grid = self.settings, self.encoder.grid(images)
         patches = grid[0] * grid[1]
         count = self._count(patches, generator, progress)
-        mask = self.mask(images, grid, count, generator, **self._context(images, progress))  # (B, N)
+        mask = self.mask(images, grid, count, generator, **self.context(images, progress))  # (B, N)
         visible, hidden = split(mask, count)
         asked = max(int(count * s.asked), 1)
         if asked < count:
@@ -128,7 +138,7 @@ class MIM(Method):
         return hidden_count(patches, ratio)
 
     @torch.no_grad()
-    def _context(self, images: Tensor, progress: float) -> dict[str, Any]:
+    def context(self, images: Tensor, progress: float) -> dict[str, Any]:
         """What the mask names: settings, or what has to be worked out."""
         known: dict[str, Any] = {**self._named(self.mask)}
         if "progress" in self.wants:
@@ -170,7 +180,7 @@ class MIM(Method):
         """Image, what is visible, and for targets that are pixels the visible patches with the predicted ones."""
         patch, grid = self.encoder.patch, self.encoder.grid(images)
         assert patch is not None
-        visible, hidden = self.hide(images, torch.Generator().manual_seed(0), 1.0)
+        visible, _ = self.hide(images, torch.Generator().manual_seed(0), 1.0)
         shown = torch.zeros(len(images), grid[0] * grid[1], device=images.device).scatter_(1, visible, 1)
         panels = [self._pixels(images), self._painted(images, torch.full_like(images, GREY), shown, plain=True)]
         paint = getattr(self.target, "paint", None)

@@ -32,9 +32,11 @@ class Features(nn.Module):
         self, encoder: Encoder, *, p: float, beta: float, network: str, checkpoint: str, network_size: int
     ) -> None:
         super().__init__()
+        if encoder.mean.shape[1] not in (1, 3):
+            raise UserError(f"mim.target=features needs images of 1 or 3 channels, not {encoder.mean.shape[1]}")
         self.p, self.beta, self.size, self.patch = p, beta, network_size, encoder.patch
         self.network: Any = load(network, checkpoint).requires_grad_(False).eval()
-        config = self.network.pretrained_cfg
+        config: Any = self.network.pretrained_cfg
         theirs = [torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std")]
         ours = encoder.mean.cpu(), encoder.std.cpu()  # images are (pixels - ours) / ours
         self.register_buffer("mean", (theirs[0] - ours[0]) / ours[1])

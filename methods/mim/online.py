@@ -9,7 +9,7 @@ from ssbench.encoder import Encoder
 
 from .objective import cross_entropy
 
-HIDDEN, BOTTLENECK = 512, 64  # of projection heads; DINO has 2048 and 256 for a trunk of width 384
+HIDDEN, BOTTLENECK = 256, 64  # of projection heads, for small trunks; DINO has 2048 and 256 for a width of 384
 STUDENT, TEACHER, CENTRE = 0.1, 0.07, 0.9  # temperatures and the centre's momentum (iBOT, README.md: 0.04 to 0.07)
 CODING, CLUSTERING, ITERATIONS = 0.06, 0.12, 3  # CAPI, default_pretrain_config.yaml
 

@@ -1,4 +1,4 @@
-"""Images -> what is in each patch: (images (B, C, H, W), side of a patch in px) -> (B, N, d), patches in row-major order."""
+"""What is in each patch: (images (B, C, H, W), side of a patch in px) -> (B, N, d), patches in row-major order."""
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ def pixels_normed(images: Tensor, patch: int) -> Tensor:
 
 
 def hog(images: Tensor, patch: int) -> Tensor:
-    """Histograms of oriented gradients, (B, N, C * 9 * cells), as MaskFeat computes them (Wei et al. 2021, operators.py).
+    """Histograms of oriented gradients, (B, N, C * 9 * cells), as MaskFeat's (Wei et al. 2021, operators.py).
 
     9 unsigned orientations, each gradient's whole magnitude in one of them, each channel for itself; cells are half a
     patch wide (MaskFeat: 8 of 16 px), and a cell's histogram has length 1. Neither windows nor blocks. In the order

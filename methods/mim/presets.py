@@ -50,8 +50,6 @@ PRESETS = {
         "MAE with the patches hidden that its moving average expects to be hard, more and more of them",
         "Wang et al. 2023 (HPM), arXiv:2304.05919",
         hard_share=0.5,
-        momentum=0.999,  # HPM, engine_pretrain.py
-        momentum_end=0.9999,
     ),
     "simmim": _cell(  # SimMIM, configs/vit_base__800ep and data_simmim.py
         "mask tokens in the encoder, raw pixels by one linear layer, under L1",
@@ -91,8 +89,6 @@ PRESETS = {
         top_layers=2,
         beta=2,
         arch="simmim",
-        momentum=0.99,
-        momentum_end=0.999,
     ),
     "ibot": _cell(  # iBOT, README.md: ratio 0.3 +- 0.2; without local crops, one of the two views masked
         "the moving average's online tokens of hidden patches, and of the image across views",

@@ -29,7 +29,7 @@ def sigreg(vectors: Tensor) -> Tensor:
 
 
 def uniformity(vectors: Tensor) -> Tensor:
-    """Spread over the sphere: log E exp(-2 d^2) over pairs of different images (Wang and Isola 2020, arXiv:2005.10242)."""
+    """Spread over the sphere: log E exp(-2 d^2) over pairs of images (Wang and Isola 2020, arXiv:2005.10242)."""
     return torch.pdist(F.normalize(vectors, dim=1)).square().mul(-SHARPNESS).exp().mean().log()
 
 

