@@ -1,5 +1,7 @@
 """Tokens that are learned while they are predicted: iBOT's from a projection head, CAPI's from a clustering."""
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from lightly.models.modules import DINOProjectionHead
@@ -16,7 +18,9 @@ CODING, CLUSTERING, ITERATIONS = 0.06, 0.12, 3  # CAPI, default_pretrain_config.
 
 def projector(width: int, out: int) -> nn.Module:
     """DINO's head: three layers, a unit vector, its cosines with `out` prototypes."""
-    return DINOProjectionHead(width, HIDDEN, BOTTLENECK, out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # lightly still calls torch's older weight norm
+        return DINOProjectionHead(width, HIDDEN, BOTTLENECK, out)
 
 
 @torch.no_grad()
