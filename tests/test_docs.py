@@ -30,6 +30,16 @@ def test_a_pages_file_runs_by_the_pages_own_commands(ssbench: Command, tmp_path:
     assert list((tmp_path / "results" / "records").glob(f"*{file.removesuffix('.py')}*.json"))
 
 
+def test_the_laboratorys_commands_run(ssbench: Command, tmp_path: Path) -> None:
+    small = ["--dataset", "digits", "--budget", "steps=2", "--device", "cpu"]
+    for line in blocks("masked-image-modelling.md", "console")[0].splitlines():
+        words = shlex.split(line)[1:]
+        ran = ssbench(*words, *small, *(["--seeds", "0"] if words[0] == "run" else []), cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+        assert ("mask by target" in ran.stdout) == ("--vary" in words)
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
+
+
 def test_the_example_package_is_the_pages_code() -> None:
     for page, file in (("add-a-method.md", "method.py"), ("add-a-task.md", "task.py")):
         code = (ROOT / "examples/ssbench-colour/ssbench_colour" / file).read_text().partition("META =")[0]

@@ -1,5 +1,7 @@
 """What every registered method must do. A new one is tested here the day it is added."""
 
+import math
+
 import pytest
 import torch
 
@@ -98,6 +100,20 @@ def test_what_is_judged_gives_one_vector_an_image(name: str, tiny: Dataset) -> N
         encoder.vectors(images[:2])["mean"], vectors["mean"][:2], atol=1e-5
     )
     assert encoder.map(images).shape[0] == 4 and encoder.map(images).ndim == 4
+
+
+@pytest.mark.parametrize("name", METHODS)
+@torch.no_grad()
+def test_what_it_shows_and_measures_is_in_range(name: str, tiny: Dataset) -> None:
+    method = assembled(name, tiny).eval()
+    images = method.encoder.normalise(tiny.select.images[:6])
+    panels = method.picture(images)
+    if panels is not None:
+        assert panels.shape[0] == 6 and panels.shape[2:] == images.shape[1:]
+        assert panels.min() >= 0 and panels.max() <= 1
+        torch.testing.assert_close(panels[:, 0], tiny.select.images[:6] / 255, atol=1e-5, rtol=0)
+    for objects in (None, tiny.select.targets["mask"][:6]):
+        assert all(math.isfinite(value) for value in method.measures(images, objects).values())
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in TRAINED])
