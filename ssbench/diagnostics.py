@@ -13,7 +13,7 @@ from ssbench.features import represent
 from ssbench.method import Method
 from ssbench.rng import derive
 
-MEASURED = 256  # images that a method's own measures see
+MEASURED = 64  # images that a method's own measures see
 
 
 @contextmanager
@@ -31,10 +31,11 @@ def undisturbed(method: Method, seed: int) -> Iterator[None]:
                 module.training = training
 
 
-def measure(method: Method, select: Split, seed: int) -> dict[str, float]:
+def measure(method: Method, select: Split, seed: int, ignore_index: int) -> dict[str, float]:
     """RankMe of the judged encoder on all of `select`, then the method's own measures; only what is finite.
 
-    The method sees at most MEASURED images, evenly spaced, and their masks (B, S, S) where the data has some.
+    The method sees at most MEASURED images, evenly spaced, and their masks (B, S, S) where the data has some, with
+    ignored pixels as background.
     """
     found = {}
     with undisturbed(method, derive(seed, "measures")):
@@ -44,6 +45,8 @@ def measure(method: Method, select: Split, seed: int) -> dict[str, float]:
         index = torch.linspace(0, len(select) - 1, min(len(select), MEASURED)).long()
         images = method.encoder.normalise(select.images[index].to(where))  # (B, C, S, S)
         objects = select.targets["mask"][index].to(where) if "mask" in select.targets else None
+        if objects is not None:
+            objects = objects.masked_fill(objects == ignore_index, 0)
         found |= {name: float(value) for name, value in method.measures(images, objects).items()}
     return {name: value for name, value in found.items() if math.isfinite(value)}
 

@@ -155,8 +155,9 @@ def trained_encoder(cell: Cell, shop: Workshop) -> tuple[Encoder, Trained, dict[
         return encoder, Trained(**told["trained"]), told["made"]
     method, run = assemble(cell, shop)
     done = Trained(0, 0, 0, 0, 0, []) if run is None else _train(cell, shop, run, weights.with_suffix(".partial"))
-    select = shop.dataset(cell, cell.pretrain_on).select
-    done = replace(done, measures=diagnostics.measure(method, select, cell.spec.pretraining.seed))
+    origin = shop.dataset(cell, cell.pretrain_on)
+    found = diagnostics.measure(method, origin.select, cell.spec.pretraining.seed, origin.ignore_index)
+    done = replace(done, measures=found)
     encoder = method.judged()
     made = {**code(), **environment(shop.device), "weights": weights_digest(encoder)}
     write_tensors(weights, encoder.state_dict())

@@ -40,17 +40,23 @@ class Told(Method):
 
 def test_a_method_measures_held_out_images_with_their_masks(untrained: Encoder, tiny: Dataset) -> None:
     method = Told(untrained, Told.Settings()).train()
-    found = measure(method, tiny.select, seed=0)
+    found = measure(method, tiny.select, seed=0, ignore_index=255)
     assert list(found) == ["rankme", "count"] and 1 < found["rankme"] <= 40 and found["count"] == 40
     assert torch.equal(method.shown, untrained.normalise(tiny.select.images))
     assert method.objects is not None and torch.equal(method.objects, tiny.select.targets["mask"])
     assert method.mode == (False, False) and method.training and untrained.trunk.training
 
 
-def test_no_more_than_256_are_measured_and_masks_are_not_made_up(untrained: Encoder, tiny: Dataset) -> None:
+def test_ignored_pixels_are_background(untrained: Encoder, tiny: Dataset) -> None:
+    method, mask = Told(untrained, Told.Settings()), tiny.select.targets["mask"]
+    measure(method, tiny.select, seed=0, ignore_index=int(mask.max()))
+    assert method.objects is not None and torch.equal(method.objects, torch.where(mask == mask.max(), 0, mask))
+
+
+def test_no_more_than_64_are_measured_and_masks_are_not_made_up(untrained: Encoder, tiny: Dataset) -> None:
     many = type(tiny.select)(tiny.fit.images.repeat(3, 1, 1, 1), tiny.fit.keys * 3)
     method = Told(untrained, Told.Settings())
-    assert measure(method, many, seed=0)["count"] == 256 and method.objects is None
+    assert measure(method, many, seed=0, ignore_index=255)["count"] == 64 and method.objects is None
 
 
 def test_an_encoder_that_gives_no_vectors_has_no_rank(
@@ -60,7 +66,7 @@ def test_an_encoder_that_gives_no_vectors_has_no_rank(
         raise NotApplicable("no vectors")
 
     monkeypatch.setattr(untrained, "vectors", refuse)
-    assert measure(Method(untrained, Method.Settings()), tiny.select, seed=0) == {}
+    assert measure(Method(untrained, Method.Settings()), tiny.select, seed=0, ignore_index=255) == {}
 
 
 def test_looking_leaves_modes_and_random_numbers_as_they_were(untrained: Encoder) -> None:

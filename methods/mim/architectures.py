@@ -9,6 +9,7 @@ the encoder is handed in at each call, for it is the method's.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -59,11 +60,15 @@ class MAEDecoder(nn.Module):
 
     def forward(self, seen: Seen, asked: Tensor, grid: Grid) -> Tensor:
         """Predictions at the asked patches, (B, h, out)."""
+        return self.decode(seen, asked, grid)[:, seen.places.shape[1] :]
+
+    def decode(self, seen: Seen, asked: Tensor, grid: Grid) -> Tensor:
+        """What it says of the seen places and then of the asked ones, (B, v + h, out)."""
         known = self.enter(seen.patches)  # (B, v, width)
         tokens = torch.cat([known, self.mask_token.expand(*asked.shape, -1)], 1)  # (B, v + h, width)
         places = _positions(grid, known)[torch.cat([seen.places, asked], 1)]
         decoded = self.blocks(tokens + places)  # not sorted back: places are all that blocks know of order
-        return self.head(self.norm(decoded[:, known.shape[1] :]))
+        return self.head(self.norm(decoded))
 
 
 class CrossDecoder(nn.Module):
@@ -71,7 +76,8 @@ class CrossDecoder(nn.Module):
 
     Fu et al. 2024, arXiv:2401.14391, models_cross.py; Darcet et al. 2025, model.py. A query is a mask token and its
     fixed sine-cosine position, so it costs what is asked, whatever the number of patches, and I-JEPA's blocks can be
-    asked in one pass. Unlike CrossMAE, each block sees the encoder's last layer, not a learned sum of all.
+    asked in one pass. Unlike CrossMAE, each block sees the encoder's last layer, not a learned sum of all; unlike both,
+    no prefix tokens.
     """
 
     def __init__(self, encoder: Encoder, out: int, *, decoder_depth: int, decoder_width: int) -> None:
@@ -150,7 +156,12 @@ def take(tokens: Tensor, places: Tensor) -> Tensor:
 
 def _positions(grid: Grid, like: Tensor) -> Tensor:
     """Fixed sine-cosine positions of the width and on the device of `like`, (N, width)."""
-    return sincos(*grid, like.shape[-1]).to(like.device)
+    return _table(grid, like.shape[-1], like.device)
+
+
+@lru_cache(maxsize=8)  # one copy to the device, not one a step
+def _table(grid: Grid, width: int, device: torch.device) -> Tensor:
+    return sincos(*grid, width).to(device)
 
 
 def _xavier(module: nn.Module) -> None:

@@ -5,6 +5,7 @@ The first two are learned from the training images alone, with a seed of their o
 
 from collections.abc import Callable
 from math import cos, pi
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from ssbench.encoder import Encoder
 from ssbench.errors import UserError
 from ssbench.method import Cached
 
+from .networks import Features
+from .objective import cross_entropy
 from .patches import hog, pixels, pixels_normed
 
 FITTED = 1  # a part of an artifact's name: raise it when what is learned changes
@@ -60,10 +63,11 @@ class Codes(nn.Module):
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Logits (B, h, out), codes (B, h) -> cross-entropy (B, h) in nats, float32."""
-        return F.cross_entropy(prediction.float().transpose(1, 2), target, reduction="none")
+        return cross_entropy(prediction, target)
 
     def restore(self, found: dict[str, Tensor]) -> None:
-        self.load_state_dict({name: found[name] for name in self.state_dict()})
+        kept = self.state_dict()
+        self.load_state_dict({name: found.get(name, value) for name, value in kept.items()})
 
     def read(self, images: Tensor, index: Tensor) -> Tensor:
         """Normalised images at these positions, on the codebook's device."""
@@ -79,13 +83,15 @@ class KMeans(Codes):
 
     def __init__(self, encoder: Encoder, *, codes: int, codes_of: str) -> None:
         super().__init__(encoder, codes)
-        self.codes_of = codes_of
-        self.features: Callable[[Tensor, int], Tensor] = {"pixels": pixels, "hog": hog}[codes_of]
-        blank = torch.zeros(1, self.channels, 2 * self.patch, 2 * self.patch)
-        width = self.features(blank, self.patch).shape[-1]  # d
+        self._of({"pixels": pixels, "hog": hog}[codes_of], codes_of)
+
+    def _of(self, features: Callable[[Tensor, int], Tensor], codes_of: str) -> None:
+        """What is clustered, and what it is called: (images, patch) -> (B, N, d)."""
+        self.features, self.codes_of = features, codes_of
+        width = features(torch.zeros(1, self.channels, 2 * self.patch, 2 * self.patch), self.patch).shape[-1]  # d
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("whiten", torch.eye(width))
-        self.register_buffer("centres", torch.zeros(codes, width))
+        self.register_buffer("centres", torch.zeros(self.out, width))
 
     def codes(self, images: Tensor) -> Tensor:
         return self.nearest((self.features(images, self.patch) - self.mean) @ self.whiten)
@@ -130,6 +136,16 @@ class KMeans(Codes):
             return None
         means = torch.linalg.solve(self.whiten, self.centres, left=False) + self.mean  # (codes, d)
         return means[prediction.argmax(-1)]
+
+
+class FeatureKMeans(KMeans):
+    """The nearest of k-means' centres among a frozen network's features of patches, those of `networks.Features`."""
+
+    def __init__(self, encoder: Encoder, *, codes: int, network: str, checkpoint: str, network_size: int) -> None:
+        Codes.__init__(self, encoder, codes)
+        self.network = Features(encoder, p=2, beta=0, network=network, checkpoint=checkpoint, network_size=network_size)
+        source = f"{network}-{Path(checkpoint).name}-{network_size}"
+        self._of(lambda images, patch: self.network(images, None)[0], source)
 
 
 class DVAE(Codes):
@@ -272,5 +288,5 @@ def used_codes(codes: Tensor, count: int) -> Tensor:
     shares = codes.flatten().bincount(minlength=count).float() / codes.numel()
     perplexity = entropy(shares).exp().cpu()
     if perplexity < count / 4:
-        raise RuntimeError(f"the codebook uses {perplexity:.0f} of {count} codes: set mim.codes lower")
+        raise RuntimeError(f"the codebook's perplexity is {perplexity:.0f} of {count} codes: set mim.codes lower")
     return perplexity

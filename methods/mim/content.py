@@ -50,8 +50,8 @@ def attention(
 ) -> Tensor:
     """What the teacher attends to most is hidden, or least (AttMask, Kakogeorgiou et al. 2022, attmask.py).
 
-    `attention` is (B, N). With hints, that share of the most attended tenth which is hidden elsewhere is shown at
-    random, and as many less attended patches are hidden instead, so that the count is exact.
+    `attention` is (B, N). With hints, a tenth of the hidden patches, drawn from the tenth of all that are most
+    attended, are shown, and as many less attended ones are hidden instead, so that the count is exact.
     """
     if attend == "low":
         return hide_top(-attention, count)

@@ -18,18 +18,17 @@ from .patches import pixels
 if TYPE_CHECKING:
     from .model import MIM
 
-BATCH, REPEATS = 64, 21
+REPEATS = 21  # of a mask, for the median time
 
 
 def measures(mim: "MIM", images: Tensor, objects: Tensor | None) -> dict[str, float]:
     """Numbers by name, for images (B, C, H, W) and, where the data has them, masks (B, H, W) with 0 for background."""
-    images = images[:BATCH]
     found = {**work(mim, images), **gradients(mim, images)}
     visible, _ = mim.hide(images, torch.Generator().manual_seed(0), 1.0)
     grid = mim.encoder.grid(images)
     hidden = torch.ones(len(images), grid[0] * grid[1], device=images.device).scatter_(1, visible, 0)  # (B, N)
     found |= statistics(hidden, grid)
-    return found if objects is None else found | overlap(hidden, grid, objects[:BATCH].to(images.device))
+    return found if objects is None else found | overlap(hidden, grid, objects)
 
 
 def work(mim: "MIM", images: Tensor) -> dict[str, float]:
@@ -89,7 +88,7 @@ def gradients(mim: "MIM", images: Tensor) -> dict[str, float]:
 
 
 def statistics(hidden: Tensor, grid: tuple[int, int]) -> dict[str, float]:
-    """Of masks (B, N): share hidden; share of patches that some image of the batch hides and some does not.
+    """Of masks (B, N): share hidden; how unevenly places are hidden, the deviation over them of how often each is.
 
     `mask border` is the share of neighbouring patches of which one is hidden and one is not: low for blocks.
     """

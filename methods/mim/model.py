@@ -17,7 +17,7 @@ from .content import MASKS
 from .masks import hidden_count, split
 from .measures import measures
 from .objective import ranking
-from .online import copy_of, follow
+from .online import follow
 from .pairs import PAIRS
 from .regularisers import REGULARISERS
 from .settings import MIMSettings, named
@@ -32,7 +32,7 @@ class MIM(Method):
     """A mask says which patches are hidden, a target what they must predict, an architecture how.
 
     loss = reconstruction + reg_weight * a regulariser + pair_weight * what two views must agree on; each is logged.
-    Any mask goes with any target and any architecture; what one of them can't do, it says in one line.
+    Any mask goes with any target and any architecture; what a combination can't do, it says in one line.
     """
 
     Settings = MIMSettings
@@ -40,13 +40,16 @@ class MIM(Method):
     target: Any  # modules with more than nn.Module's own
     predict: Any
     pair: Any
+    rank: Any
+    rank_teacher: Any
     version = 2  # patches are embedded as a matrix product
 
     @property
     def views(self) -> list[View]:
         s = self.settings
-        jitter = (s.jitter, s.jitter, s.jitter, 0.0)
-        return [View(count=1 if s.pair == "none" else 2, crop=(s.crop_min, 1.0), flip=s.flip, jitter=jitter)]
+        jitter = (s.jitter, s.jitter, s.jitter, s.hue)
+        views = 1 if s.pair == "none" else 2
+        return [View(count=views, crop=(s.crop_min, 1.0), flip=s.flip, jitter=jitter, grey=s.grey)]
 
     def build(self) -> None:
         s, encoder = self.settings, self.encoder
@@ -66,16 +69,18 @@ class MIM(Method):
         self.pair = pair(encoder, **self._named(pair)) if pair else None
         self.wants = named(self.mask)
         self.rank = MAEDecoder(encoder, 1, **self._named(MAEDecoder)) if "difficulty" in self.wants else None
-        taught = self.target.taught or pair or self.wants & {"attention", "difficulty"} or s.judge == "teacher"
-        self.teacher = deepcopy(encoder).requires_grad_(False) if taught else None
-        if self.rank is not None:
-            self.rank_teacher = copy_of(MAEDecoder(encoder, 1, **self._named(MAEDecoder)), self.rank)
+        self.teacher = deepcopy(encoder).requires_grad_(False) if s.taught else None
+        self.rank_teacher = deepcopy(self.rank).requires_grad_(False) if self.rank else None
         blank = encoder.mean.new_zeros(1, encoder.mean.shape[1], *encoder.trunk.patch_embed.img_size)  # (1, C, H, W)
         rows, columns = encoder.grid(blank)
         for ratio in () if s.visible else (s.ratio, s.ratio_end or s.ratio):
             if ratio <= s.ratio_spread:
                 raise UserError(f"mim.ratio_spread={s.ratio_spread} is not below the ratio {ratio}: set a smaller one")
-            hidden_count(rows * columns, ratio + s.ratio_spread)
+            if int(rows * columns * (1 - ratio - s.ratio_spread)) <= 0:
+                spread = f" with mim.ratio_spread={s.ratio_spread:g}" if s.ratio_spread else ""
+                raise UserError(
+                    f"mim.ratio={ratio:g}{spread} hides all {rows * columns} patches: set it lower, or backbone.patch"
+                )
         try:
             self.hide(blank, torch.Generator(), 0.0)  # refuses now what it can't do
         except NotApplicable as error:
@@ -115,9 +120,9 @@ class MIM(Method):
     def hide(self, images: Tensor, generator: torch.Generator, progress: float) -> tuple[Tensor, Tensor]:
         """Positions of the visible patches (B, v), and of the hidden ones that are to be predicted (B, h)."""
         s, grid = self.settings, self.encoder.grid(images)
-        patches = grid[0] * grid[1]
-        count = self._count(patches, generator, progress)
-        mask = self.mask(images, grid, count, generator, **self.context(images, progress))  # (B, N)
+        count = self._count(grid[0] * grid[1], generator, progress)
+        with torch.autocast(images.device.type, enabled=False):  # ranks of patches have no ties in float32
+            mask = self.mask(images, grid, count, generator, **self.context(images, progress))  # (B, N)
         visible, hidden = split(mask, count)
         asked = max(int(count * s.asked), 1)
         if asked < count:
@@ -149,7 +154,7 @@ class MIM(Method):
             grid = self.encoder.grid(images)
             everywhere = torch.arange(grid[0] * grid[1], device=images.device).expand(len(images), -1)
             seen = Seen(*self._teacher.sequence(images), everywhere)
-            known["difficulty"] = self.rank_teacher(seen, everywhere, grid)[..., 0]
+            known["difficulty"] = self.rank_teacher.decode(seen, everywhere[:, :0], grid)[..., 0]  # HPM: nothing masked
         return known
 
     def _named(self, part: Any) -> dict[str, Any]:
@@ -177,7 +182,10 @@ class MIM(Method):
         return self._teacher if self.settings.judge == "teacher" else self.encoder
 
     def picture(self, images: Tensor) -> Tensor | None:
-        """Image, what is visible, and for targets that are pixels the visible patches with the predicted ones."""
+        """Image, what is visible, and for targets that are pixels the visible patches with the predicted ones.
+
+        The mask is that of the end of training, whenever the picture is taken.
+        """
         patch, grid = self.encoder.patch, self.encoder.grid(images)
         assert patch is not None
         visible, _ = self.hide(images, torch.Generator().manual_seed(0), 1.0)
@@ -185,8 +193,11 @@ class MIM(Method):
         panels = [self._pixels(images), self._painted(images, torch.full_like(images, GREY), shown, plain=True)]
         paint = getattr(self.target, "paint", None)
         if paint is not None:
-            everywhere = torch.arange(shown.shape[1], device=images.device).expand(len(images), -1)
-            predicted = paint(self.predict(self.predict.see(self.encoder, images, visible), everywhere, grid), images)
+            hidden = shown.argsort(dim=1, stable=True)[:, : shown.shape[1] - visible.shape[1]]
+            said = self.predict(self.predict.see(self.encoder, images, visible), hidden, grid)  # (B, h, out)
+            true, _ = self.target(images, self.teacher)  # stands in the visible places
+            true = nn.functional.one_hot(true, self.target.out).to(said) if true.ndim == 2 else true
+            predicted = paint(true.scatter(1, hidden[..., None].expand_as(said), said.to(true)), images)
             if predicted is not None:
                 cells = predicted.unflatten(2, (patch, patch, -1)).unflatten(1, grid)  # (B, rows, columns, p, p, C)
                 whole = cells.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)  # (B, C, H, W)

@@ -16,7 +16,7 @@ def distance(prediction: Tensor, target: Tensor, p: float, beta: float) -> Tenso
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of each patch: logits (B, h, K) against codes (B, h) or probabilities (B, h, K)."""
+    """Cross-entropy in nats of each patch: logits (B, h, K) against codes (B, h) or probabilities (B, h, K)."""
     logits = logits.float()
     if target.ndim == logits.ndim:
         return -(target * logits.log_softmax(-1)).sum(-1)

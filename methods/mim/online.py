@@ -12,7 +12,7 @@ from ssbench.encoder import Encoder
 from .objective import cross_entropy
 
 HIDDEN, BOTTLENECK = 256, 64  # of projection heads, for small trunks; DINO has 2048 and 256 for a width of 384
-STUDENT, TEACHER, CENTRE = 0.1, 0.07, 0.9  # temperatures and the centre's momentum (iBOT, README.md: 0.04 to 0.07)
+STUDENT, TEACHER, CENTRE = 0.1, 0.07, 0.9  # temperatures, the end of iBOT's warm-up, and the centre's momentum
 CODING, CLUSTERING, ITERATIONS = 0.06, 0.12, 3  # CAPI, default_pretrain_config.yaml
 
 
@@ -20,7 +20,7 @@ def projector(width: int, out: int) -> nn.Module:
     """DINO's head: three layers, a unit vector, its cosines with `out` prototypes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # lightly still calls torch's older weight norm
-        return DINOProjectionHead(width, HIDDEN, BOTTLENECK, out)
+        return DINOProjectionHead(width, HIDDEN, BOTTLENECK, out, norm_last_layer=False)  # iBOT, README.md
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def copy_of(made: nn.Module, student: nn.Module) -> nn.Module:
 class IBOT(nn.Module):
     """The teacher's projected token, sharpened and centred (Zhou et al. 2021, arXiv:2111.07832, main_ibot.py).
 
-    The head is not shared with the class token's, as in iBOT's defaults. Teacher temperature: the end of its warm-up.
+    The head is not shared with the class token's, as in iBOT's defaults.
     """
 
     taught = True
@@ -81,7 +81,12 @@ class CAPI(nn.Module):
         super().__init__()
         self.out = encoder.dim
         self.clusters = nn.Linear(encoder.dim, clusters)
+        nn.init.normal_(
+            self.clusters.weight
+        )  # with unit tokens and the low temperatures, codes are sharp from the start
+        nn.init.zeros_(self.clusters.bias)
         self.head = nn.utils.parametrizations.weight_norm(nn.Linear(encoder.dim, clusters, bias=False))
+        nn.init.ones_(self.head.parametrizations.weight.original0)  # the length of each row
 
     def forward(self, images: Tensor, teacher: Encoder | None) -> tuple[Tensor, dict[str, Tensor]]:
         assert teacher is not None
@@ -93,13 +98,14 @@ class CAPI(nn.Module):
         return codes, {"clustering": cross_entropy(logits / CLUSTERING, codes).mean()}
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(self.head(F.normalize(prediction.float(), dim=-1)) / CLUSTERING, target)
+        with torch.autocast(prediction.device.type, enabled=False):
+            return cross_entropy(self.head(F.normalize(prediction.float(), dim=-1)) / CLUSTERING, target)
 
 
 def sinkhorn(logits: Tensor, iterations: int) -> Tensor:
     """Assignments (B, N, K) in which, at each place over the batch, clusters are used equally and rows sum to 1."""
-    scores = logits.double()
+    scores = logits.float()
     for _ in range(iterations):
         scores = scores - scores.logsumexp(0, keepdim=True)  # each cluster at each place, over the images
         scores = scores.log_softmax(-1)  # each token, over the clusters
-    return scores.exp().float()
+    return scores.exp()

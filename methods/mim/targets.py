@@ -7,7 +7,7 @@
 built with the encoder, for its sizes, and with the settings that it names as keyword-only arguments. Images are
 normalised by the data's mean and deviation, patches in row-major order. `teacher` is the moving average of the encoder,
 where the target's `taught` says that it needs one. Optional: `prepare(images, cached)`, learn before training;
-`follow(momentum)`, after a step; `paint(prediction, target, images)`, pixels again.
+`follow(momentum)`, after a step; `paint(prediction, images)`, all patches as pixels again.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssbench.encoder import Encoder
+from ssbench.errors import UserError
 
-from .codebooks import DVAE, KMeans, RandomCodebook
+from .codebooks import DVAE, FeatureKMeans, KMeans, RandomCodebook
 from .networks import Features
 from .objective import distance
 from .online import CAPI, IBOT
@@ -72,6 +73,8 @@ class EMA(nn.Module):
 
     def __init__(self, encoder: Encoder, *, p: float, beta: float, top_layers: int) -> None:
         super().__init__()
+        if top_layers > (depth := len(encoder.trunk.blocks)):
+            raise UserError(f"mim.top_layers={top_layers} is more than the {depth} blocks of the backbone: set fewer")
         self.out, self.p, self.beta, self.top_layers = encoder.dim, p, beta, top_layers
 
     @torch.no_grad()
@@ -94,6 +97,7 @@ TARGETS: dict[str, Callable[..., nn.Module]] = {
     "features": Features,
     "ema": EMA,
     "kmeans": KMeans,
+    "kmeans-features": FeatureKMeans,
     "dvae": DVAE,
     "random-codebook": RandomCodebook,
     "ibot": IBOT,

@@ -213,7 +213,7 @@ def test_a_codebook_that_is_not_used_is_refused(
 ) -> None:
     assert float(used_codes(torch.arange(16), 16)) == pytest.approx(16)
     assert float(used_codes(torch.arange(16) % 4, 16)) == pytest.approx(4)
-    with pytest.raises(RuntimeError, match=r"^the codebook uses 3 of 16 codes: set mim\.codes lower$"):
+    with pytest.raises(RuntimeError, match=r"^the codebook's perplexity is 3 of 16 codes: set mim\.codes lower$"):
         used_codes(torch.arange(15) % 3, 16)
     monkeypatch.setattr(codebooks, "STEPS", 0)
     shelf = Shelf()

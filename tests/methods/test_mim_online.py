@@ -172,7 +172,7 @@ def test_two_views_agree_as_in_lightlys_dino(make_mim: MakeMIM) -> None:
     first, second = views()
     visible, _ = mim.hide(first, torch.Generator().manual_seed(0), 0.0)
     seen = mim.predict.see(mim.encoder, first, visible)
-    pair, criterion = mim.pair, DINOLoss(256, teacher_temp=0.04, student_temp=0.1)
+    pair, criterion = mim.pair, DINOLoss(256, teacher_temp=0.07, student_temp=0.1)
     for _ in range(2):  # the second time with a centre
         students = [pair.head(tokens[:, 0]) for tokens in (seen.prefix, mim.encoder.sequence(second).prefix)]
         teachers = [pair.teacher_head(mim.teacher.sequence(view).prefix[:, 0]) for view in (first, second)]
@@ -200,3 +200,9 @@ def test_without_a_class_token_the_mean_patch_token_stands_for_the_image(make_mi
     mim.pair(seen, second, images, mim.encoder, mim.teacher)
     for a, b in zip(tokens, inputs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_capis_clusters_start_sharp_and_its_head_with_unit_rows(make_mim: MakeMIM) -> None:
+    capi = make_mim(target="capi", arch="cross").target
+    assert 0.8 < float(capi.clusters.weight.std()) < 1.2 and not capi.clusters.bias.any()
+    torch.testing.assert_close(capi.head.weight.norm(dim=1), torch.ones(128))

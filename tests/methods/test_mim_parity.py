@@ -279,7 +279,7 @@ def test_ibots_two_terms_are_those_of_loops_over_patches_and_views(make_mim: Mak
     across = torch.zeros(())
     for student, teacher in ((masked, classes[1]), (whole, classes[0])):
         for token, logits in zip(student, teacher):
-            sharp = ((logits - pair_centre) / 0.04).softmax(0)
+            sharp = ((logits - pair_centre) / 0.07).softmax(0)
             across = across + crossed(pair.head(token[None])[0] / 0.1, sharp) / 4
 
     terms = mim.loss(mim_batch(x, y))

@@ -44,6 +44,7 @@ OTHER: dict[str, Any] = {  # another value than the default of each setting that
 }
 ALWAYS = ("mask", "ratio", "ratio_end", "ratio_spread", "visible", "asked", "target", "arch", "reg", "pair", "judge")
 VIEWS = ("crop_min", "flip", "jitter")
+COLOURS = ("hue", "grey")  # stored only where they are on
 
 
 def dumped(**settings: Any) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def images() -> Tensor:
 
 
 def test_every_setting_that_a_part_names_has_another_value_here() -> None:
-    assert OTHER.keys() == MIMSettings.model_fields.keys() - {*ALWAYS, *VIEWS}
+    assert OTHER.keys() == MIMSettings.model_fields.keys() - {*ALWAYS, *VIEWS, *COLOURS}
     assert all(MIMSettings.model_fields[key].default != value for key, value in OTHER.items())
 
 
@@ -157,3 +158,8 @@ def test_a_part_names_what_it_needs_by_keyword() -> None:
     assert named(MASKS["random"]) == named(None) == set()
     assert named(MASKS["hard"]) == {"difficulty", "hard_share", "progress"}
     assert named(TARGETS["pixels"]) == {"p", "beta"}
+
+
+def test_colours_that_are_off_are_no_part_of_an_identity() -> None:
+    assert not {*COLOURS} & dumped().keys()
+    assert dumped(hue=0.1, grey=0.2) == dumped() | {"hue": 0.1, "grey": 0.2}
