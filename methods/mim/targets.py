@@ -65,8 +65,9 @@ class Given(nn.Module):
 class EMA(nn.Module):
     """What the moving average of the encoder makes of the whole image (data2vec, I-JEPA).
 
-    The mean of the patch tokens out of its last `top_layers` blocks, each token normalised (data2vec, Baevski et al.
-    2022, arXiv:2202.03555: 6 of 12); with 0, its output after the final norm, normalised (I-JEPA, src/train.py).
+    The mean of the patch tokens out of its last `top_layers` blocks (data2vec, Baevski et al. 2022, arXiv:2202.03555:
+    6 of 12), each channel of each normalised over an image's tokens, as in data2vec 2.0, without which all tokens come
+    to be alike; with 0, its output after the final norm (I-JEPA, src/train.py). Then each token is normalised.
     """
 
     taught = True
@@ -81,7 +82,8 @@ class EMA(nn.Module):
     def forward(self, images: Tensor, teacher: Encoder | None) -> tuple[Tensor, Terms]:
         assert teacher is not None
         if self.top_layers:
-            tokens = torch.stack(teacher.layers(images, self.top_layers)).float().mean(0)  # (B, N, D)
+            layers = (F.instance_norm(layer.float().mT).mT for layer in teacher.layers(images, self.top_layers))
+            tokens = torch.stack([*layers]).mean(0)  # (B, N, D)
         else:
             tokens = teacher.tokens(images).float()
         return F.layer_norm(tokens, tokens.shape[-1:]), {}
