@@ -12,7 +12,7 @@ from ssbench.encoder import Encoder
 from .objective import cross_entropy
 
 HIDDEN, BOTTLENECK = 256, 64  # of projection heads, for small trunks; DINO has 2048 and 256 for a width of 384
-STUDENT, TEACHER, CENTRE = 0.1, 0.07, 0.9  # temperatures, the end of iBOT's warm-up, and the centre's momentum
+STUDENT, TEACHER, CENTRE = 0.1, 0.07, 0.9  # temperatures of patches and the centre's momentum (iBOT, main_ibot.py)
 CODING, CLUSTERING, ITERATIONS = 0.06, 0.12, 3  # CAPI, default_pretrain_config.yaml
 
 
@@ -20,7 +20,7 @@ def projector(width: int, out: int) -> nn.Module:
     """DINO's head: three layers, a unit vector, its cosines with `out` prototypes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # lightly still calls torch's older weight norm
-        return DINOProjectionHead(width, HIDDEN, BOTTLENECK, out, norm_last_layer=False)  # iBOT, README.md
+        return DINOProjectionHead(width, HIDDEN, BOTTLENECK, out)
 
 
 @torch.no_grad()

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from ssbench.encoder import Encoder
 
 from .architectures import Seen
-from .online import HIDDEN, STUDENT, TEACHER, copy_of, follow, projector
+from .online import HIDDEN, STUDENT, copy_of, follow, projector
 
 TEMPERATURE = 0.07  # of InfoNCE; CMAE, section 4.1
+TEACHER = 0.04  # temperature of the class token (iBOT, main_ibot.py; README.md warms up from there to 0.07)
 OUT = 128  # of the projector
 
 

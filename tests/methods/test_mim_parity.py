@@ -237,8 +237,11 @@ def test_what_the_teacher_gives_is_predicted_as_in_a_loop_over_patches(
         outputs = [encode(mim.teacher, image) for image in x]
 
     def target(i: int, n: int) -> Tensor:
-        chosen = outputs[i][-1 - layers : -1] if layers else outputs[i][-1:]
-        return standardised(sum((output[1 + n] for output in chosen), torch.zeros(())) / len(chosen))
+        if not layers:
+            return standardised(outputs[i][-1][1 + n])
+        chosen = [output[1:] for output in outputs[i][-1 - layers : -1]]  # (N, D) each
+        channels = [torch.stack([standardised(channel) for channel in output.T])[:, n] for output in chosen]
+        return standardised(sum(channels, torch.zeros(())) / layers)
 
     terms = mim.loss(mim_batch(x))
     assert list(terms) == ["reconstruction"]
@@ -279,7 +282,7 @@ def test_ibots_two_terms_are_those_of_loops_over_patches_and_views(make_mim: Mak
     across = torch.zeros(())
     for student, teacher in ((masked, classes[1]), (whole, classes[0])):
         for token, logits in zip(student, teacher):
-            sharp = ((logits - pair_centre) / 0.07).softmax(0)
+            sharp = ((logits - pair_centre) / 0.04).softmax(0)
             across = across + crossed(pair.head(token[None])[0] / 0.1, sharp) / 4
 
     terms = mim.loss(mim_batch(x, y))

@@ -102,13 +102,14 @@ def test_a_target_has_a_row_for_each_patch_and_no_gradient(name: str, make_mim: 
 
 
 @pytest.mark.parametrize("layers", [0, 1, 3])
-def test_a_teachers_tokens_are_normalised_means_of_its_last_layers(layers: int, make_mim: MakeMIM) -> None:
+def test_a_teachers_tokens_are_normalised_means_of_its_normalised_last_layers(layers: int, make_mim: MakeMIM) -> None:
     mim = make_mim(target="ema", top_layers=layers)
     images, outputs = torch.randn(2, 3, 16, 16), list[Tensor]()
     for block in mim.teacher.trunk.blocks:
         block.register_forward_hook(lambda module, inputs, output: outputs.append(output[:, 1:]))
     last = mim.teacher.tokens(images)
-    mean = sum(outputs[3 - layers :], torch.zeros(())) / layers if layers else last
+    spread = [(x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, correction=0) + 1e-5).sqrt() for x in outputs]
+    mean = sum(spread[3 - layers : 3], torch.zeros(())) / layers if layers else last  # each channel over the tokens
     found, terms = mim.target(images, mim.teacher)
     wanted = (mean - mean.mean(2, keepdim=True)) / (mean.var(2, keepdim=True, correction=0) + 1e-5).sqrt()
     torch.testing.assert_close(found, wanted.detach(), atol=1e-5, rtol=1e-4)
