@@ -41,7 +41,13 @@ class Features(nn.Module):
         ours = encoder.mean.cpu(), encoder.std.cpu()  # images are (pixels - ours) / ours
         self.register_buffer("mean", (theirs[0] - ours[0]) / ours[1])
         self.register_buffer("std", theirs[1] / ours[1])
-        self.out = self._map(self.mean.new_zeros(1, 3, network_size, network_size)).shape[1]
+        try:
+            self.out = self._map(self.mean.new_zeros(1, 3, network_size, network_size)).shape[1]
+        except Exception as error:  # timm's networks refuse sizes in ways of their own
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{network} can't take images of {network_size} px ({reason}): set mim.network_size"
+            ) from None
 
     def _map(self, images: Tensor) -> Tensor:
         """(B, D, h, w)"""

@@ -1,6 +1,7 @@
 """A frozen network's features as targets, and weights that are there, fit, and see what they were trained on."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import pytest
 import timm
 import torch
+from sklearn.cluster import KMeans
 from torch import Tensor
 
 from ssbench.encoder import Encoder, build
 from ssbench.errors import UserError
+from ssbench.methods.mim.codebooks import FeatureKMeans
 from ssbench.methods.mim.networks import Features, load
 
 DAISY = 985
@@ -171,3 +174,27 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
 def test_features_without_weights_are_refused_before_anything_is_trained(make_mim: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match=r"mim\.target=features needs weights for resnet18"):
         make_mim(target="features", network="resnet18")
+
+
+def test_a_network_that_cannot_take_the_size_says_so_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "vit.pth"
+    torch.save(timm.create_model("vit_tiny_patch16_224", depth=1).state_dict(), file)
+    with (
+        pytest.raises(UserError, match=r"can't take images of 64 px .*: set mim\.network_size$"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(timm, "create_model", partial(timm.create_model, depth=1))
+        Features(encoder_of(), p=2, beta=0, network="vit_tiny_patch16_224", checkpoint=str(file), network_size=64)
+
+
+@needs_weights
+def test_codes_of_a_networks_features_are_sklearns_on_them() -> None:
+    encoder = encoder_of()
+    target = FeatureKMeans(encoder, codes=4, network="tf_efficientnet_lite0", checkpoint="", network_size=32)
+    images = torch.randint(0, 256, (24, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    target.prepare(images, lambda name, make: make())
+    found, none = target(encoder.normalise(images), None)
+    tokens = target.network(encoder.normalise(images), None)[0].flatten(0, 1)
+    wanted = KMeans(4, init=target.centres.numpy(), n_init=1, max_iter=1).fit(target.centres.numpy())
+    assert found.shape == (24, 16) and not none and len(found.unique()) == 4
+    assert torch.equal(found.flatten(), torch.from_numpy(wanted.predict(tokens.numpy())).long())
