@@ -8,6 +8,7 @@ model then works out. Random numbers are drawn on the CPU, so that masks are the
 """
 
 import math
+from functools import cache
 
 import numpy as np
 import torch
@@ -79,18 +80,19 @@ def block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) ->
     smallest = min(max(4, (min(grid) // 3) ** 2), count)
     # in NumPy, where a small step costs less; several shapes a round, of which the first that fits is taken
     area, stretch = torch.rand(2, ROUNDS, TRIES, len(images), generator=generator).numpy()
-    down, across = torch.rand(2, ROUNDS, len(images), generator=generator).numpy()
+    places = torch.rand(2, ROUNDS, len(images), generator=generator).numpy()
     aspect = np.exp((stretch - 0.5) * np.float32(math.log(BLOCK_ASPECT)))  # (R, T, B), its square root
+    shape = np.stack([aspect, 1 / aspect], 1)  # (R, 2, T, B)
     taken = np.zeros((len(images), grid[0] * grid[1]), np.float32)  # (B, N), higher for patches of an earlier block
-    image = np.arange(len(images))
+    image, most = np.arange(len(images)), np.array(grid, np.float32)[:, None, None]
     for turn in range(ROUNDS):
-        missing = count - np.count_nonzero(taken, axis=1).astype(np.float32)  # (B,)
+        missing = count - (taken > 0).sum(1, dtype=np.float32)  # (B,)
         if missing.max() <= 0:
             break
         side = np.sqrt(smallest + area[turn] * np.maximum(missing - smallest, 0))  # (T, B)
-        height, width = np.rint(side * aspect[turn]), np.rint(side / aspect[turn])
-        first = ((height < grid[0]) & (width < grid[1])).argmax(0)  # (B,)
-        inside = rectangles(height[first, image], width[first, image], down[turn], across[turn], grid)
+        sides = np.rint(side * shape[turn])  # (2, T, B), height and width
+        first = (sides < most).all(0).argmax(0)  # (B,)
+        inside = rectangles(sides[:, first, image], places[:, turn], grid)
         taken[inside & (taken == 0)] = ROUNDS + 1 - turn
     return hide_top(torch.from_numpy(taken) + _rand(images, grid, generator), count).to(images.device)
 
@@ -123,12 +125,12 @@ def multi_block(images: Tensor, grid: Grid, count: int, generator: torch.Generat
     out of the context. All of it is predicted.
     """
     patches = grid[0] * grid[1]
-    scale, aspect, down, across = torch.rand(4, TARGETS * len(images), generator=generator).numpy()
+    scale, aspect, *places = torch.rand(4, TARGETS * len(images), generator=generator).numpy()
     area = patches * (TARGET_SCALE[0] + scale * (TARGET_SCALE[1] - TARGET_SCALE[0]))
     aspect = TARGET_ASPECT[0] + aspect * (TARGET_ASPECT[1] - TARGET_ASPECT[0])
-    height = np.rint(np.sqrt(area * aspect)).clip(1, max(grid[0] - 1, 1))
-    width = np.rint(np.sqrt(area / aspect)).clip(1, max(grid[1] - 1, 1))
-    blocks = rectangles(height, width, down, across, grid).reshape(TARGETS, len(images), patches)
+    most = np.maximum(np.array(grid, np.float32)[:, None] - 1, 1)
+    sides = np.rint(np.sqrt(np.stack([area * aspect, area / aspect]))).clip(1, most)  # (2, 4 * B)
+    blocks = rectangles(sides, np.stack(places), grid).reshape(TARGETS, len(images), patches)
     return hide_top(torch.from_numpy(blocks.any(0)) + _rand(images, grid, generator), count).to(images.device)
 
 
@@ -153,15 +155,24 @@ def hide_top(scores: Tensor, count: int) -> Tensor:
     return hidden.scatter_(1, scores.topk(count, sorted=False).indices, True)
 
 
-def rectangles(height: Floats, width: Floats, down: Floats, across: Floats, grid: Grid) -> NDArray[np.bool_]:
-    """Rectangles of these sides, placed by two numbers in 0..1, all (B,) -> (B, N); none where a side is the grid's."""
-    rows, columns = grid
-    top, left = np.floor(down * (rows - height + 1)), np.floor(across * (columns - width + 1))
-    fits = (height < max(rows, 2)) & (width < max(columns, 2))
-    row, column = np.arange(rows), np.arange(columns)
-    in_rows = (row >= top[:, None]) & (row < np.where(fits, top + height, 0)[:, None])  # (B, rows)
-    in_columns = (column >= left[:, None]) & (column < (left + width)[:, None])  # (B, columns)
-    return (in_rows[:, :, None] & in_columns[:, None, :]).reshape(len(height), -1)
+def rectangles(sides: Floats, places: Floats, grid: Grid) -> NDArray[np.bool_]:
+    """Rectangles of these heights and widths, placed by two numbers in 0..1, both (2, B) -> (B, N).
+
+    None where a side is as long as the grid's own.
+    """
+    lengths, lines = _lines(grid)
+    room = lengths - sides  # (2, B)
+    start, size = (places * (room + 1)).astype(np.intp), (sides * (room > 0)).astype(np.intp)
+    along = lines[start, size]  # (2, B, max(grid))
+    return (along[0, :, : grid[0], None] & along[1, :, None, : grid[1]]).reshape(sides.shape[1], -1)
+
+
+@cache
+def _lines(grid: Grid) -> tuple[Floats, NDArray[np.bool_]]:
+    """Rows and columns (2, 1), and what a line of each size from each start covers, (start, size, max(grid))."""
+    step = np.arange(max(grid) + 1)
+    inside = (step[:-1] >= step[:, None, None]) & (step[:-1] < step[:, None, None] + step[:, None])
+    return np.array(grid, np.float32)[:, None], inside
 
 
 def _rand(images: Tensor, grid: Grid, generator: torch.Generator) -> Tensor:

@@ -293,7 +293,7 @@ def test_rectangles_are_those_of_slices() -> None:
     numbers = np.random.default_rng(0)
     height, width = numbers.integers(1, 8, (2, 300)).astype(np.float32)
     down, across = numbers.random((2, 300), dtype=np.float32)
-    found = rectangles(height, width, down, across, (5, 7))
+    found = rectangles(np.stack([height, width]), np.stack([down, across]), (5, 7))
     for i in range(300):
         wanted = np.zeros((5, 7), bool)
         h, w = int(height[i]), int(width[i])
@@ -306,7 +306,7 @@ def test_rectangles_are_those_of_slices() -> None:
 def test_a_rectangle_is_at_every_place_equally_often_up_to_the_border() -> None:
     down, across = np.random.default_rng(0).random((2, 20_000), dtype=np.float32)
     side = np.full(20_000, 2, np.float32)
-    corners = rectangles(side, side, down, across, (5, 6)).argmax(1)
+    corners = rectangles(np.stack([side, side]), np.stack([down, across]), (5, 6)).argmax(1)
     counts = np.bincount(corners, minlength=30).reshape(5, 6)
     assert counts[4].sum() == counts[:, 5].sum() == 0  # a square of 2 x 2 starts at 4 x 5 places
     assert stats.chisquare(counts[:4, :5].flatten()).pvalue > 0.01
