@@ -3,14 +3,14 @@
 A grid is one method on one task under the conditions of one table, where exactly two settings differ that all of its
 variants have. What only some variants have follows from those two: a parameter that belongs to one kind of mask, say.
 Where more settings differ, as when two suites share a results folder, each two of them make a grid wherever the others
-hold still and every combination was run.
+hold still, of the rows in which every column was run.
 """
 
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations
 from statistics import fmean, stdev
 from typing import Any
 
@@ -138,10 +138,12 @@ def _axes(done: Mapping[str, list[Record]]) -> Iterator[tuple[Axis, Axis, Runs, 
             runs = {(canonical(variant[row]), canonical(variant[by])): done[key] for key, variant in part.items()}
             like = [v for v in tried.values() if {*keys} <= v.keys() and canonical([v[key] for key in others]) == still]
             there = {(canonical(variant[row]), canonical(variant[by])) for variant in like}
-            whole = {*product(map(canonical, rows), map(canonical, columns))} <= there
-            if min(len(rows), len(columns)) > 1 and len(runs) == len(part) and (whole or not others):
+            if others:  # a row of which another suite ran some columns only is no part of this grid
+                rows = tuple(r for r in rows if all((canonical(r), canonical(c)) in there for c in columns))
+            if min(len(rows), len(columns)) > 1 and len(runs) == len(part):
+                kept = {cell: found for cell, found in runs.items() if cell[0] in map(canonical, rows)}
                 fixed = tuple(f"{key}={value}" for key, value in zip(others, json.loads(still)))
-                yield (row, rows), (by, columns), runs, fixed
+                yield (row, rows), (by, columns), kept, fixed
 
 
 def _oriented(values: Mapping[str, tuple[Any, ...]]) -> list[Axis]:

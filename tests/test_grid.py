@@ -209,6 +209,14 @@ def test_two_suites_in_one_folder_make_the_grids_of_each(store: Store) -> None:
     assert [row[3] for row in texts(frame)] == [f"mask={mask}, target=pixels" for mask in ("block", "random")]
 
 
+def test_a_row_that_another_suite_ran_in_part_is_left_out(store: Store) -> None:
+    two_suites(store)
+    make(store, {"mask": "object", "target": "pixels", "ratio": 0.75}, 40, 41)
+    make(store, {"mask": "object", "target": "hog", "ratio": 0.75}, 40, 41)
+    rows = {frame.slug.partition("-mim-")[2]: [row[0].text for row in frame.rows] for frame in grids(found(store))}
+    assert "object" not in rows["mask-by-ratio-at-target-pixels"] and len(rows["mask-by-ratio-at-target-pixels"]) == 2
+
+
 def test_a_line_in_grids_with_several_other_settings_has_one_optimum(store: Store) -> None:
     for mask in ("block", "random"):
         for target in ("hog", "pixels"):
