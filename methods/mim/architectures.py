@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ssbench.encoder import Encoder, sincos
 
-from .masks import Grid
+from .masks import Grid, split
 
 HEAD = 32  # width of an attention head: MAE's decoder has 512 / 16
 
@@ -140,8 +140,7 @@ class MaskTokens(nn.Module):
         """Every place is computed."""
         rows, columns = encoder.grid(images)
         places = torch.arange(rows * columns, device=images.device).expand(len(images), -1)
-        left = torch.ones_like(places).scatter_(1, visible, 0)
-        hidden = left.argsort(dim=1, descending=True, stable=True)[:, : rows * columns - visible.shape[1]]
+        _, hidden = split(torch.ones_like(places).scatter_(1, visible, 0), rows * columns - visible.shape[1])
         return Seen(*encoder.sequence_with_masks(images, hidden, self.mask_token), places)
 
     def forward(self, seen: Seen, asked: Tensor, grid: Grid) -> Tensor:

@@ -190,10 +190,10 @@ class MIM(Method):
         assert patch is not None
         visible, _ = self.hide(images, torch.Generator().manual_seed(0), 1.0)
         shown = torch.zeros(len(images), grid[0] * grid[1], device=images.device).scatter_(1, visible, 1)
-        panels = [self._pixels(images), self._painted(images, torch.full_like(images, GREY), shown, plain=True)]
+        panels = [self._pixels(images), self._painted(images, torch.full_like(images, GREY), shown)]
         paint = getattr(self.target, "paint", None)
         if paint is not None:
-            hidden = shown.argsort(dim=1, stable=True)[:, : shown.shape[1] - visible.shape[1]]
+            _, hidden = split(1 - shown, shown.shape[1] - visible.shape[1])
             said = self.predict(self.predict.see(self.encoder, images, visible), hidden, grid)  # (B, h, out)
             true, _ = self.target(images, self.teacher)  # stands in the visible places
             true = nn.functional.one_hot(true, self.target.out).to(said) if true.ndim == 2 else true
@@ -201,17 +201,17 @@ class MIM(Method):
             if predicted is not None:
                 cells = predicted.unflatten(2, (patch, patch, -1)).unflatten(1, grid)  # (B, rows, columns, p, p, C)
                 whole = cells.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)  # (B, C, H, W)
-                panels.append(self._painted(images, whole, shown))
+                panels.append(self._painted(images, self._pixels(whole), shown))
         return torch.stack(panels, 1)
 
     def _pixels(self, images: Tensor) -> Tensor:
         return (images * self.encoder.std + self.encoder.mean).clamp(0, 1)
 
-    def _painted(self, images: Tensor, other: Tensor, shown: Tensor, plain: bool = False) -> Tensor:
-        """`images` where `shown` (B, N), elsewhere `other`, in 0..1; `plain`: which is so already."""
+    def _painted(self, images: Tensor, other: Tensor, shown: Tensor) -> Tensor:
+        """Normalised `images` where `shown` (B, N), elsewhere `other`, which is in 0..1 as the result is."""
         cells = shown.unflatten(1, self.encoder.grid(images))[:, None]  # (B, 1, rows, columns)
         where = nn.functional.interpolate(cells, images.shape[-2:], mode="nearest").bool()
-        return torch.where(where, self._pixels(images), other if plain else self._pixels(other))
+        return torch.where(where, self._pixels(images), other)
 
     def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
         return measures(self, images, objects)

@@ -81,9 +81,8 @@ class CAPI(nn.Module):
         super().__init__()
         self.out = encoder.dim
         self.clusters = nn.Linear(encoder.dim, clusters)
-        nn.init.normal_(
-            self.clusters.weight
-        )  # with unit tokens and the low temperatures, codes are sharp from the start
+        # tokens are unit vectors and temperatures low, so that codes are sharp from the start
+        nn.init.normal_(self.clusters.weight)
         nn.init.zeros_(self.clusters.bias)
         self.head = nn.utils.parametrizations.weight_norm(nn.Linear(encoder.dim, clusters, bias=False))
         nn.init.ones_(self.head.parametrizations.weight.original0)  # the length of each row

@@ -1,6 +1,6 @@
 """Named cells of the grid mask x target x architecture: literals only, so that listing imports no torch.
 
-Each holds what its paper sets; sources of the values are PROTOCOLS-style: file of the published code, or section.
+Each holds what its paper sets; the comment beside it names the file of the published code, or the section.
 Sizes that follow the data and the trunk (decoder, codes, prototypes, clusters, momentum) are the settings' defaults.
 """
 

