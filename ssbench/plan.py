@@ -152,7 +152,9 @@ def cells(asked: Suite) -> list[Cell]:
                 spec = _spec(first, task, refs[source, read], scopes)
                 shared = made.setdefault(first.digest(), {})
                 shared.setdefault(spec.id, Cell(spec, method, task, source, origin, read))
-    return [cell for shared in made.values() for cell in shared.values()]
+    planned = [cell for shared in made.values() for cell in shared.values()]
+    _check_used(asked, planned)
+    return planned
 
 
 def _variants(asked: Suite) -> list[dict[str, dict[str, str]]]:
@@ -183,6 +185,30 @@ def _check_scopes(scopes: Mapping[str, Any], option: str, methods: list[Entry], 
     for scope in scopes:
         if scope not in known:
             raise UserError(f"{option} {scope}.…: nothing called {scope!r} in this run{near(scope, known)}")
+
+
+def _check_used(asked: Suite, planned: Iterable[Cell]) -> None:
+    """Raises UserError for what was set and changes no cell: a part is not there that needs it, or a preset fixes it.
+
+    A default passes, since a result's identity may leave it out.
+    """
+    both = (((c.method, c.spec.pretraining.settings), (c.task, c.spec.task_settings)) for c in planned)
+    parts = {(entry.name, str(settings)): (entry, settings) for pair in both for entry, settings in pair}.values()
+    varied = (("--vary", f"{key}={value}") for key, values in asked.vary.items() for value in values)
+    for option, text in [*(("--set", text) for text in asked.set), *varied]:
+        ((scope, values),) = parse_assignments([text]).items()
+        if scope in FIXED_SCOPES:
+            continue
+        (key,) = values
+        named = [(entry, settings) for entry, settings in parts if scope in (entry.name, entry.scope)]
+        open_to = [(entry, settings) for entry, settings in named if scope == entry.name or key not in entry.preset]
+        if not open_to:
+            name = named[0][0].name
+            raise UserError(f"{option} {text}: {name} fixes that setting; to change it all the same, say {name}.{key}")
+        model = load(open_to[0][0]).Settings  # those of one scope have one
+        is_default = getattr(make(model, values, scope), key) == model.model_fields[key].default
+        if not is_default and not any(key in settings for _, settings in open_to):
+            raise UserError(f"{option} {text}: nothing in this run uses it ({model.model_fields[key].description})")
 
 
 def _pretraining(

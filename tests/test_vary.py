@@ -152,6 +152,40 @@ def test_a_plan_that_can_not_be_made_names_the_key(keys: dict[str, Any], message
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("methods", "keys", "message"),
+    [
+        ("mim", {"set": ("mim.tau=2",)}, "--set mim.tau=2: nothing in this run uses it (mask=adaptive: power of"),
+        ("mim", {"vary": {"mim.tau": ("1", "2")}}, "--vary mim.tau=2: nothing in this run uses it"),
+        ("mim", {"set": ("mim.visible=9", "mim.ratio=0.5")}, "--set mim.ratio=0.5: nothing in this run uses it"),
+        ("mim-adaptive", {"set": ("mim-adaptive.unit=2",)}, "--set mim-adaptive.unit=2: nothing in this run uses it"),
+        (
+            "mim-block,mim-random",
+            {"set": ("mim.mask=object",)},
+            "--set mim.mask=object: mim-block fixes that setting; to change it all the same, say mim-block.mask",
+        ),
+    ],
+)
+def test_what_is_set_and_changes_no_cell_is_refused(methods: str, keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        planned(*methods.split(","), **keys)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("methods", "keys"),
+    [
+        ("mim", {"set": ("mim.tau=2",), "vary": {"mim.mask": ("random", "adaptive")}}),
+        ("mim-block,mim", {"set": ("mim.mask=object", "mim.regions=4")}),
+        ("mim-block", {"set": ("mim-block.mask=object",)}),
+        ("ibot", {"set": ("ibot.hue=0", "mim.tau=1")}),  # defaults, which an identity leaves out
+        ("mim", {"set": ("train.lr=1e-3", "data.image_size=16", "knn.k=5")}),
+    ],
+)
+def test_what_is_set_and_used_by_one_cell_is_enough(methods: str, keys: dict[str, Any]) -> None:
+    assert planned(*methods.split(","), **keys)
+
+
 def test_the_command_line_overrides_a_files_key_and_adds_others(ssbench: Command, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(

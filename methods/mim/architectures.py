@@ -5,7 +5,8 @@
 
 where `visible` and `asked` are positions of patches, in row-major order; asked are the hidden ones, or some of them. It
 is built with the encoder, for its sizes, the target's width and, as keyword-only arguments, the settings that it needs;
-the encoder is handed in at each call, for it is the method's.
+the encoder is handed in at each call, for it is the method's. A width of None is for targets that have a head of their
+own: out is then a token as wide as the encoder's.
 """
 
 from collections.abc import Callable
@@ -45,7 +46,7 @@ class MAEDecoder(nn.Module):
     the encoder, and places that are hidden but not asked are left out.
     """
 
-    def __init__(self, encoder: Encoder, out: int, *, decoder_depth: int, decoder_width: int) -> None:
+    def __init__(self, encoder: Encoder, out: int | None, *, decoder_depth: int, decoder_width: int) -> None:
         super().__init__()
         self.width = decoder_width
         self.enter = nn.Linear(encoder.dim, self.width)
@@ -53,7 +54,7 @@ class MAEDecoder(nn.Module):
         blocks = (Block(self.width, self.width // HEAD, qkv_bias=True) for _ in range(decoder_depth))
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(self.width, eps=1e-6)
-        self.head = nn.Linear(self.width, out)
+        self.head = nn.Linear(self.width, out or encoder.dim)
         self.apply(_xavier)
 
     see = staticmethod(see_visible)
@@ -80,14 +81,14 @@ class CrossDecoder(nn.Module):
     no prefix tokens.
     """
 
-    def __init__(self, encoder: Encoder, out: int, *, decoder_depth: int, decoder_width: int) -> None:
+    def __init__(self, encoder: Encoder, out: int | None, *, decoder_depth: int, decoder_width: int) -> None:
         super().__init__()
         self.width = decoder_width
         self.enter = nn.Linear(encoder.dim, self.width)
         self.mask_token = nn.Parameter(torch.empty(self.width).normal_(std=0.02))
         self.blocks = nn.ModuleList(CrossBlock(self.width) for _ in range(decoder_depth))
         self.norm = nn.LayerNorm(self.width, eps=1e-6)
-        self.head = nn.Linear(self.width, out)
+        self.head = nn.Linear(self.width, out or encoder.dim)
         self.apply(_xavier)
 
     see = staticmethod(see_visible)
@@ -131,10 +132,10 @@ class MaskTokens(nn.Module):
     Xie et al. 2021, arXiv:2111.09886, models/simmim.py. It costs the encoder all patches where `mae` costs the visible.
     """
 
-    def __init__(self, encoder: Encoder, out: int) -> None:
+    def __init__(self, encoder: Encoder, out: int | None) -> None:
         super().__init__()
         self.mask_token = nn.Parameter(torch.empty(encoder.dim).normal_(std=0.02))
-        self.head = nn.Linear(encoder.dim, out)
+        self.head = nn.Linear(encoder.dim, out) if out else nn.Identity()
 
     def see(self, encoder: Encoder, images: Tensor, visible: Tensor) -> Seen:
         """Every place is computed."""

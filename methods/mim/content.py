@@ -27,9 +27,9 @@ def adaptive(
 
     The top of tau * log(weight) plus Gumbel noise is such a draw (Kool et al. 2019, arXiv:1903.06059).
     """
-    noise = -torch.empty(len(images), grid[0] * grid[1]).exponential_(generator=generator).log()  # (B, N), Gumbel
-    scores = tau * COMPLEXITIES[complexity](images, grid).clamp(min=FLAT).log() + noise.to(images.device)
-    return hide_top(scores, count)
+    noise = torch.rand(len(images), grid[0] * grid[1], generator=generator).log_().neg_().log_()  # (B, N), - Gumbel
+    weight = COMPLEXITIES[complexity](images, grid).clamp_(min=FLAT).log_()  # (B, N)
+    return hide_top(weight.mul_(tau).sub_(noise.to(images.device)), count)
 
 
 def object_(images: Tensor, grid: Grid, count: int, generator: torch.Generator, *, regions: int, hides: str) -> Tensor:
@@ -105,10 +105,11 @@ def gradient(images: Tensor, grid: Grid) -> Tensor:
 
     By sums of shifted images, which stay float32 under autocast where a convolution would not.
     """
-    grey = F.pad(images.float().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate").squeeze(1)  # (B, H + 2, W + 2)
-    down = grey[:, :-2] + 2 * grey[:, 1:-1] + grey[:, 2:]  # (B, H, W + 2)
-    across = grey[:, :, :-2] + 2 * grey[:, :, 1:-1] + grey[:, :, 2:]  # (B, H + 2, W)
-    edges = torch.hypot(down[:, :, 2:] - down[:, :, :-2], across[:, 2:] - across[:, :-2])  # (B, H, W)
+    grey = F.pad(images.float().mean(1), (1, 1, 1, 1), mode="replicate")  # (B, H + 2, W + 2)
+    down = torch.add(grey[:, :-2], grey[:, 1:-1], alpha=2).add_(grey[:, 2:])  # (B, H, W + 2)
+    across = torch.add(grey[:, :, :-2], grey[:, :, 1:-1], alpha=2).add_(grey[:, :, 2:])  # (B, H + 2, W)
+    x, y = down[:, :, 2:] - down[:, :, :-2], across[:, 2:] - across[:, :-2]  # (B, H, W)
+    edges = x.square_().addcmul_(y, y).sqrt_()
     return _means(edges[:, None], grid)[..., 0]
 
 

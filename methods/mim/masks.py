@@ -83,18 +83,19 @@ def block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) ->
     places = torch.rand(2, ROUNDS, len(images), generator=generator).numpy()
     aspect = np.exp((stretch - 0.5) * np.float32(math.log(BLOCK_ASPECT)))  # (R, T, B), its square root
     shape = np.stack([aspect, 1 / aspect], 1)  # (R, 2, T, B)
-    taken = np.zeros((len(images), grid[0] * grid[1]), np.float32)  # (B, N), higher for patches of an earlier block
-    image, most = np.arange(len(images)), np.array(grid, np.float32)[:, None, None]
+    hidden = np.zeros((grid[0] * grid[1], len(images)), np.float32)  # (N, B), 0 or 1
+    taken = np.zeros_like(hidden)  # in how many rounds it was hidden: more for patches of an earlier block
+    image, most, each = np.arange(len(images)), np.array(grid, np.float32)[:, None, None], np.ones_like(hidden[:, 0])
     for turn in range(ROUNDS):
-        missing = count - (taken > 0).sum(1, dtype=np.float32)  # (B,)
-        if missing.max() <= 0:
+        more = count - smallest - each @ hidden  # (B,), what is missing beyond the smallest block
+        if more.max() <= -smallest:
             break
-        side = np.sqrt(smallest + area[turn] * np.maximum(missing - smallest, 0))  # (T, B)
+        side = np.sqrt(smallest + area[turn] * np.maximum(more, 0))  # (T, B)
         sides = np.rint(side * shape[turn])  # (2, T, B), height and width
-        first = (sides < most).all(0).argmax(0)  # (B,)
-        inside = rectangles(sides[:, first, image], places[:, turn], grid)
-        taken[inside & (taken == 0)] = ROUNDS + 1 - turn
-    return hide_top(torch.from_numpy(taken) + _rand(images, grid, generator), count).to(images.device)
+        first = np.logical_and(*(sides < most)).argmax(0)  # (B,)
+        np.maximum(hidden, rectangles(sides[:, first, image], places[:, turn], grid), out=hidden)
+        taken += hidden
+    return hide_top(torch.from_numpy(taken).T + _rand(images, grid, generator), count).to(images.device)
 
 
 def inverse_block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
@@ -130,8 +131,8 @@ def multi_block(images: Tensor, grid: Grid, count: int, generator: torch.Generat
     aspect = TARGET_ASPECT[0] + aspect * (TARGET_ASPECT[1] - TARGET_ASPECT[0])
     most = np.maximum(np.array(grid, np.float32)[:, None] - 1, 1)
     sides = np.rint(np.sqrt(np.stack([area * aspect, area / aspect]))).clip(1, most)  # (2, 4 * B)
-    blocks = rectangles(sides, np.stack(places), grid).reshape(TARGETS, len(images), patches)
-    return hide_top(torch.from_numpy(blocks.any(0)) + _rand(images, grid, generator), count).to(images.device)
+    blocks = rectangles(sides, np.stack(places), grid).reshape(patches, TARGETS, len(images)).max(1)  # (N, B)
+    return hide_top(torch.from_numpy(blocks).T + _rand(images, grid, generator), count).to(images.device)
 
 
 def hidden_count(patches: int, ratio: float) -> int:
@@ -155,24 +156,24 @@ def hide_top(scores: Tensor, count: int) -> Tensor:
     return hidden.scatter_(1, scores.topk(count, sorted=False).indices, True)
 
 
-def rectangles(sides: Floats, places: Floats, grid: Grid) -> NDArray[np.bool_]:
-    """Rectangles of these heights and widths, placed by two numbers in 0..1, both (2, B) -> (B, N).
+def rectangles(sides: Floats, places: Floats, grid: Grid) -> Floats:
+    """Rectangles of these heights and widths, placed by two numbers in 0..1, both (2, B) -> 0 or 1, (N, B).
 
     None where a side is as long as the grid's own.
     """
     lengths, lines = _lines(grid)
     room = lengths - sides  # (2, B)
     start, size = (places * (room + 1)).astype(np.intp), (sides * (room > 0)).astype(np.intp)
-    along = lines[start, size]  # (2, B, max(grid))
-    return (along[0, :, : grid[0], None] & along[1, :, None, : grid[1]]).reshape(sides.shape[1], -1)
+    along = lines.take(start * (max(grid) + 1) + size, 1)  # (max(grid), 2, B)
+    return (along[: grid[0], None, 0] * along[: grid[1], 1]).reshape(-1, sides.shape[1])
 
 
 @cache
-def _lines(grid: Grid) -> tuple[Floats, NDArray[np.bool_]]:
-    """Rows and columns (2, 1), and what a line of each size from each start covers, (start, size, max(grid))."""
+def _lines(grid: Grid) -> tuple[Floats, Floats]:
+    """Rows and columns (2, 1), and what a line covers, (max(grid), all sizes from the first start, from the next...)."""
     step = np.arange(max(grid) + 1)
-    inside = (step[:-1] >= step[:, None, None]) & (step[:-1] < step[:, None, None] + step[:, None])
-    return np.array(grid, np.float32)[:, None], inside
+    inside = (step[:-1, None, None] >= step[:-1, None]) & (step[:-1, None, None] < step[:-1, None] + step)
+    return np.array(grid, np.float32)[:, None], inside.reshape(max(grid), -1).astype(np.float32)
 
 
 def _rand(images: Tensor, grid: Grid, generator: torch.Generator) -> Tensor:

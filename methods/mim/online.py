@@ -44,11 +44,11 @@ class IBOT(nn.Module):
     """
 
     taught = True
+    out = None
     centre: Tensor
 
     def __init__(self, encoder: Encoder, *, prototypes: int) -> None:
         super().__init__()
-        self.out = encoder.dim
         self.head = projector(encoder.dim, prototypes)
         self.teacher_head = copy_of(projector(encoder.dim, prototypes), self.head)
         self.register_buffer("centre", torch.zeros(prototypes))
@@ -76,10 +76,10 @@ class CAPI(nn.Module):
     """
 
     taught = True
+    out = None
 
     def __init__(self, encoder: Encoder, *, clusters: int) -> None:
         super().__init__()
-        self.out = encoder.dim
         self.clusters = nn.Linear(encoder.dim, clusters)
         # tokens are unit vectors and temperatures low, so that codes are sharp from the start
         nn.init.normal_(self.clusters.weight)

@@ -1,6 +1,6 @@
 """What a hidden patch must predict. A target is a module with
 
-    out                                            width of a prediction
+    out                                            width of a prediction; None: as the encoder's, for a head of its own
     forward(images, teacher) -> target, terms      (B, N, d) or codes (B, N) without gradient; loss terms of its own
     loss(prediction (B, h, out), target) -> (B, h) how far each prediction is off
 

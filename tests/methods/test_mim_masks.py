@@ -300,13 +300,13 @@ def test_rectangles_are_those_of_slices() -> None:
         if h < 5 and w < 7:
             top, left = math.floor(down[i] * (5 - h + 1)), math.floor(across[i] * (7 - w + 1))
             wanted[top : top + h, left : left + w] = True
-        np.testing.assert_array_equal(found[i].reshape(5, 7), wanted)
+        np.testing.assert_array_equal(found[:, i].reshape(5, 7), wanted)
 
 
 def test_a_rectangle_is_at_every_place_equally_often_up_to_the_border() -> None:
     down, across = np.random.default_rng(0).random((2, 20_000), dtype=np.float32)
     side = np.full(20_000, 2, np.float32)
-    corners = rectangles(np.stack([side, side]), np.stack([down, across]), (5, 6)).argmax(1)
+    corners = rectangles(np.stack([side, side]), np.stack([down, across]), (5, 6)).argmax(0)
     counts = np.bincount(corners, minlength=30).reshape(5, 6)
     assert counts[4].sum() == counts[:, 5].sum() == 0  # a square of 2 x 2 starts at 4 x 5 places
     assert stats.chisquare(counts[:4, :5].flatten()).pvalue > 0.01

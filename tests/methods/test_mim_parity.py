@@ -102,7 +102,8 @@ def predict(mim: Any, image: Tensor, row: list[bool]) -> tuple[Tensor, Tensor]:
     arch, shown, hidden = mim.predict, [n for n in PLACES if not row[n]], [n for n in PLACES if row[n]]
     if mim.settings.arch == "simmim":
         seen = encode(mim.encoder, image, shown, arch.mask_token)[-1]
-        return linear(arch.head, seen[1:][hidden]), seen
+        tokens = seen[1:][hidden]  # iBOT's go into its target's head as they are
+        return (tokens if mim.settings.target == "ibot" else linear(arch.head, tokens)), seen
     seen = encode(mim.encoder, image, shown)[-1]
     known = linear(arch.enter, seen[1:]) + torch.stack([angle(n, arch.width) for n in shown])
     asked = torch.stack([arch.mask_token + angle(n, arch.width) for n in hidden])

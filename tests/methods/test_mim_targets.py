@@ -93,7 +93,7 @@ def test_a_target_has_a_row_for_each_patch_and_no_gradient(name: str, make_mim: 
     images = torch.randn(2, 3, 16, 24).requires_grad_()
     target, _ = mim.target(images, mim.teacher)
     assert target.shape[:2] == (2, 24) and not target.requires_grad
-    prediction = torch.randn(2, 5, mim.target.out).requires_grad_()
+    prediction = torch.randn(2, 5, mim.target.out or mim.encoder.dim).requires_grad_()
     cost = mim.target.loss(prediction, target[:, :5])
     assert cost.shape == (2, 5) and cost.dtype == torch.float32
     cost[0, 2].backward()  # each patch's cost is its own
