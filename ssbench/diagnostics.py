@@ -31,10 +31,10 @@ def undisturbed(method: Method, seed: int) -> Iterator[None]:
                 module.training = training
 
 
-def measure(method: Method, select: Split, seed: int, ignore_index: int) -> dict[str, float]:
+def measure(method: Method, select: Split, seed: int, ignore_index: int, most: int = MEASURED) -> dict[str, float]:
     """RankMe of the judged encoder on all of `select`, then the method's own measures; only what is finite.
 
-    The method sees at most MEASURED images, evenly spaced, and their masks (B, S, S) where the data has some, with
+    The method sees at most `most` images, evenly spaced, and their masks (B, S, S) where the data has some, with
     ignored pixels as background.
     """
     found = {}
@@ -42,7 +42,7 @@ def measure(method: Method, select: Split, seed: int, ignore_index: int) -> dict
         encoder, where = method.judged(), method.encoder.mean.device
         with suppress(NotApplicable):
             found["rankme"] = rankme(represent(encoder, select.images, encoder.vectors)["mean"])
-        index = torch.linspace(0, len(select) - 1, min(len(select), MEASURED)).long()
+        index = torch.linspace(0, len(select) - 1, min(len(select), most)).long()
         images = method.encoder.normalise(select.images[index].to(where))  # (B, C, S, S)
         objects = select.targets["mask"][index].to(where) if "mask" in select.targets else None
         if objects is not None:

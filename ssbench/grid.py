@@ -3,7 +3,7 @@
 A grid is one method on one task under the conditions of one table, where exactly two settings differ that all of its
 variants have. What only some variants have follows from those two: a parameter that belongs to one kind of mask, say.
 Where more settings differ, as when two suites share a results folder, each two of them make a grid wherever the others
-hold still, of the rows in which every column was run.
+hold still, without the rows and columns of which another suite ran a part only.
 """
 
 import json
@@ -134,16 +134,34 @@ def _axes(done: Mapping[str, list[Record]]) -> Iterator[tuple[Axis, Axis, Runs, 
         for key, variant in variants.items():
             slices[canonical([variant[other] for other in others])][key] = variant
         for still, part in sorted(slices.items()):
-            (row, rows), (by, columns) = _oriented({key: _ordered(v[key] for v in part.values()) for key in pair})
+            axes = {key: _ordered(variant[key] for variant in part.values()) for key in pair}
+            if others:
+                like = (v for v in tried.values() if {*keys} <= v.keys())
+                same = (v for v in like if canonical([v[key] for key in others]) == still)
+                axes = _whole(axes, {tuple(canonical(v[key]) for key in pair) for v in same})
+            (row, rows), (by, columns) = _oriented(axes)
             runs = {(canonical(variant[row]), canonical(variant[by])): done[key] for key, variant in part.items()}
-            like = [v for v in tried.values() if {*keys} <= v.keys() and canonical([v[key] for key in others]) == still]
-            there = {(canonical(variant[row]), canonical(variant[by])) for variant in like}
-            if others:  # a row of which another suite ran some columns only is no part of this grid
-                rows = tuple(r for r in rows if all((canonical(r), canonical(c)) in there for c in columns))
-            if min(len(rows), len(columns)) > 1 and len(runs) == len(part):
-                kept = {cell: found for cell, found in runs.items() if cell[0] in map(canonical, rows)}
+            unique = len(runs) == len(part)
+            if min(len(rows), len(columns)) > 1 and unique:
+                kept = {(r, c): runs[r, c] for r, c in _keys(rows, columns) if (r, c) in runs}
                 fixed = tuple(f"{key}={value}" for key, value in zip(others, json.loads(still)))
                 yield (row, rows), (by, columns), kept, fixed
+
+
+def _whole(axes: dict[str, tuple[Any, ...]], there: set[tuple[str, ...]]) -> dict[str, tuple[Any, ...]]:
+    """The values of two settings that are left when the emptiest line is taken out until every cell is there."""
+    (row, rows), (by, columns) = axes.items()
+    while missing := [cell for cell in _keys(rows, columns) if cell not in there]:
+        (fewest, in_row), (sparsest, in_column) = (Counter(side).most_common(1)[0] for side in zip(*missing))
+        if in_row / len(columns) >= in_column / len(rows):
+            rows = tuple(value for value in rows if canonical(value) != fewest)
+        else:
+            columns = tuple(value for value in columns if canonical(value) != sparsest)
+    return {row: rows, by: columns}
+
+
+def _keys(rows: tuple[Any, ...], columns: tuple[Any, ...]) -> list[tuple[str, str]]:
+    return [(canonical(r), canonical(c)) for r in rows for c in columns]
 
 
 def _oriented(values: Mapping[str, tuple[Any, ...]]) -> list[Axis]:

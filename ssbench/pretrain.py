@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssbench.data import IN_MEMORY, Split
 from ssbench.errors import UserError
 from ssbench.method import Batch, Method
-from ssbench.rng import derive
+from ssbench.rng import derive, onto
 from ssbench.spec import Budget, Train
 from ssbench.store import replacing
 from ssbench.views import make
@@ -61,7 +61,7 @@ class Loop:
         count, size = len(self.images), self.recipe.batch
         epoch, at = divmod(step, count // size)
         index = _shuffle(count, derive(self.seed, "order", epoch))[at * size : (at + 1) * size]
-        pixels = self.images[index.to(self.images.device)].to(self.device).float() / 255  # (B, C, S, S)
+        pixels = onto(self.images[onto(index, self.images.device)], self.device).float() / 255  # (B, C, S, S)
         encoder = self.method.encoder
         numbered = [view for view in self.method.views for _ in range(view.count)]
         views = [
@@ -69,7 +69,7 @@ class Loop:
             for k, view in enumerate(numbered)
         ]
         masks = torch.Generator().manual_seed(derive(self.seed, "masks", step))
-        index = index.to(self.device)
+        index = onto(index, self.device)
         labels = self.labels[index] if self.labels is not None else None
         return Batch(views, index, labels, masks, progress)
 

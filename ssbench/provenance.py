@@ -1,5 +1,6 @@
-"""What a result may depend on besides its spec: the machine, the packages, the code."""
+"""What a result may depend on besides its spec: the machine, the packages, the code, the weights."""
 
+import hashlib
 import os
 import platform
 import resource
@@ -10,6 +11,7 @@ from pathlib import Path
 from shutil import which
 
 import torch
+from torch import nn
 
 import ssbench
 
@@ -48,3 +50,11 @@ def peak_memory_mb(where: torch.device) -> int:
         return round(torch.cuda.max_memory_allocated(where) / 2**20)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+
+
+def weights_digest(network: nn.Module) -> str:
+    """SHA-256 over the names and bytes of every weight and buffer, 16 digits."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

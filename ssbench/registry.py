@@ -29,6 +29,7 @@ class Entry:
     summary: str
     paper: str = ""
     preset: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""  # where the preset's values are published
     scope: str = ""
     control: bool = False
     labels: bool = False  # it sees labels, so a method that does not is not asked to be ahead of it

@@ -23,7 +23,7 @@ from ssbench.features import Part, represent
 from ssbench.method import Method
 from ssbench.plan import Cell
 from ssbench.pretrain import Loop, Trained, flops_a_step, loop, pretrain, total, total_steps
-from ssbench.provenance import code, environment, peak_memory_mb
+from ssbench.provenance import code, environment, peak_memory_mb, weights_digest
 from ssbench.record import Costs, Record, Score
 from ssbench.registry import load
 from ssbench.rng import derive
@@ -156,7 +156,8 @@ def trained_encoder(cell: Cell, shop: Workshop) -> tuple[Encoder, Trained, dict[
     method, run = assemble(cell, shop)
     done = Trained(0, 0, 0, 0, 0, []) if run is None else _train(cell, shop, run, weights.with_suffix(".partial"))
     origin = shop.dataset(cell, cell.pretrain_on)
-    found = diagnostics.measure(method, origin.select, cell.spec.pretraining.seed, origin.ignore_index)
+    most = min(diagnostics.MEASURED, run.recipe.batch) if run else diagnostics.MEASURED  # what training had room for
+    found = diagnostics.measure(method, origin.select, cell.spec.pretraining.seed, origin.ignore_index, most)
     done = replace(done, measures=found)
     encoder = method.judged()
     made = {**code(), **environment(shop.device), "weights": weights_digest(encoder)}
@@ -203,14 +204,6 @@ def forget(cells: list[Cell], shop: Workshop) -> None:
         for file in (shop.store.cache / "encoders").glob(f"{cell.spec.pretraining.digest()}.*"):
             file.unlink()
         shutil.rmtree(picture_folder(cell, shop), ignore_errors=True)
-
-
-def weights_digest(encoder: Encoder) -> str:
-    """SHA-256 over the names and bytes of every weight and buffer."""
-    digest = hashlib.sha256()
-    for name, value in encoder.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def bench(cell: Cell, encoder: Encoder, shop: Workshop) -> Bench:

@@ -55,8 +55,11 @@ def parse_assignments(texts: list[str]) -> dict[str, dict[str, str]]:
     return scopes
 
 
-def explain(model: type[Settings], preset: Mapping[str, Any]) -> list[str]:
-    """For each field: `key=default (type, unit): help [source]`, with a preset's value in the default's place."""
+def explain(model: type[Settings], preset: Mapping[str, Any], published: str = "") -> list[str]:
+    """For each field: `key=default (type, unit): help [source]`, with a preset's value in the default's place.
+
+    `published` is where the preset's values come from.
+    """
     lines = []
     for key, field in model.model_fields.items():
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
@@ -65,6 +68,7 @@ def explain(model: type[Settings], preset: Mapping[str, Any]) -> list[str]:
         unit = f", {extra['unit']}" if extra.get("unit") else ""
         value = preset.get(key, field.default)
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        source = "fixed by the preset" if key in preset else extra.get("source")
+        fixed = f"fixed by the preset; {published}" if published else "fixed by the preset"
+        source = fixed if key in preset else extra.get("source")
         lines.append(f"{key}={shown} ({kind}{unit}): {field.description} [{source}]")
     return lines

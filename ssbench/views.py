@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssbench.method import View
+from ssbench.rng import onto
 
 ASPECT = (3 / 4, 4 / 3)  # torchvision's RandomResizedCrop and every paper that uses it
 
@@ -25,7 +26,7 @@ def make(view: View, images: Tensor, seed: int, patch: int = 1) -> Tensor:
         side = max(round(images.shape[-1] * view.size / patch), 1) * patch
         boxes = crop_boxes(len(images), view.crop)
         flips = torch.rand(len(images)) < view.flip
-        seen = resample(images, boxes.to(images.device), flips.to(images.device), side)
+        seen = resample(images, onto(boxes, images.device), onto(flips, images.device), side)
         return _colour(view, images.shape[1])(seen).clamp(0, 1)
 
 

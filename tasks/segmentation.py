@@ -144,7 +144,7 @@ def patch_modes(truth: Tensor, grid: Sequence[int], classes: int, ignore: int) -
 
 def details(table: Tensor) -> dict[str, Any]:
     """What stands beside the mIoU, from counts (N, C, C): in %, None for a class that the truth does not have."""
-    total = table.sum(0).double().cpu()  # (C, C)
+    total = table.sum(0).cpu().double()  # (C, C)
     ious = (100 * iou_per_class(total.flatten().numpy())).tolist()
     shown = [None if iou != iou else iou for iou in ious]
     recall = (total.diagonal() / total.sum(1))[total.sum(1) > 0]

@@ -217,6 +217,16 @@ def test_a_row_that_another_suite_ran_in_part_is_left_out(store: Store) -> None:
     assert "object" not in rows["mask-by-ratio-at-target-pixels"] and len(rows["mask-by-ratio-at-target-pixels"]) == 2
 
 
+def test_a_column_that_another_suite_ran_in_part_is_left_out(store: Store) -> None:
+    two_suites(store)
+    (before,) = [f for f in grids(found(store)) if "target-by-mask" in f.slug or "mask-by-target" in f.slug]
+    for ratio in (0.25, 0.5, 0.75):
+        make(store, {"mask": "window", "target": "pixels", "ratio": ratio}, 40, 41)
+    frames = {frame.slug.partition("-mim-")[2]: frame for frame in grids(found(store))}
+    assert frames[before.slug.partition("-mim-")[2]] == before
+    assert "window" in [row[0].text for row in frames["mask-by-ratio-at-target-pixels"].rows]
+
+
 def test_a_line_in_grids_with_several_other_settings_has_one_optimum(store: Store) -> None:
     for mask in ("block", "random"):
         for target in ("hog", "pixels"):

@@ -5,7 +5,6 @@ The first two are learned from the training images alone, with a seed of their o
 
 from collections.abc import Callable
 from math import cos, pi
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from ssbench.encoder import Encoder
 from ssbench.errors import UserError
 from ssbench.method import Cached
+from ssbench.provenance import weights_digest
 
 from .networks import Features
 from .objective import cross_entropy
@@ -144,7 +144,7 @@ class FeatureKMeans(KMeans):
     def __init__(self, encoder: Encoder, *, codes: int, network: str, checkpoint: str, network_size: int) -> None:
         Codes.__init__(self, encoder, codes)
         self.network = Features(encoder, p=2, beta=0, network=network, checkpoint=checkpoint, network_size=network_size)
-        source = f"{network}-{Path(checkpoint).name}-{network_size}"
+        source = f"{network}-{weights_digest(self.network)}-{network_size}"
         self._of(lambda images, patch: self.network(images, None)[0], source)
 
 

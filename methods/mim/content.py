@@ -9,8 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssbench.rng import onto
+
 from . import masks
 from .masks import Grid, hide_top
+from .patches import pixels
 
 Mask = Callable[..., Tensor]
 
@@ -29,7 +32,7 @@ def adaptive(
     """
     noise = torch.rand(len(images), grid[0] * grid[1], generator=generator).log_().neg_().log_()  # (B, N), - Gumbel
     weight = COMPLEXITIES[complexity](images, grid).clamp_(min=FLAT).log_()  # (B, N)
-    return hide_top(weight.mul_(tau).sub_(noise.to(images.device)), count)
+    return hide_top(weight.mul_(tau).sub_(onto(noise, images.device)), count)
 
 
 def object_(images: Tensor, grid: Grid, count: int, generator: torch.Generator, *, regions: int, hides: str) -> Tensor:
@@ -38,8 +41,8 @@ def object_(images: Tensor, grid: Grid, count: int, generator: torch.Generator, 
     A region is a cluster of an image's patches by colour and place (`segments`), found without labels or any network:
     SemMAE's and ADIOS's idea (Li et al. 2022, arXiv:2206.10207) by superpixels. The last region is trimmed at random.
     """
-    noise = torch.rand(len(images), grid[0] * grid[1], generator=generator).to(images.device)  # (B, N)
-    order = torch.rand(len(images), regions, generator=generator).argsort(1).to(images.device)  # (B, K), a permutation
+    noise = onto(torch.rand(len(images), grid[0] * grid[1], generator=generator), images.device)  # (B, N)
+    order = onto(torch.rand(len(images), regions, generator=generator).argsort(1), images.device)  # (B, K)
     region = segments(images, grid, regions)  # (B, N)
     scores = border(region, grid).float() if hides == "borders" else order.gather(1, region).float()
     return hide_top(scores + noise, count)
@@ -51,7 +54,8 @@ def attention(
     """What the teacher attends to most is hidden, or least (AttMask, Kakogeorgiou et al. 2022, attmask.py).
 
     `attention` is (B, N). With hints, a tenth of the hidden patches, drawn from the tenth of all that are most
-    attended, are shown, and as many less attended ones are hidden instead, so that the count is exact.
+    attended, are shown (none where that is less than one), and as many less attended ones are hidden instead, so that
+    the count is exact.
     """
     if attend == "low":
         return hide_top(-attention, count)
@@ -59,9 +63,9 @@ def attention(
         return hide_top(attention, count)
     patches = grid[0] * grid[1]
     top = max(round(SHOWN * patches), 1)
-    shown = max(round(SHOWN * count), 1)
+    shown = int(SHOWN * count)
     rank = attention.argsort(1, descending=True).argsort(1)  # (B, N), 0 = most attended
-    noise = torch.rand(attention.shape, generator=generator).to(images.device)
+    noise = onto(torch.rand(attention.shape, generator=generator), images.device)
     hints = hide_top(torch.where(rank < top, noise, -1.0), min(shown, top))
     return hide_top(torch.where(hints, -1.0, attention), count)
 
@@ -82,7 +86,7 @@ def hard(
     `hard_share` over training. `difficulty` is the expected loss, (B, N), in any unit.
     """
     chosen = hide_top(difficulty, int(count * hard_share * progress))
-    noise = torch.rand(len(images), grid[0] * grid[1], generator=generator).to(images.device)
+    noise = onto(torch.rand(len(images), grid[0] * grid[1], generator=generator), images.device)
     return hide_top(noise + chosen, count)
 
 
@@ -117,9 +121,7 @@ def entropy(images: Tensor, grid: Grid) -> Tensor:
     """Shannon entropy in nats of the histogram of grey values in each patch, (B, N), between 0 and log 32."""
     grey = images.float().mean(1)  # (B, H, W)
     level = ((grey + SPAN) / (2 * SPAN) * BINS).long().clamp(0, BINS - 1)
-    patch = images.shape[-2] // grid[0], images.shape[-1] // grid[1]
-    cut = level.unflatten(2, (grid[1], patch[1])).unflatten(1, (grid[0], patch[0])).transpose(2, 3)
-    values = cut.flatten(3).flatten(1, 2)  # (B, N, pixels)
+    values = pixels(level[:, None], images.shape[-1] // grid[1])  # (B, N, pixels)
     counts = torch.zeros(*values.shape[:2], BINS, device=images.device)
     share = counts.scatter_add_(2, values, torch.ones_like(values, dtype=counts.dtype)) / values.shape[2]
     return torch.special.entr(share).sum(2)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssbench.errors import UserError
+from ssbench.rng import onto
 
 Grid = tuple[int, int]
 Floats = NDArray[np.float32]
@@ -29,7 +30,7 @@ TARGETS, TARGET_SCALE, TARGET_ASPECT = 4, (0.15, 0.2), (0.75, 1.5)  # I-JEPA, co
 
 def random(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
     """Every set of `count` patches is as likely as every other (MAE, He et al. 2021)."""
-    return hide_top(_rand(images, grid, generator), count).to(images.device)
+    return onto(hide_top(_rand(images, grid, generator), count), images.device)
 
 
 def unit(images: Tensor, grid: Grid, count: int, generator: torch.Generator, *, unit: int) -> Tensor:
@@ -43,7 +44,7 @@ def unit(images: Tensor, grid: Grid, count: int, generator: torch.Generator, *, 
     order = torch.rand(len(images), rows * columns, generator=generator).argsort(1)  # (B, units), a permutation
     member = (torch.arange(grid[0]) // unit)[:, None] * columns + torch.arange(grid[1]) // unit  # (rows, columns)
     scores = order[:, member.flatten()] + _rand(images, grid, generator)  # (B, N)
-    return hide_top(scores, count).to(images.device)
+    return onto(hide_top(scores, count), images.device)
 
 
 def window(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
@@ -63,7 +64,7 @@ def window(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -
     index = member.flatten().expand(len(images), -1)  # (B, N)
     best = best.scatter_reduce(1, index, scores, "amax")  # (B, windows)
     first = scores == best.gather(1, index)  # (B, N), one a window
-    return hide_top(_rand(images, grid, generator) - first.float(), count).to(images.device)
+    return onto(hide_top(_rand(images, grid, generator) - first.float(), count), images.device)
 
 
 def block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
@@ -71,7 +72,8 @@ def block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) ->
 
     As there, a block's area is uniform between the smallest and what is still to be hidden, and never below the
     smallest. Unlike there, the count is exact: a last block that hides too much is trimmed at random, where BEiT
-    rejects it and stops after ten tries; the smallest area follows the grid (16 at 14 x 14, BEiT's own; iBOT's rule).
+    rejects it and stops after ten tries. The smallest area follows the grid by iBOT's rule (16 at 14 x 14, BEiT's own),
+    but is never below 4, the default of BEiT's class.
     In both, patches in the middle are hidden more often than those at the border. Raises UserError on fewer than 3 x 3
     patches, where no block fits.
     """
@@ -95,7 +97,7 @@ def block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) ->
         first = np.logical_and(*(sides < most)).argmax(0)  # (B,)
         np.maximum(hidden, rectangles(sides[:, first, image], places[:, turn], grid), out=hidden)
         taken += hidden
-    return hide_top(torch.from_numpy(taken).T + _rand(images, grid, generator), count).to(images.device)
+    return onto(hide_top(torch.from_numpy(taken).T + _rand(images, grid, generator), count), images.device)
 
 
 def inverse_block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
@@ -114,7 +116,7 @@ def inverse_block(images: Tensor, grid: Grid, count: int, generator: torch.Gener
     row, column = torch.arange(rows * columns) // columns, torch.arange(rows * columns) % columns
     row, column = (row - (down * rows).floor()) % rows, (column - (across * columns).floor()) % columns  # (B, N)
     place = torch.where(column < width, row * width + column, torch.inf)  # the order in which the rectangle is filled
-    return hide_top(place, count).to(images.device)
+    return onto(hide_top(place, count), images.device)
 
 
 def multi_block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
@@ -132,7 +134,7 @@ def multi_block(images: Tensor, grid: Grid, count: int, generator: torch.Generat
     most = np.maximum(np.array(grid, np.float32)[:, None] - 1, 1)
     sides = np.rint(np.sqrt(np.stack([area * aspect, area / aspect]))).clip(1, most)  # (2, 4 * B)
     blocks = rectangles(sides, np.stack(places), grid).reshape(patches, TARGETS, len(images)).max(1)  # (N, B)
-    return hide_top(torch.from_numpy(blocks).T + _rand(images, grid, generator), count).to(images.device)
+    return onto(hide_top(torch.from_numpy(blocks).T + _rand(images, grid, generator), count), images.device)
 
 
 def hidden_count(patches: int, ratio: float) -> int:
@@ -170,7 +172,7 @@ def rectangles(sides: Floats, places: Floats, grid: Grid) -> Floats:
 
 @cache
 def _lines(grid: Grid) -> tuple[Floats, Floats]:
-    """Rows and columns (2, 1), and what a line covers, (max(grid), all sizes from the first start, from the next...)."""
+    """Rows and columns (2, 1), and what lines cover, (max(grid), starts * sizes)."""
     step = np.arange(max(grid) + 1)
     inside = (step[:-1, None, None] >= step[:-1, None]) & (step[:-1, None, None] < step[:-1, None] + step)
     return np.array(grid, np.float32)[:, None], inside.reshape(max(grid), -1).astype(np.float32)

@@ -1,6 +1,7 @@
 """What a mask does to an image, to the encoder's work and to its gradient, measured after training on held-out images.
 
-All but `mask us` follow from the weights and the images. Gradients are those of the reconstruction alone.
+All but `mask us` follow from the weights and the images. Gradients are those of the reconstruction alone. `codes used`
+is the perplexity of a learned codebook on the images that it was learned from.
 """
 
 import time
@@ -28,6 +29,8 @@ def measures(mim: "MIM", images: Tensor, objects: Tensor | None) -> dict[str, fl
     grid = mim.encoder.grid(images)
     hidden = torch.ones(len(images), grid[0] * grid[1], device=images.device).scatter_(1, visible, 0)  # (B, N)
     found |= statistics(hidden, grid)
+    if float(used := getattr(mim.target, "perplexity", torch.zeros(()))):
+        found["codes used"] = float(used)
     return found if objects is None else found | overlap(hidden, grid, objects)
 
 
@@ -73,10 +76,10 @@ def gradients(mim: "MIM", images: Tensor) -> dict[str, float]:
         cost = mim.reconstruction(pictures, torch.Generator().manual_seed(0), 1.0)
         flat = torch.autograd.grad(cost, [pictures, *(p for block in weights for p in block)], allow_unused=True)
     assert encoder.patch is not None
-    norm = pixels(flat[0], encoder.patch).norm(dim=-1).double()  # (B, N)
+    norm = pixels(flat[0], encoder.patch).norm(dim=-1).cpu().double()  # (B, N); not every accelerator has float64
     share = norm / norm.sum(1, keepdim=True).clamp(min=1e-30)
     count = share.shape[1]
-    ranked = share.sort(1).values @ torch.arange(1, count + 1, device=share.device, dtype=share.dtype)  # (B,)
+    ranked = share.sort(1).values @ torch.arange(1, count + 1, dtype=share.dtype)  # (B,)
     found = {
         "gradient entropy": float(torch.special.entr(share).sum(1).mean() / torch.tensor(count).log()),
         "gradient Gini": float((2 * ranked / count - (count + 1) / count).mean()),

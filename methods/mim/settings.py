@@ -2,9 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from hashlib import file_digest
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ssbench.settings import Settings, setting
 
@@ -119,6 +121,9 @@ class MIMSettings(Settings):
     checkpoint: str = setting(
         "", "target=features: its weights, a file or pretrained; empty: of a package", source="project"
     )
+    checkpoint_sha256: str = setting(
+        "", "target=features: start of that file's digest; filled in, and refused where it differs", source="project"
+    )
     network_size: int = setting(64, "target=features: size of the images it sees", source="project", unit="px", ge=8)
 
     momentum: float = setting(
@@ -127,6 +132,19 @@ class MIMSettings(Settings):
     momentum_end: float = setting(
         0.98, "and at the end, by a cosine", source="project: 1,000 steps; iBOT, I-JEPA 1", ge=0, le=1
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The digest of the checkpoint: a result is identified by what is in a file, not by its name alone."""
+        file, known = Path(str(values.get("checkpoint") or "")), values.get("checkpoint_sha256", "")
+        if not file.is_file():
+            return values
+        with file.open("rb") as opened:
+            found = file_digest(opened, "sha256").hexdigest()[:16]
+        if known and known != found:
+            raise ValueError(f"its weights are no longer those of the record ({known}, now {found})")
+        return {**values, "checkpoint_sha256": found}
 
     @property
     def taught(self) -> bool:
@@ -153,6 +171,7 @@ class MIMSettings(Settings):
             "ratio_spread",
             "hue",
             "grey",
+            "checkpoint_sha256",
         }
         if self.taught:
             used |= {"momentum", "momentum_end"}
@@ -164,4 +183,6 @@ class MIMSettings(Settings):
             used |= {"ratio", "ratio_end", "ratio_spread"}
         used |= {f"{key}_weight" for key in ("reg", "pair") if getattr(self, key) != "none"}
         used |= {key for key in ("hue", "grey") if getattr(self, key)}
+        if self.checkpoint_sha256 and "checkpoint" in used:
+            used |= {"checkpoint_sha256"}
         return {key: value for key, value in serialise(self).items() if key in used or key not in optional}

@@ -22,7 +22,7 @@ from ssbench.errors import UserError
 
 from .codebooks import DVAE, FeatureKMeans, KMeans, RandomCodebook
 from .networks import Features
-from .objective import distance
+from .objective import Regression
 from .online import CAPI, IBOT
 from .patches import EPSILON, hog, pixels, pixels_normed
 
@@ -30,24 +30,21 @@ Patches = Callable[[Tensor, int], Tensor]
 Terms = dict[str, Tensor]
 
 
-class Given(nn.Module):
+class Given(Regression):
     """What a function of the image gives for each patch."""
 
     taught = False
 
     def __init__(self, patches: Patches, encoder: Encoder, *, p: float, beta: float) -> None:
-        super().__init__()
+        super().__init__(p, beta)
         assert encoder.patch is not None
-        self.patches, self.patch, self.p, self.beta = patches, encoder.patch, p, beta
+        self.patches, self.patch = patches, encoder.patch
         blank = encoder.mean.new_zeros(1, encoder.mean.shape[1], 2 * self.patch, 2 * self.patch)
         self.out = patches(blank, self.patch).shape[-1]
 
     @torch.no_grad()
     def forward(self, images: Tensor, teacher: Encoder | None) -> tuple[Tensor, Terms]:
         return self.patches(images, self.patch), {}
-
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return distance(prediction, target, self.p, self.beta)
 
     def paint(self, prediction: Tensor, images: Tensor) -> Tensor | None:
         """Predictions for all patches as normalised pixels (B, N, patch * patch * C), or None.
@@ -62,7 +59,7 @@ class Given(nn.Module):
         return prediction * (true.var(-1, keepdim=True) + EPSILON).sqrt() + true.mean(-1, keepdim=True)
 
 
-class EMA(nn.Module):
+class EMA(Regression):
     """What the moving average of the encoder makes of the whole image (data2vec, I-JEPA).
 
     The mean of the patch tokens out of its last `top_layers` blocks (data2vec, Baevski et al. 2022, arXiv:2202.03555:
@@ -73,10 +70,10 @@ class EMA(nn.Module):
     taught = True
 
     def __init__(self, encoder: Encoder, *, p: float, beta: float, top_layers: int) -> None:
-        super().__init__()
+        super().__init__(p, beta)
         if top_layers > (depth := len(encoder.trunk.blocks)):
             raise UserError(f"mim.top_layers={top_layers} is more than the {depth} blocks of the backbone: set fewer")
-        self.out, self.p, self.beta, self.top_layers = encoder.dim, p, beta, top_layers
+        self.out, self.top_layers = encoder.dim, top_layers
 
     @torch.no_grad()
     def forward(self, images: Tensor, teacher: Encoder | None) -> tuple[Tensor, Terms]:
@@ -87,9 +84,6 @@ class EMA(nn.Module):
         else:
             tokens = teacher.tokens(images).float()
         return F.layer_norm(tokens, tokens.shape[-1:]), {}
-
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return distance(prediction, target, self.p, self.beta)
 
 
 TARGETS: dict[str, Callable[..., nn.Module]] = {

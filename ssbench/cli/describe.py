@@ -30,12 +30,12 @@ def describe(
     print(cleandoc(kind.__doc__ or ""))
     for metric in getattr(kind, "metrics", ()):
         print(f"metric: {metric.name} in {metric.unit}, {metric.better} is better")
-    _print_settings(entry.scope, kind.Settings, dict(entry.preset))
+    _print_settings(entry.scope, kind.Settings, dict(entry.preset), entry.source)
 
 
-def _print_settings(scope: str, model: type, preset: dict[str, object]) -> None:
+def _print_settings(scope: str, model: type, preset: dict[str, object], published: str = "") -> None:
     from ssbench.settings import Settings, explain
 
     assert issubclass(model, Settings)
-    for line in explain(model, preset):
+    for line in explain(model, preset, published):
         print(f"\n  --set {scope}.{line}")

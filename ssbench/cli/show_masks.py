@@ -68,7 +68,8 @@ def _show(cells: "list[Cell]", results: Path, device: str, out: Path) -> None:
 
 
 def _name(cell: "Cell") -> str:
-    return f"{cell.method.name}.{cell.spec.data.name}.png".replace("/", "_").replace(":", "-")
+    variant = cell.spec.pretraining.digest()[:8]  # other settings, seeds and budgets have pictures of their own
+    return f"{cell.method.name}.{cell.spec.data.name}.{variant}.png".replace("/", "_").replace(":", "-")
 
 
 def _refuse_without_pictures(cells: "list[Cell]") -> None:

@@ -30,8 +30,8 @@ def assembled(name: str, data: Dataset) -> Method:
     return kind(kind.make_encoder(default, data.fit.images), settings, len(data.classes))
 
 
-def running(name: str, data: Dataset) -> Loop:
-    return loop(assembled(name, data), data.fit, RECIPE, seed=0, precision="float32", device=torch.device("cpu"))
+def running(name: str, data: Dataset, precision: str = "float32") -> Loop:
+    return loop(assembled(name, data), data.fit, RECIPE, seed=0, precision=precision, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -46,11 +46,13 @@ def test_the_contents_page_says_what_it_is(name: str) -> None:
     entry = METHODS[name]
     assert entry.family and entry.summary
     assert entry.paper or entry.control
+    assert entry.source or not entry.preset
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("name", TRAINED)
-def test_the_loss_is_finite_and_its_gradient_reaches_the_encoder(name: str, tiny: Dataset) -> None:
-    run = running(name, tiny)
+def test_the_loss_is_finite_and_its_gradient_reaches_the_encoder(name: str, precision: str, tiny: Dataset) -> None:
+    run = running(name, tiny, precision)
     terms = run.terms(step=0, progress=0.5)
     assert terms and all(term.ndim == 0 and term.isfinite() for term in terms.values())
     total(terms).backward()

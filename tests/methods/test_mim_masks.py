@@ -95,11 +95,6 @@ def test_a_mask_follows_from_its_generator_and_differs_between_images(name: str)
     assert len({tuple(row) for row in first.tolist()}) == 8
 
 
-@pytest.mark.parametrize("name", MASKS)
-def test_the_gradient_of_an_image_does_not_pass_through_its_mask(name: str) -> None:
-    assert not drawn(name, noise(2, (4, 4)).requires_grad_(), (4, 4), 8).requires_grad
-
-
 @pytest.mark.parametrize(
     ("patches", "ratio", "hidden"), [(196, 0.75, 147), (196, 0.6, 118), (16, 0.6, 10), (10, 0.75, 8)]
 )

@@ -274,10 +274,13 @@ def test_what_can_not_be_done_is_named_in_one_line_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ratio_end": 0.99}, r"mim\.ratio=0\.99 hides all 16 patches"),
+        ({"ratio_end": 0.99}, r"mim\.ratio_end=0\.99 hides all 16 patches"),
         ({"ratio": 0.8, "ratio_spread": 0.3}, r"mim\.ratio=0\.8 with mim\.ratio_spread=0\.3 hides all 16 patches"),
-        ({"ratio": 0.1, "ratio_spread": 0.3}, r"mim\.ratio_spread=0\.3 is not below the ratio 0\.1"),
-        ({"ratio": 0.5, "ratio_end": 0.2, "ratio_spread": 0.2}, r"mim\.ratio_spread=0\.2 is not below the ratio 0\.2"),
+        ({"ratio": 0.1, "ratio_spread": 0.3}, r"mim\.ratio_spread=0\.3 is not below mim\.ratio=0\.1"),
+        (
+            {"ratio": 0.5, "ratio_end": 0.2, "ratio_spread": 0.2},
+            r"not below mim\.ratio_end=0\.2",
+        ),
     ],
     ids=str,
 )

@@ -165,6 +165,18 @@ def test_a_network_without_weights_is_named_in_one_line(network: str, message: s
     assert "\n" not in str(error.value)
 
 
+def test_weights_that_the_hub_does_not_give_are_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **named: object) -> None:
+        raise OSError("no route to the hub\nat all")
+
+    monkeypatch.setattr(timm, "create_model", refuse)
+    with pytest.raises(
+        UserError, match=r"mim\.checkpoint=pretrained: no weights for resnet18 to be had \(no route"
+    ) as error:
+        load("resnet18", "pretrained")
+    assert "\n" not in str(error.value)
+
+
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ssbench.methods.mim.networks.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'ssbench\[reference\]'"):
@@ -198,3 +210,20 @@ def test_codes_of_a_networks_features_are_sklearns_on_them() -> None:
     wanted = KMeans(4, init=target.centres.numpy(), n_init=1, max_iter=1).fit(target.centres.numpy())
     assert found.shape == (24, 16) and not none and len(found.unique()) == 4
     assert torch.equal(found.flatten(), torch.from_numpy(wanted.predict(tokens.numpy())).long())
+
+
+def test_a_codebook_of_features_is_kept_for_the_weights_that_they_came_from(tmp_path: Path) -> None:
+    names: list[str] = []
+
+    def keep(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        names.append(name)
+        return {}
+
+    for folder in ("a", "b", "a"):
+        file = tmp_path / folder / "model.pth"
+        file.parent.mkdir(exist_ok=True)
+        if not file.exists():
+            torch.save(timm.create_model(TINY).state_dict(), file)
+        target = FeatureKMeans(encoder_of(), codes=4, network=TINY, checkpoint=str(file), network_size=32)
+        target.prepare(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), keep)
+    assert names[0] == names[2] != names[1]

@@ -101,14 +101,14 @@ def test_a_regulariser_is_a_term_of_its_own_on_the_mean_of_what_the_encoder_saw(
     assert all(gradient.isfinite().all() for gradient in gradients) and any(gradient.any() for gradient in gradients)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_regulariser_keeps_float32_under_autocast(name: str) -> None:
-    """As the method calls it: autocast off, on float32 vectors."""
-    mean = vectors(8, 16)
-    term = REGULARISERS[name]
-    assert term is not None
-    with torch.autocast("cpu", torch.bfloat16), torch.autocast("cpu", enabled=False):
-        torch.manual_seed(0)
-        inside = term(mean)
-    torch.manual_seed(0)
-    assert inside.dtype == torch.float32 and torch.equal(inside, term(mean))
+def test_a_regulariser_sees_float32_under_autocast(make_mim: Callable[..., Any], mim_batch: Callable[..., Any]) -> None:
+    mim, seen = make_mim(reg="vicreg"), list[tuple[torch.dtype, bool]]()
+
+    def term(mean: Tensor) -> Tensor:
+        seen.append((mean.dtype, torch.is_autocast_enabled("cpu")))
+        return mean.sum()
+
+    mim.regularise = term
+    with torch.autocast("cpu", torch.bfloat16):
+        mim.loss(mim_batch(torch.randn(4, 3, 16, 16)))
+    assert seen == [(torch.float32, False)]

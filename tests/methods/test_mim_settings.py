@@ -1,12 +1,15 @@
 """What a part does not use can not change a result, so it does not name it; what it uses does."""
 
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from ssbench.errors import UserError
 from ssbench.methods.mim.content import MASKS
 from ssbench.methods.mim.model import MIM
 from ssbench.methods.mim.presets import PRESETS
@@ -45,6 +48,7 @@ OTHER: dict[str, Any] = {  # another value than the default of each setting that
 ALWAYS = ("mask", "ratio", "ratio_end", "ratio_spread", "visible", "asked", "target", "arch", "reg", "pair", "judge")
 VIEWS = ("crop_min", "flip", "jitter")
 COLOURS = ("hue", "grey")  # stored only where they are on
+FILLED_IN = ("checkpoint_sha256",)
 
 
 def dumped(**settings: Any) -> dict[str, Any]:
@@ -56,7 +60,7 @@ def images() -> Tensor:
 
 
 def test_every_setting_that_a_part_names_has_another_value_here() -> None:
-    assert OTHER.keys() == MIMSettings.model_fields.keys() - {*ALWAYS, *VIEWS, *COLOURS}
+    assert OTHER.keys() == MIMSettings.model_fields.keys() - {*ALWAYS, *VIEWS, *COLOURS, *FILLED_IN}
     assert all(MIMSettings.model_fields[key].default != value for key, value in OTHER.items())
 
 
@@ -163,3 +167,15 @@ def test_a_part_names_what_it_needs_by_keyword() -> None:
 def test_colours_that_are_off_are_no_part_of_an_identity() -> None:
     assert not {*COLOURS} & dumped().keys()
     assert dumped(hue=0.1, grey=0.2) == dumped() | {"hue": 0.1, "grey": 0.2}
+
+
+def test_a_checkpoint_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(b"one")
+    first = dumped(target="features", checkpoint=str(file))
+    assert first["checkpoint_sha256"] == sha256(b"one").hexdigest()[:16]
+    assert dumped(**first) == first and "checkpoint_sha256" not in dumped(checkpoint=str(file))
+    file.write_bytes(b"two")
+    assert dumped(target="features", checkpoint=str(file)) != first
+    with pytest.raises(UserError, match=r"no longer those of the record"):
+        make(MIM.Settings, first, "mim")
