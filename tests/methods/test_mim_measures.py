@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssbench.methods.mim.measures import gradients, overlap, statistics, work
+from ssbench.methods.mim.measures import gradients, measures, overlap, statistics, work
 
 MakeMIM = Callable[..., Any]
 
@@ -170,3 +170,16 @@ def test_every_measure_is_finite_and_changes_nothing(make_mim: MakeMIM) -> None:
     assert {key: value for key, value in again.items() if key != "mask us"} == pytest.approx(
         {key: value for key, value in found.items() if key != "mask us"}
     )
+
+
+def test_a_fixed_number_of_visible_patches_costs_the_encoder_the_same_at_every_size(make_mim: MakeMIM) -> None:
+    mim = make_mim(visible=9, mask="window", arch="cross", asked=0.1)
+    small, large = (work(mim, pictures(2, side))["encoder MFLOPs"] for side in (16, 128))
+    assert small == large == pytest.approx(floating_point_operations(10, 9) / 1e6)
+
+
+def test_the_use_of_a_learned_codebook_is_told(make_mim: MakeMIM) -> None:
+    mim = make_mim(target="kmeans", codes=4)
+    assert "codes used" not in measures(mim, pictures(), None)  # it has learned nothing yet
+    mim.prepare(torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8), lambda name, make: make())
+    assert 1 <= measures(mim, pictures(), None)["codes used"] == float(mim.target.perplexity) <= 4
