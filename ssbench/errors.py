@@ -1,4 +1,4 @@
-"""The one exception that users see, and the near misses its messages offer."""
+"""The one exception that users see, and what its messages say of other errors and of near misses."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -10,6 +10,11 @@ class UserError(Exception):
 
 class NotApplicable(Exception):
     """A cell that makes no sense, such as fine-tuning raw pixels: its row shows a dash, its text says why."""
+
+
+def one_line(error: Exception) -> str:
+    """The first line of what an error says, else what kind it is."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def near(wrong: str, known: Iterable[str]) -> str:

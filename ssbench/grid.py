@@ -3,7 +3,7 @@
 A grid is one method on one task under the conditions of one table, where exactly two settings differ that all of its
 variants have. What only some variants have follows from those two: a parameter that belongs to one kind of mask, say.
 Where more settings differ, as when two suites share a results folder, each two of them make a grid wherever the others
-hold still, without the rows and columns of which another suite ran a part only.
+hold still: the largest part of it without holes, since another suite may have run a part of a row only.
 """
 
 import json
@@ -149,15 +149,22 @@ def _axes(done: Mapping[str, list[Record]]) -> Iterator[tuple[Axis, Axis, Runs, 
 
 
 def _whole(axes: dict[str, tuple[Any, ...]], there: set[tuple[str, ...]]) -> dict[str, tuple[Any, ...]]:
-    """The values of two settings that are left when the emptiest line is taken out until every cell is there."""
+    """The values of two settings that span the largest grid without holes: by its shorter side, then by its cells."""
     (row, rows), (by, columns) = axes.items()
-    while missing := [cell for cell in _keys(rows, columns) if cell not in there]:
-        (fewest, in_row), (sparsest, in_column) = (Counter(side).most_common(1)[0] for side in zip(*missing))
-        if in_row / len(columns) >= in_column / len(rows):
-            rows = tuple(value for value in rows if canonical(value) != fewest)
-        else:
-            columns = tuple(value for value in columns if canonical(value) != sparsest)
-    return {row: rows, by: columns}
+    across = {r: frozenset(c for c in map(canonical, columns) if (r, c) in there) for r in map(canonical, rows)}
+    spans: set[frozenset[str]] = set()  # what columns some rows have in common
+    for found in across.values():
+        spans |= {found, *(found & span for span in spans)}
+
+    def size(span: frozenset[str]) -> tuple[int, int]:
+        tall = sum(span <= found for found in across.values())
+        return min(tall, len(span)), tall * len(span)
+
+    best = max(sorted(spans, key=sorted), key=size)  # of equals, the first
+    return {
+        row: tuple(value for value in rows if best <= across[canonical(value)]),
+        by: tuple(value for value in columns if canonical(value) in best),
+    }
 
 
 def _keys(rows: tuple[Any, ...], columns: tuple[Any, ...]) -> list[tuple[str, str]]:

@@ -14,10 +14,11 @@ from pydantic import Field, ValidationError
 from ssbench.data import identify
 from ssbench.errors import UserError, near
 from ssbench.registry import Entry, entries, find, load
-from ssbench.settings import make, parse_assignments
+from ssbench.settings import Settings, make, parse_assignments
 from ssbench.spec import Budget, DataRef, DataSettings, EncoderSettings, Frozen, Pretraining, Spec, Train
 
 FIXED_SCOPES = {"train": Train, "data": DataSettings, "backbone": EncoderSettings}
+Scopes = Mapping[str, Mapping[str, str]]  # what was set, by scope and key
 
 
 class Suite(Frozen):
@@ -152,9 +153,8 @@ def cells(asked: Suite) -> list[Cell]:
                 spec = _spec(first, task, refs[source, read], scopes)
                 shared = made.setdefault(first.digest(), {})
                 shared.setdefault(spec.id, Cell(spec, method, task, source, origin, read))
-    planned = [cell for shared in made.values() for cell in shared.values()]
-    _check_used(asked, planned)
-    return planned
+    _check_used(variants, [*methods, *tasks])
+    return [cell for shared in made.values() for cell in shared.values()]
 
 
 def _variants(asked: Suite) -> list[dict[str, dict[str, str]]]:
@@ -187,42 +187,48 @@ def _check_scopes(scopes: Mapping[str, Any], option: str, methods: list[Entry], 
             raise UserError(f"{option} {scope}.…: nothing called {scope!r} in this run{near(scope, known)}")
 
 
-def _check_used(asked: Suite, planned: Iterable[Cell]) -> None:
+def _check_used(variants: Iterable[Scopes], parts: Iterable[Entry]) -> None:
     """Raises UserError for what was set and changes no cell: a part is not there that needs it, or a preset fixes it.
 
-    A default passes, since a result's identity may leave it out.
+    A default passes, since a result's identity may leave it out. What is set of data, training and backbone is not
+    looked at: every method that trains uses all of it.
     """
-    both = (((c.method, c.spec.pretraining.settings), (c.task, c.spec.task_settings)) for c in planned)
-    parts = {(entry.name, str(settings)): (entry, settings) for pair in both for entry, settings in pair}.values()
-    varied = (("--vary", f"{key}={value}") for key, values in asked.vary.items() for value in values)
-    for option, text in [*(("--set", text) for text in asked.set), *varied]:
-        ((scope, values),) = parse_assignments([text]).items()
-        if scope in FIXED_SCOPES:
-            continue
-        (key,) = values
-        named = [(entry, settings) for entry, settings in parts if scope in (entry.name, entry.scope)]
-        open_to = [(entry, settings) for entry, settings in named if scope == entry.name or key not in entry.preset]
-        if not open_to:
-            name = named[0][0].name
-            raise UserError(f"{option} {text}: {name} fixes that setting; to change it all the same, say {name}.{key}")
-        model = load(open_to[0][0]).Settings  # those of one scope have one
-        is_default = getattr(make(model, values, scope), key) == model.model_fields[key].default
-        if not is_default and not any(key in settings for _, settings in open_to):
-            raise UserError(f"{option} {text}: nothing in this run uses it ({model.model_fields[key].description})")
+    verdicts: dict[tuple[str, str, str], tuple[int, str]] = {}
+    for scopes, entry in product(variants, parts):
+        made = _settings(entry, scopes)
+        for scope in {entry.scope, entry.name}:
+            for key, value in scopes.get(scope, {}).items():
+                told = verdicts.setdefault((scope, key, value), (3, ""))
+                verdicts[scope, key, value] = min(told, _verdict(entry, made, scope, key))
+    for (scope, key, value), (_, trouble) in verdicts.items():
+        if trouble:
+            raise UserError(f"{scope}.{key}={value}: {trouble}")
 
 
-def _pretraining(
-    method: Entry, backbone: str, data: DataRef, asked: Suite, scopes: Mapping[str, Mapping[str, Any]], seed: int
-) -> Pretraining:
+def _verdict(entry: Entry, made: Settings, scope: str, key: str) -> tuple[int, str]:
+    """What one part has against what was set: nothing, that it does not use it, that its preset fixes it."""
+    field = type(made).model_fields[key]
+    if scope != entry.name and key in entry.preset:
+        return 2, f"{entry.name} fixes that setting; to change it all the same, say {entry.name}.{key}"
+    if key not in made.model_dump(mode="json") and getattr(made, key) != field.get_default(call_default_factory=True):
+        return 1, f"nothing in this run uses it ({field.description})"
+    return 0, ""
+
+
+def _settings(entry: Entry, scopes: Scopes) -> Settings:
+    """A part's settings; raises UserError. Its own name alone changes what its preset fixes, not its family's scope."""
+    values = {**scopes.get(entry.scope, {}), **entry.preset, **scopes.get(entry.name, {})}
+    return make(load(entry).Settings, values, entry.name)
+
+
+def _pretraining(method: Entry, backbone: str, data: DataRef, asked: Suite, scopes: Scopes, seed: int) -> Pretraining:
     kind = load(method)
-    # a preset is what its name says: only its own name, not its family's scope, changes what it fixes
-    values = {**scopes.get(method.scope, {}), **method.preset, **scopes.get(method.name, {})}
     train = make(Train, scopes.get("train", {}), "train")
     return Pretraining(
         method=method.name,
         owner=_owner(method),
         version=kind.version,
-        settings=make(kind.Settings, values, method.name).model_dump(mode="json"),
+        settings=_settings(method, scopes).model_dump(mode="json"),
         backbone=backbone,
         backbone_settings=make(EncoderSettings, scopes.get("backbone", {}), "backbone").model_dump(mode="json"),
         data=data,
@@ -233,16 +239,13 @@ def _pretraining(
     )
 
 
-def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Mapping[str, Mapping[str, Any]]) -> Spec:
-    kind = load(task)
-    values = {**scopes.get(task.scope, {}), **task.preset, **scopes.get(task.name, {})}
-    settings = make(kind.Settings, values, task.name).model_dump(mode="json")
+def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Scopes) -> Spec:
     return Spec(
         pretraining=first,
         task=task.name,
-        protocol=kind.version,
+        protocol=load(task).version,
         task_owner=_owner(task),
-        task_settings=settings,
+        task_settings=_settings(task, scopes).model_dump(mode="json"),
         data=data,
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssbench.data import IN_MEMORY, Split
-from ssbench.errors import UserError
+from ssbench.errors import UserError, one_line
 from ssbench.method import Batch, Method
 from ssbench.rng import derive, onto
 from ssbench.spec import Budget, Train
@@ -175,6 +176,7 @@ def pretrain(
                 saved = time.perf_counter()
     if sums:  # a budget of seconds ends between two readings
         log.append(_read(sums, step, 1 + (step - 1) % LOG))
+    elapsed = spent + time.perf_counter() - started  # once more: reading the terms has waited for the device
     if picture:
         picture(step)
     checkpoint.unlink(missing_ok=True)
@@ -233,7 +235,13 @@ def _resume(
     """Steps done, seconds spent, the log, and the progress that the last step had; -1 for none."""
     if not file.exists():
         return 0, 0.0, [], -1.0
-    state = torch.load(file, map_location=device, weights_only=True)
-    method.load_state_dict(state["method"])
-    optimiser.load_state_dict(state["optimiser"])
-    return state["step"], state["seconds"], state["log"], state.get("progress", -1.0)
+    try:
+        state = torch.load(file, map_location=device, weights_only=True)
+        method.load_state_dict(state["method"])
+        optimiser.load_state_dict(state["optimiser"])
+        return state["step"], state["seconds"], state["log"], state["progress"]
+    except (UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{file}: the interrupted run left there does not fit this code ({one_line(error)}): remove the file, and "
+            "the run starts again"
+        ) from None

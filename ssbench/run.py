@@ -18,7 +18,7 @@ from torch import Tensor
 from ssbench import artifacts, data, diagnostics, metrics, pictures, stats
 from ssbench.data import Dataset
 from ssbench.encoder import Encoder, build
-from ssbench.errors import NotApplicable, UserError
+from ssbench.errors import NotApplicable, UserError, one_line
 from ssbench.features import Part, represent
 from ssbench.method import Method
 from ssbench.plan import Cell
@@ -71,8 +71,7 @@ def device(name: str) -> torch.device:
         torch.backends.cudnn.allow_tf32 = False  # float32 is float32 in convolutions too
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device {name} can't be used: {reason}; take auto or cpu") from None
+        raise UserError(f"--device {name} can't be used: {one_line(error)}; take auto or cpu") from None
 
 
 def check(cells: list[Cell], shop: Workshop) -> None:
@@ -108,8 +107,8 @@ def _try_sizes(encoder: Encoder, cell: Cell, sizes: set[int]) -> None:
         except NotApplicable:
             continue
         except Exception as error:  # timm's networks refuse sizes in ways of their own
-            name, reason = cell.spec.pretraining.backbone, str(error).splitlines()[0]
-            raise UserError(f"{name} can't take images of {size} px ({reason}); set data.image_size") from None
+            name = cell.spec.pretraining.backbone
+            raise UserError(f"{name} can't take images of {size} px ({one_line(error)}); set data.image_size") from None
 
 
 def assemble(cell: Cell, shop: Workshop) -> tuple[Method, Loop | None]:

@@ -1,5 +1,7 @@
 from io import StringIO
+from itertools import combinations
 from pathlib import Path
+from random import Random
 from statistics import mean, stdev
 from typing import Any, Literal
 
@@ -9,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from ssbench import stats
-from ssbench.grid import Frame, Pivot, Value, grids, measures, optima, pivots, selection
+from ssbench.grid import Frame, Pivot, Value, _whole, grids, measures, optima, pivots, selection
 from ssbench.metrics import score
 from ssbench.record import Record, Score
 from ssbench.render import Shown, csv, latex, markdown, readme, write
 from ssbench.spec import Budget, DataRef, Pretraining, Spec
 from ssbench.store import Store
-from ssbench.table import build
+from ssbench.table import build, canonical
 
 SHAPES = DataRef(name="shapes", fingerprint="f0", settings={})
 PHOTOS = DataRef(name="photos", fingerprint="f1", settings={})
@@ -225,6 +227,39 @@ def test_a_column_that_another_suite_ran_in_part_is_left_out(store: Store) -> No
     frames = {frame.slug.partition("-mim-")[2]: frame for frame in grids(found(store))}
     assert frames[before.slug.partition("-mim-")[2]] == before
     assert "window" in [row[0].text for row in frames["mask-by-ratio-at-target-pixels"].rows]
+
+
+def test_of_a_grid_with_holes_the_largest_whole_part_by_its_shorter_side_is_shown() -> None:
+    random = Random(3)
+    for _ in range(200):
+        rows, columns = tuple(range(random.randint(1, 5))), tuple("abcde"[: random.randint(1, 5)])
+        there: set[tuple[str, ...]] = {
+            (canonical(r), canonical(c)) for r in rows for c in columns if random.random() < 0.7
+        }
+        kept = _whole({"row": rows, "by": columns}, there)
+        assert {(canonical(r), canonical(c)) for r in kept["row"] for c in kept["by"]} <= there
+        sizes = [
+            (min(len(some), len(part)), len(some) * len(part))
+            for part in _subsets(columns)
+            for some in _subsets(rows)
+            if {(canonical(r), canonical(c)) for r in some for c in part} <= there
+        ]
+        assert (min(map(len, kept.values())), len(kept["row"]) * len(kept["by"])) == max(sizes)
+
+
+def _subsets(values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    return [part for count in range(len(values) + 1) for part in combinations(values, count)]
+
+
+def test_a_whole_grid_is_not_given_up_for_a_longer_and_thinner_one(store: Store) -> None:
+    for mask in "abcd":
+        for ratio in (0.25, 0.5, 0.75, 0.875):
+            make(store, {"mask": mask, "ratio": ratio, "target": "pixels"}, 50)
+    for mask in "efghij":
+        for ratio in (0.5, 0.75):
+            make(store, {"mask": mask, "ratio": ratio, "target": "pixels"}, 50)
+    make(store, {"mask": "a", "ratio": 0.5, "target": "hog"}, 50)
+    assert [row[0].text for row in only(store).rows] == [*"abcd"]
 
 
 def test_a_line_in_grids_with_several_other_settings_has_one_optimum(store: Store) -> None:

@@ -155,14 +155,14 @@ def test_a_plan_that_can_not_be_made_names_the_key(keys: dict[str, Any], message
 @pytest.mark.parametrize(
     ("methods", "keys", "message"),
     [
-        ("mim", {"set": ("mim.tau=2",)}, "--set mim.tau=2: nothing in this run uses it (mask=adaptive: power of"),
-        ("mim", {"vary": {"mim.tau": ("1", "2")}}, "--vary mim.tau=2: nothing in this run uses it"),
-        ("mim", {"set": ("mim.visible=9", "mim.ratio=0.5")}, "--set mim.ratio=0.5: nothing in this run uses it"),
-        ("mim-adaptive", {"set": ("mim-adaptive.unit=2",)}, "--set mim-adaptive.unit=2: nothing in this run uses it"),
+        ("mim", {"set": ("mim.tau=2",)}, "mim.tau=2: nothing in this run uses it (mask=adaptive: power of"),
+        ("mim", {"vary": {"mim.tau": ("1", "2")}}, "mim.tau=2: nothing in this run uses it"),
+        ("mim", {"set": ("mim.visible=9", "mim.ratio=0.5")}, "mim.ratio=0.5: nothing in this run uses it"),
+        ("mim-adaptive", {"set": ("mim-adaptive.unit=2",)}, "mim-adaptive.unit=2: nothing in this run uses it"),
         (
             "mim-block,mim-random",
             {"set": ("mim.mask=object",)},
-            "--set mim.mask=object: mim-block fixes that setting; to change it all the same, say mim-block.mask",
+            "mim.mask=object: mim-block fixes that setting; to change it all the same, say mim-block.mask",
         ),
     ],
 )
@@ -180,10 +180,31 @@ def test_what_is_set_and_changes_no_cell_is_refused(methods: str, keys: dict[str
         ("mim-block", {"set": ("mim-block.mask=object",)}),
         ("ibot", {"set": ("ibot.hue=0", "mim.tau=1")}),  # defaults, which an identity leaves out
         ("mim", {"set": ("train.lr=1e-3", "data.image_size=16", "knn.k=5")}),
+        ("mim", {"set": ("mim.tau=2", "mim.tau=1")}),  # the last one counts
+        ("mim", {"set": ("mim.mask=adaptive", "mim.mask=random", "mim.visible=9", "mim.visible=0", "mim.ratio=0.5")}),
+        ("mim-block,mim", {"set": ("mim.mask=object", "mim.mask=unit", "mim.unit=1")}),
     ],
 )
 def test_what_is_set_and_used_by_one_cell_is_enough(methods: str, keys: dict[str, Any]) -> None:
     assert planned(*methods.split(","), **keys)
+
+
+def test_settings_that_only_hold_together_are_judged_together(tmp_path: Path) -> None:
+    (tmp_path / "pair.py").write_text(
+        "from pydantic import model_validator\n"
+        "from ssbench import Entry, Method, Settings, setting\n"
+        "class Pair(Method):\n"
+        "    class Settings(Settings):\n"
+        "        low: int = setting(1, 'one', source='test')\n"
+        "        high: int = setting(2, 'other', source='test')\n"
+        "        @model_validator(mode='after')\n"
+        "        def _ordered(self):\n"
+        "            assert self.low < self.high\n"
+        "            return self\n"
+        "METHODS = {'pair': Entry('Pair', 'test', 'two that belong together', 'none')}\n"
+    )
+    made = planned("pair", plugin=(str(tmp_path / "pair.py"),), set=("pair.low=5", "pair.high=9"))
+    assert settings(made, "pair", "low", "high") == [(5, 9)]
 
 
 def test_the_command_line_overrides_a_files_key_and_adds_others(ssbench: Command, tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Features of a frozen network as targets: any timm model with weights from a file, the hub, or a Python package."""
 
+import re
+from functools import lru_cache
+from hashlib import file_digest
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssbench.encoder import Encoder
-from ssbench.errors import UserError, near
+from ssbench.errors import UserError, near, one_line
 
 from .objective import Regression
 
@@ -44,9 +47,8 @@ class Features(Regression):
         try:
             self.out = self._map(self.mean.new_zeros(1, 3, network_size, network_size)).shape[1]
         except Exception as error:  # timm's networks refuse sizes in ways of their own
-            reason = str(error).splitlines()[0]
             raise UserError(
-                f"{network} can't take images of {network_size} px ({reason}): set mim.network_size"
+                f"{network} can't take images of {network_size} px ({one_line(error)}): set mim.network_size"
             ) from None
 
     def _map(self, images: Tensor) -> Tensor:
@@ -65,6 +67,32 @@ class Features(Regression):
         return F.layer_norm(tokens, tokens.shape[-1:]), {}
 
 
+def identified(checkpoint: str) -> str:
+    """`file@digest` of a file's name: what is in it identifies a result, not its name alone.
+
+    Raises ValueError where a name already has the digest of other content.
+    """
+    file, known = _parted(checkpoint)
+    if checkpoint in ("", "pretrained") or not file.is_file():
+        return checkpoint
+    found = _digest(file, file.stat().st_mtime_ns)
+    if known not in ("", found):
+        raise ValueError(f"the file's digest is {found}, these are other weights")
+    return f"{file}@{found}"
+
+
+def _parted(checkpoint: str) -> tuple[Path, str]:
+    file, _, digest = checkpoint.rpartition("@")
+    return (Path(file), digest) if file and re.fullmatch("[0-9a-f]{16}", digest) else (Path(checkpoint), "")
+
+
+@lru_cache
+def _digest(file: Path, written: int) -> str:
+    """The start of a file's SHA-256, read once as long as it is not `written` again."""
+    with file.open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()[:16]
+
+
 def load(network: str, checkpoint: str) -> nn.Module:
     """A timm network with the weights of a file, of timm's hub (`pretrained`), or of an installed package (empty).
 
@@ -76,9 +104,10 @@ def load(network: str, checkpoint: str) -> nn.Module:
         try:
             return timm.create_model(network, pretrained=True, num_classes=0)
         except Exception as error:  # the hub's libraries fail in many ways: no network, no such weights
-            reason = str(error).splitlines()[0]
-            raise UserError(f"mim.checkpoint=pretrained: no weights for {network} to be had ({reason})") from None
-    file = Path(checkpoint) if checkpoint else _packaged(network)
+            raise UserError(
+                f"mim.checkpoint=pretrained: no weights for {network} to be had ({one_line(error)})"
+            ) from None
+    file = _parted(checkpoint)[0] if checkpoint else _packaged(network)
     if not file.is_file():
         raise UserError(f"mim.checkpoint={checkpoint}: there is no such file")
     made = timm.create_model(network, pretrained=False)

@@ -17,7 +17,7 @@ def _cell(summary: str, paper: str, source: str = "", **preset: Any) -> Entry:
 
 def _mae(mask: str, summary: str, paper: str, source: str = "", ratio: float = 0.75, **more: Any) -> Entry:
     """MAE with another mask: everything else is MAE's, so that rows differ in the mask alone."""
-    source = f"MAE, figure 5, table 1d and section 3{source and '; '}{source}"
+    source = f"MAE, figure 5, table 1d and section 3{source and ', but for the mask: '}{source}"
     return _cell(summary, paper, source, mask=mask, ratio=ratio, target="pixels-normed", arch="mae", **more)
 
 
@@ -30,29 +30,33 @@ PRESETS = {
         "block",
         "MAE with BEiT's masks: whole rectangles are hidden",
         "Bao et al. 2021, arXiv:2106.08254",
-        "ratio: table 1f, blocks are best at less than 75 %; on 4 x 4 patches 0.6 leaves 6 visible",
+        "BEiT, masking_generator.py, and 0.6 since MAE, table 1f, finds blocks best at less; 6 of 4 x 4 stay visible",
         ratio=0.6,
     ),
     "mim-adaptive": _mae(
-        "adaptive", "MAE with masks of this project: the more edges a patch has, the more often it is hidden", MAE
+        "adaptive",
+        "MAE with masks of this project: the more edges a patch has, the more often it is hidden",
+        MAE,
+        "this project",
     ),
     "mim-object": _mae(
         "object",
         "MAE with whole regions of like colour hidden, found without labels",
         "after Li et al. 2022 (SemMAE), arXiv:2206.10207",
+        "this project, after SemMAE",
     ),
     "mim-attention": _mae(
         "attention",
         "MAE with the patches hidden that its moving average attends to most",
         "Kakogeorgiou et al. 2022 (AttMask), arXiv:2203.12719",
-        "mask: AttMask, attmask.py",
+        "AttMask, attmask.py",
         attend="high",
     ),
     "mim-hard": _mae(
         "hard",
         "MAE with the patches hidden that its moving average expects to be hard, more and more of them",
         "Wang et al. 2023 (HPM), arXiv:2304.05919",
-        "mask: HPM, engine_pretrain.py",
+        "HPM, engine_pretrain.py",
         hard_share=0.5,
     ),
     "simmim": _cell(

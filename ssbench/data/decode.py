@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ssbench.data import Source, Split, allocate
-from ssbench.errors import UserError
+from ssbench.errors import UserError, one_line
 from ssbench.spec import DataSettings
 
 LARGEST = 64  # px: the side of images whose size is not asked for is theirs, and at most this
@@ -142,7 +142,7 @@ def reason(error: Exception) -> str:
     """What is wrong with an image, in one line."""
     if isinstance(error, UnidentifiedImageError):  # whose own text shows an object's address
         return "it is not an image"
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return one_line(error)
 
 
 def _mask_classes(masks: list[Tensor], ignore: int) -> int:

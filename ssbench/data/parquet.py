@@ -7,7 +7,7 @@ from typing import Any
 
 from ssbench.data import SPLITS, Source, fingerprint
 from ssbench.data.huggingface import Table, library, source
-from ssbench.errors import UserError
+from ssbench.errors import UserError, one_line
 from ssbench.spec import DataSettings
 
 
@@ -65,4 +65,4 @@ def _naming(file: Path) -> Iterator[None]:
     try:
         yield
     except (ArrowInvalid, OSError) as error:
-        raise UserError(f"{file} can't be read as Parquet: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{file} can't be read as Parquet: {one_line(error)}") from None

@@ -15,7 +15,7 @@ from torch import Tensor
 from ssbench.encoder import Encoder, build
 from ssbench.errors import UserError
 from ssbench.methods.mim.codebooks import FeatureKMeans
-from ssbench.methods.mim.networks import Features, load
+from ssbench.methods.mim.networks import Features, identified, load
 
 DAISY = 985
 TINY = "test_efficientnet"
@@ -106,6 +106,12 @@ def test_weights_of_the_same_network_under_other_names_fit(weights: Path, tmp_pa
     torch.save({"state_dict": renamed}, tmp_path / "renamed.pth")
     found = load(TINY, str(tmp_path / "renamed.pth")).state_dict()
     assert all(torch.equal(found[key], value) for key, value in stored.items())
+
+
+def test_weights_are_read_from_a_file_that_is_named_with_its_digest(weights: Path) -> None:
+    name = identified(str(weights))
+    assert name.startswith(f"{weights}@") and identified(name) == name
+    assert load(TINY, name).state_dict().keys() == torch.load(weights).keys()
 
 
 def _other(file: Path) -> None:

@@ -48,7 +48,6 @@ OTHER: dict[str, Any] = {  # another value than the default of each setting that
 ALWAYS = ("mask", "ratio", "ratio_end", "ratio_spread", "visible", "asked", "target", "arch", "reg", "pair", "judge")
 VIEWS = ("crop_min", "flip", "jitter")
 COLOURS = ("hue", "grey")  # stored only where they are on
-FILLED_IN = ("checkpoint_sha256",)
 
 
 def dumped(**settings: Any) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def images() -> Tensor:
 
 
 def test_every_setting_that_a_part_names_has_another_value_here() -> None:
-    assert OTHER.keys() == MIMSettings.model_fields.keys() - {*ALWAYS, *VIEWS, *COLOURS, *FILLED_IN}
+    assert OTHER.keys() == MIMSettings.model_fields.keys() - {*ALWAYS, *VIEWS, *COLOURS}
     assert all(MIMSettings.model_fields[key].default != value for key, value in OTHER.items())
 
 
@@ -173,9 +172,17 @@ def test_a_checkpoint_is_known_by_what_is_in_it(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     file.write_bytes(b"one")
     first = dumped(target="features", checkpoint=str(file))
-    assert first["checkpoint_sha256"] == sha256(b"one").hexdigest()[:16]
-    assert dumped(**first) == first and "checkpoint_sha256" not in dumped(checkpoint=str(file))
+    assert first["checkpoint"] == f"{file}@{sha256(b'one').hexdigest()[:16]}"
+    assert dumped(**first) == first and "checkpoint" not in dumped(checkpoint=str(file))
     file.write_bytes(b"two")
-    assert dumped(target="features", checkpoint=str(file)) != first
-    with pytest.raises(UserError, match=r"no longer those of the record"):
+    second = dumped(target="features", checkpoint=str(file))
+    assert [key for key in first if first[key] != second[key]] == ["checkpoint"]
+    with pytest.raises(UserError, match=r"^mim\.checkpoint=.*weights\.pth@.*the file's digest is .*other weights$"):
         make(MIM.Settings, first, "mim")
+
+
+@pytest.mark.parametrize("name", ["", "pretrained", "nowhere.pth", "me@home.pth"])
+def test_what_is_no_file_has_no_digest(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pretrained").write_bytes(b"a file of that name")
+    assert dumped(target="features", checkpoint=name)["checkpoint"] == name
