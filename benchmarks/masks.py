@@ -1,10 +1,10 @@
-"""What masks cost: each strategy's share of a training step, in turn with the step in one process.
+"""What masks cost: each strategy's share of its own training step, measured in turn in one process.
 
     python benchmarks/masks.py [backbone] [image px] [batch] [rounds]
 
-Prints the median over rounds of mask time / step time, with the smallest and the largest ratio. The step is that of
-mim-random, views, backward pass and optimiser included. `attention` and `hard` are shown without and with the teacher's
-pass that gives them their scores.
+Prints the median over rounds of mask time / step time, with the smallest and the largest ratio. The step is that of MAE
+with this mask, views, backward pass and optimiser included; it hides as much as the presets with this mask do, at most,
+or 75 %. `attention` and `hard` are shown without and with the teacher's pass that gives them their scores.
 """
 
 import statistics
@@ -18,7 +18,9 @@ import torch
 from ssbench.data import Split
 from ssbench.encoder import build
 from ssbench.methods.mim.content import MASKS
+from ssbench.methods.mim.masks import hidden_count
 from ssbench.methods.mim.model import MIM
+from ssbench.methods.mim.presets import PRESETS
 from ssbench.pretrain import loop, total
 from ssbench.settings import make
 from ssbench.spec import Train
@@ -34,9 +36,10 @@ def seconds(work: Callable[[], object], repeats: int = REPEATS) -> float:
 
 
 def model(backbone: str, side: int, mask: str) -> MIM:
+    ratios = [float(one.preset["ratio"]) for one in PRESETS.values() if one.preset.get("mask") == mask]
     torch.manual_seed(0)
     encoder = build(backbone, size=side, channels=3, mean=torch.full((3,), 0.5), std=torch.full((3,), 0.25))
-    return MIM(encoder, make(MIM.Settings, {"mask": mask}, "mim"))
+    return MIM(encoder, make(MIM.Settings, {"mask": mask, "ratio": max(ratios, default=0.75)}, "mim"))
 
 
 def step_of(method: MIM, side: int, batch: int) -> Callable[[], None]:
@@ -56,33 +59,27 @@ def step_of(method: MIM, side: int, batch: int) -> Callable[[], None]:
 
 
 def main(backbone: str = "vit-nano", side: int = 32, batch: int = 64, rounds: int = 9) -> None:
-    step = step_of(model(backbone, side, "random"), side, batch)
-    images = torch.randn(batch, 3, side, side)
-    generator, grid = torch.Generator().manual_seed(0), model(backbone, side, "random").encoder.grid(images)
-    count = int(0.75 * grid[0] * grid[1])
-    works: dict[str, Callable[[], object]] = {}
+    images, generator = torch.randn(batch, 3, side, side), torch.Generator().manual_seed(0)
+    works: dict[str, tuple[Callable[[], object], Callable[[], None]]] = {}  # the mask's, the step's
     for name in MASKS:
         mim = model(backbone, side, name)
-        known = mim.context(images, 0.5)
-        works[name] = partial(mim.mask, images, grid, count, generator, **known)
+        step, grid = step_of(mim, side, batch), mim.encoder.grid(images)
+        count = hidden_count(grid[0] * grid[1], mim.settings.ratio)
+        works[name] = partial(mim.mask, images, grid, count, generator, **mim.context(images, 0.5)), step
         if mim.teacher is not None:
-            works[f"{name}, with the teacher's pass"] = partial(mim.hide, images, generator, 0.5)
-    steps: list[float] = []
-    ratios: dict[str, list[float]] = {name: [] for name in works}
-    micro: dict[str, list[float]] = {name: [] for name in works}
+            works[f"{name}, with the teacher's pass"] = partial(mim.hide, images, generator, 0.5), step
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for turn in range(rounds + 1):  # the first one warms up
-        for name, work in works.items():
-            took, whole = seconds(work), seconds(step)
+        for name, (work, step) in works.items():
+            took = seconds(work), seconds(step)
             if turn:
-                steps.append(whole)
-                ratios[name].append(100 * took / whole)
-                micro[name].append(1e6 * took / batch)
-    print(
-        f"{backbone}, {batch} images of {side} px: a step of mim-random takes {1e3 * statistics.median(steps):.1f} ms"
-    )
-    for name, found in ratios.items():
-        spread = f"({min(found):.2f} to {max(found):.2f})"
-        print(f"{name:<38} {statistics.median(micro[name]):7.2f} us/image {statistics.median(found):6.2f} % {spread}")
+                times[name].append(took)
+    print(f"{backbone}, {batch} images of {side} px, {rounds} rounds")
+    for name, found in times.items():
+        micro, milli = (statistics.median(side) for side in zip(*found))
+        shares = [100 * work / step for work, step in found]
+        spread = f"{statistics.median(shares):6.2f} % ({min(shares):.2f} to {max(shares):.2f})"
+        print(f"{name:<32} {1e6 * micro / batch:7.2f} us/image, {spread} of a step of {1e3 * milli:.1f} ms")
 
 
 if __name__ == "__main__":
