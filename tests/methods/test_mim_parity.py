@@ -208,10 +208,13 @@ def compare(mim: Any, fast: Tensor, slow: Tensor, inputs: Sequence[Tensor]) -> N
     keys, weights = zip(*[(key, p) for key, p in mim.named_parameters() if p.requires_grad])
     found = torch.autograd.grad(fast, [*inputs, *weights])
     wanted = torch.autograd.grad(slow, [*inputs, *weights], allow_unused=True)
+    assert all(b is not None for b in wanted)
+    largest = max(float(b.abs().max()) for b in wanted)
     for key, a, b in zip([*(f"view {i}" for i in range(len(inputs))), *keys], found, wanted):
-        assert b is not None, key
-        within = 2e-6 + 1e-4 * float(b.abs().max())  # many gradients are small
-        assert torch.allclose(a, b, atol=min(within, 1e-5), rtol=1e-4), f"{key}: {(a - b).abs().max()}"
+        size = float(torch.maximum(a.abs(), b.abs()).max())
+        if size > 1e-5 * largest:  # below that it is rounding alone: a bias before batch norm has no gradient
+            within = min(1e-4 * size, 1e-5)
+            assert torch.allclose(a, b, atol=within, rtol=1e-4), f"{key}: {(a - b).abs().max()}"
 
 
 @pytest.mark.parametrize(
