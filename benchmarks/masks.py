@@ -54,6 +54,7 @@ def step_of(method: MIM, side: int, batch: int) -> Callable[[], None]:
         torch.nn.utils.clip_grad_norm_(method.parameters(), 3.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
+        method.after_step(0.5)
 
     return step
 

@@ -191,26 +191,30 @@ def _check_used(variants: Iterable[Scopes], parts: Iterable[Entry]) -> None:
     """Raises UserError for what was set and changes no cell: a part is not there that needs it, or a preset fixes it.
 
     A default passes, since a result's identity may leave it out. What is set of data, training and backbone is not
-    looked at: every method that trains uses all of it.
+    looked at.
     """
     verdicts: dict[tuple[str, str, str], tuple[int, str]] = {}
     for scopes, entry in product(variants, parts):
         made = _settings(entry, scopes)
-        for scope in {entry.scope, entry.name}:
+        for scope in dict.fromkeys((entry.scope, entry.name)):
             for key, value in scopes.get(scope, {}).items():
-                told = verdicts.setdefault((scope, key, value), (3, ""))
-                verdicts[scope, key, value] = min(told, _verdict(entry, made, scope, key))
+                verdict = _verdict(entry, made, scopes, scope, key)
+                verdicts[scope, key, value] = min(verdicts.get((scope, key, value), verdict), verdict)
     for (scope, key, value), (_, trouble) in verdicts.items():
         if trouble:
             raise UserError(f"{scope}.{key}={value}: {trouble}")
 
 
-def _verdict(entry: Entry, made: Settings, scope: str, key: str) -> tuple[int, str]:
+def _verdict(entry: Entry, made: Settings, scopes: Scopes, scope: str, key: str) -> tuple[int, str]:
     """What one part has against what was set: nothing, that it does not use it, that its preset fixes it."""
-    field = type(made).model_fields[key]
+    field = type(made).model_fields.get(key)
+    if scope != entry.name and key in scopes.get(entry.name, {}):
+        return 1, f"{entry.name}.{key} is set too, and counts"
     if scope != entry.name and key in entry.preset:
         return 2, f"{entry.name} fixes that setting; to change it all the same, say {entry.name}.{key}"
-    if key not in made.model_dump(mode="json") and getattr(made, key) != field.get_default(call_default_factory=True):
+    if field is None or key in made.model_dump(mode="json"):
+        return 0, ""
+    if getattr(made, key) != field.get_default(call_default_factory=True):
         return 1, f"nothing in this run uses it ({field.description})"
     return 0, ""
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssbench.data import IN_MEMORY, Split
-from ssbench.errors import UserError, one_line
+from ssbench.errors import UserError
 from ssbench.method import Batch, Method
 from ssbench.rng import derive, onto
 from ssbench.spec import Budget, Train
@@ -146,7 +145,7 @@ def pretrain(
     steps = total_steps(budget, len(run.images), recipe.batch, flops)
     groups = param_groups_weight_decay(method, recipe.weight_decay)
     optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=True)
-    step, spent, log, before = _resume(checkpoint, method, optimiser, run.device)
+    step, spent, log, before = _resume(checkpoint, method, optimiser)
     started = saved = time.perf_counter()
     sums: dict[str, Tensor] = {}
     while True:
@@ -230,18 +229,18 @@ def _save(
 
 
 def _resume(
-    file: Path, method: Method, optimiser: torch.optim.Optimizer, device: torch.device
+    file: Path, method: Method, optimiser: torch.optim.Optimizer
 ) -> tuple[int, float, list[dict[str, float]], float]:
-    """Steps done, seconds spent, the log, and the progress that the last step had; -1 for none."""
+    """Steps done, seconds spent, the log, and the progress that the last step had; -1 for none. Raises RuntimeError."""
     if not file.exists():
         return 0, 0.0, [], -1.0
     try:
-        state = torch.load(file, map_location=device, weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)
         method.load_state_dict(state["method"])
         optimiser.load_state_dict(state["optimiser"])
         return state["step"], state["seconds"], state["log"], state["progress"]
-    except (UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{file}: the interrupted run left there does not fit this code ({one_line(error)}): remove the file, and "
-            "the run starts again"
-        ) from None
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # what is cut off or of other code fails in any way
+        text = "the interrupted run left there does not fit this code: remove the file, and the run starts again"
+        raise RuntimeError(f"{file}: {text}") from error

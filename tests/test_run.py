@@ -361,7 +361,12 @@ def test_loose_photos_can_be_pretrained_on_and_judged_elsewhere(ssbench: Command
 
 def test_describe_shows_settings_with_their_sources(ssbench: Command) -> None:
     text = ssbench("describe", "mim-block").stdout
-    assert "--set mim.mask=block" in text and "fixed by the preset" in text and "paper:" in text
+    assert (
+        "--set mim-block.mask=block" in text
+        and "--set mim.reg=none" in text
+        and "fixed by the preset" in text
+        and "paper:" in text
+    )
     assert "--set train.lr=0.0015" in ssbench("describe", "train").stdout
     assert "did you mean knn" in ssbench("describe", "kn").stderr
 

@@ -160,6 +160,11 @@ def test_a_plan_that_can_not_be_made_names_the_key(keys: dict[str, Any], message
         ("mim", {"set": ("mim.visible=9", "mim.ratio=0.5")}, "mim.ratio=0.5: nothing in this run uses it"),
         ("mim-adaptive", {"set": ("mim-adaptive.unit=2",)}, "mim-adaptive.unit=2: nothing in this run uses it"),
         (
+            "mim-adaptive",
+            {"vary": {"mim.tau": ("2", "3")}, "set": ("mim-adaptive.tau=4",)},
+            "mim.tau=2: mim-adaptive.tau is set too, and counts",
+        ),
+        (
             "mim-block,mim-random",
             {"set": ("mim.mask=object",)},
             "mim.mask=object: mim-block fixes that setting; to change it all the same, say mim-block.mask",

@@ -5,7 +5,6 @@ from functools import lru_cache
 from hashlib import file_digest
 from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import timm
@@ -68,26 +67,33 @@ class Features(Regression):
 
 
 def identified(checkpoint: str) -> str:
-    """`file@digest` of a file's name: what is in it identifies a result, not its name alone.
+    """`file@digest` of a file's name: what is in it identifies a result too, not its name alone.
 
-    Raises ValueError where a name already has the digest of other content.
+    Raises ValueError where a name already has the digest of other content, and where the file can't be read.
     """
-    file, known = _parted(checkpoint)
-    if checkpoint in ("", "pretrained") or not file.is_file():
+    if checkpoint in ("", "pretrained"):
         return checkpoint
-    found = _digest(file, file.stat().st_mtime_ns)
+    try:
+        file, known = _parted(checkpoint)
+        if not file.is_file():
+            return checkpoint
+        found = _digest(file, file.stat().st_mtime_ns, file.stat().st_size)
+    except OSError as error:
+        raise ValueError(f"it can't be read ({error.strerror})") from None
     if known not in ("", found):
         raise ValueError(f"the file's digest is {found}, these are other weights")
-    return f"{file}@{found}"
+    return f"{file.as_posix()}@{found}"
 
 
 def _parted(checkpoint: str) -> tuple[Path, str]:
+    """A file and the digest that follows its name, if any."""
     file, _, digest = checkpoint.rpartition("@")
-    return (Path(file), digest) if file and re.fullmatch("[0-9a-f]{16}", digest) else (Path(checkpoint), "")
+    named = file and re.fullmatch("[0-9a-f]{16}", digest) and not Path(checkpoint).is_file()
+    return (Path(file), digest) if named else (Path(checkpoint), "")
 
 
 @lru_cache
-def _digest(file: Path, written: int) -> str:
+def _digest(file: Path, written: int, size: int) -> str:
     """The start of a file's SHA-256, read once as long as it is not `written` again."""
     with file.open("rb") as opened:
         return file_digest(opened, "sha256").hexdigest()[:16]
@@ -113,7 +119,7 @@ def load(network: str, checkpoint: str) -> nn.Module:
     made = timm.create_model(network, pretrained=False)
     try:
         stored = torch.load(file, map_location="cpu", weights_only=True)
-    except (UnpicklingError, EOFError, RuntimeError):
+    except Exception:  # what is no file of weights fails in any way
         stored = None
     if isinstance(stored, dict):
         stored = stored.get("state_dict", stored.get("model", stored))

@@ -103,11 +103,15 @@ class MIMSettings(Settings):
     )
 
     decoder_depth: int = setting(
-        1, "arch=mae, cross: decoder's blocks", source="project: small encoders; MAE has 8", unit="blocks", ge=1
+        1,
+        "arch=mae, cross, mask=hard: decoder's blocks",
+        source="project: small encoders; MAE has 8",
+        unit="blocks",
+        ge=1,
     )
     decoder_width: int = setting(
         64,
-        "arch=mae, cross: decoder's width",
+        "arch=mae, cross, mask=hard: decoder's width",
         source="project: small encoders; MAE has 512",
         unit="units",
         multiple_of=32,
@@ -133,10 +137,12 @@ class MIMSettings(Settings):
     )
     checkpoint: str = setting(
         "",
-        "target=features, kmeans-features: its weights, a file (known by content) or pretrained; empty: of a package",
+        "target=features, kmeans-features: its weights, a file (and what is in it) or pretrained; empty: of a package",
         source="project",
     )
-    network_size: int = setting(64, "target=features: size of the images it sees", source="project", unit="px", ge=8)
+    network_size: int = setting(
+        64, "target=features, kmeans-features: size of the images it sees", source="project", unit="px", ge=8
+    )
 
     momentum: float = setting(
         0.98, "with a teacher: its momentum at the start", source="project: 1,000 steps; iBOT, I-JEPA 0.996", ge=0, le=1
@@ -162,7 +168,10 @@ class MIMSettings(Settings):
         return bool(guided) or of_target or self.pair != "none" or self.judge == "teacher"
 
     def _named(self) -> frozenset[str]:
-        return frozenset().union(*(named(table.get(getattr(self, key))) for key, table in PARTS.items()))
+        """What the parts need; of a part that there is none of, which is told later, what any of its kind does."""
+        chosen = [(getattr(self, key), table) for key, table in PARTS.items()]
+        parts = [part for name, table in chosen for part in ([table[name]] if name in table else table.values())]
+        return frozenset().union(*map(named, parts))
 
     @model_serializer(mode="wrap")
     def _used(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

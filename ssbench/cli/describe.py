@@ -1,7 +1,7 @@
 """`ssbench describe`: a method's or task's settings, with types, defaults and their sources."""
 
 from inspect import cleandoc
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
@@ -18,7 +18,7 @@ def describe(
     plugins = tuple(plugin or ())
     if name in FIXED_SCOPES:
         print(f"{name}: {FIXED_SCOPES[name].__doc__}")
-        _print_settings(name, FIXED_SCOPES[name], {})
+        _print_settings(name, FIXED_SCOPES[name])
         return
     found = {**entries("methods", plugins), **entries("tasks", plugins)}
     if name not in found:
@@ -30,12 +30,13 @@ def describe(
     print(cleandoc(kind.__doc__ or ""))
     for metric in getattr(kind, "metrics", ()):
         print(f"metric: {metric.name} in {metric.unit}, {metric.better} is better")
-    _print_settings(entry.scope, kind.Settings, dict(entry.preset), entry.source)
+    _print_settings(entry.scope, kind.Settings, entry)
 
 
-def _print_settings(scope: str, model: type, preset: dict[str, object], published: str = "") -> None:
-    from ssbench.settings import Settings, explain
+def _print_settings(scope: str, model: Any, entry: Any = None) -> None:
+    """What can be set, as it is typed: what a preset fixes, only its own name changes."""
+    from ssbench.settings import explain
 
-    assert issubclass(model, Settings)
-    for line in explain(model, preset, published):
-        print(f"\n  --set {scope}.{line}")
+    preset, published = (entry.preset, entry.source) if entry else ({}, "")
+    for key, line in zip(model.model_fields, explain(model, preset, published)):
+        print(f"\n  --set {entry.name if entry and key in preset else scope}.{line}")

@@ -130,6 +130,10 @@ def _empty(file: Path) -> None:
     file.touch()
 
 
+def _word(file: Path) -> None:
+    file.write_text("hello")
+
+
 def _list(file: Path) -> None:
     torch.save([1, 2, 3], file)
 
@@ -141,10 +145,11 @@ def _list(file: Path) -> None:
         (_wider, rf"mim\.checkpoint=wrong\.pth does not fit {TINY}: .*size mismatch"),
         (_text, r"mim\.checkpoint=wrong\.pth is no file of weights"),
         (_empty, r"mim\.checkpoint=wrong\.pth is no file of weights"),
+        (_word, r"mim\.checkpoint=wrong\.pth is no file of weights"),
         (_list, r"mim\.checkpoint=wrong\.pth is no file of weights"),
         (None, r"mim\.checkpoint=.*wrong\.pth: there is no such file"),
     ],
-    ids=["another network", "other classes", "no weights", "empty", "no dictionary", "no file"],
+    ids=["another network", "other classes", "no weights", "empty", "a word", "no dictionary", "no file"],
 )
 def test_a_wrong_file_is_named_in_one_line(write: Callable[[Path], None] | None, message: str, tmp_path: Path) -> None:
     file = tmp_path / "wrong.pth"

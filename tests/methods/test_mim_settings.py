@@ -181,8 +181,26 @@ def test_a_checkpoint_is_known_by_what_is_in_it(tmp_path: Path) -> None:
         make(MIM.Settings, first, "mim")
 
 
-@pytest.mark.parametrize("name", ["", "pretrained", "nowhere.pth", "me@home.pth"])
+@pytest.mark.parametrize("name", ["", "pretrained", "nowhere.pth", "nowhere@0123456789abcdef"])
 def test_what_is_no_file_has_no_digest(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("pretrained").write_bytes(b"a file of that name")
     assert dumped(target="features", checkpoint=name)["checkpoint"] == name
+
+
+@pytest.mark.parametrize("name", ["me@home.pth", "w@0123456789abcdef"])
+def test_a_file_may_have_an_at_in_its_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"one")
+    once = dumped(target="features", checkpoint=name)["checkpoint"]
+    assert once == f"{name}@{sha256(b'one').hexdigest()[:16]}"
+    assert dumped(target="features", checkpoint=once)["checkpoint"] == once
+
+
+def test_a_file_that_can_not_be_read_is_named() -> None:
+    with pytest.raises(UserError, match=r"^mim\.checkpoint=xxx.*it can't be read \(File name too long\)$"):
+        dumped(target="features", checkpoint="x" * 300)
+
+
+def test_of_a_part_that_there_is_none_of_everything_may_be_set() -> None:
+    assert dumped(arch="cros", decoder_depth=3)["decoder_depth"] == 3
