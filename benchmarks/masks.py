@@ -59,7 +59,7 @@ def step_of(method: MIM, side: int, batch: int) -> Callable[[], None]:
     return step
 
 
-def main(backbone: str = "vit-nano", side: int = 32, batch: int = 64, rounds: int = 9) -> None:
+def main(backbone: str = "vit-nano", side: int = 32, batch: int = 64, rounds: int = 30) -> None:
     images, generator = torch.randn(batch, 3, side, side), torch.Generator().manual_seed(0)
     works: dict[str, tuple[Callable[[], object], Callable[[], None]]] = {}  # the mask's, the step's
     for name in MASKS:

@@ -85,17 +85,19 @@ def block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) ->
     places = torch.rand(2, ROUNDS, len(images), generator=generator).numpy()
     aspect = np.exp((stretch - 0.5) * np.float32(math.log(BLOCK_ASPECT)))  # (R, T, B), its square root
     shape = np.stack([aspect, 1 / aspect], 1)  # (R, 2, T, B)
+    sides = np.zeros((2, TRIES + 1, len(images)), np.float32)  # height and width; the last one fits: no rectangle
     hidden = np.zeros((grid[0] * grid[1], len(images)), np.float32)  # (N, B), 0 or 1
     taken = np.zeros_like(hidden)  # in how many rounds it was hidden: more for patches of an earlier block
     image, most, each = np.arange(len(images)), np.array(grid, np.float32)[:, None, None], np.ones_like(hidden[:, 0])
-    for turn in range(ROUNDS):
-        more = count - smallest - each @ hidden  # (B,), what is missing beyond the smallest block
+    tried, flat, beyond = sides[:, :TRIES], sides.reshape(2, -1), np.float32(count - smallest)
+    for part, form, place in zip(area, shape, places.swapaxes(0, 1)):
+        more = beyond - each @ hidden  # (B,), what is missing beyond the smallest block
         if more.max() <= -smallest:
             break
-        side = np.sqrt(smallest + area[turn] * np.maximum(more, 0))  # (T, B)
-        sides = np.rint(side * shape[turn])  # (2, T, B), height and width
+        np.rint(np.sqrt(smallest + part * np.maximum(more, 0)) * form, out=tried)
         first = np.logical_and(*(sides < most)).argmax(0)  # (B,)
-        np.maximum(hidden, rectangles(sides[:, first, image], places[:, turn], grid), out=hidden)
+        found = flat.take(first * len(images) + image, 1)  # (2, B)
+        np.maximum(hidden, rectangles(found, place, grid), out=hidden)
         taken += hidden
     return onto(hide_top(torch.from_numpy(taken).T + _rand(images, grid, generator), count), images.device)
 
@@ -161,21 +163,20 @@ def hide_top(scores: Tensor, count: int) -> Tensor:
 def rectangles(sides: Floats, places: Floats, grid: Grid) -> Floats:
     """Rectangles of these heights and widths, placed by two numbers in 0..1, both (2, B) -> 0 or 1, (N, B).
 
-    None where a side is as long as the grid's own.
+    Sides are at most the grid's own; there is no rectangle where they are 0.
     """
-    lengths, lines = _lines(grid)
-    room = lengths - sides  # (2, B)
-    start, size = (places * (room + 1)).astype(np.intp), (sides * (room > 0)).astype(np.intp)
-    along = lines.take(start * (max(grid) + 1) + size, 1)  # (max(grid), 2, B)
+    starts, lines = _lines(grid)
+    start = (places * (starts - sides)).astype(np.intp)  # (2, B)
+    along = lines.take(start * (max(grid) + 1) + sides.astype(np.intp), 1)  # (max(grid), 2, B)
     return (along[: grid[0], None, 0] * along[: grid[1], 1]).reshape(-1, sides.shape[1])
 
 
 @cache
 def _lines(grid: Grid) -> tuple[Floats, Floats]:
-    """Rows and columns (2, 1), and what lines cover, (max(grid), starts * sizes)."""
+    """Places for a line of no length in rows and columns, (2, 1), and what lines cover, (max(grid), places * sizes)."""
     step = np.arange(max(grid) + 1)
-    inside = (step[:-1, None, None] >= step[:-1, None]) & (step[:-1, None, None] < step[:-1, None] + step)
-    return np.array(grid, np.float32)[:, None], inside.reshape(max(grid), -1).astype(np.float32)
+    inside = (step[:-1, None, None] >= step[:, None]) & (step[:-1, None, None] < step[:, None] + step)
+    return np.array(grid, np.float32)[:, None] + 1, inside.reshape(max(grid), -1).astype(np.float32)
 
 
 def _rand(images: Tensor, grid: Grid, generator: torch.Generator) -> Tensor:
