@@ -77,7 +77,7 @@ def main(backbone: str = "vit-nano", side: int = 32, batch: int = 64, rounds: in
                 times[name].append(took)
     print(f"{backbone}, {batch} images of {side} px, {rounds} rounds")
     for name, found in times.items():
-        micro, milli = (statistics.median(side) for side in zip(*found))
+        micro, milli = map(statistics.median, zip(*found))
         shares = [100 * work / step for work, step in found]
         spread = f"{statistics.median(shares):6.2f} % ({min(shares):.2f} to {max(shares):.2f})"
         print(f"{name:<32} {1e6 * micro / batch:7.2f} us/image, {spread} of a step of {1e3 * milli:.1f} ms")

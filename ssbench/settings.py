@@ -33,7 +33,7 @@ def make(model: type[S], values: Mapping[str, Any], scope: str) -> S:
         key = ".".join(str(part) for part in first["loc"]) or "settings"
         if first["type"] == "extra_forbidden":
             raise UserError(f"unknown setting {scope}.{key}{near(key, model.model_fields)}") from None
-        raise UserError(f"{scope}.{key}={first['input']}: {first['msg']}") from None
+        raise UserError(f"{scope}.{key}={first['input']}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _split(model: type[Settings], key: str, value: Any) -> Any:

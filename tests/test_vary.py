@@ -142,6 +142,7 @@ def test_a_file_whose_vary_is_something_else_is_refused(tmp_path: Path, line: st
         ({"vary": {"mimm.mask": ("a",)}}, "--vary mimm.…: nothing called 'mimm' in this run; did you mean mim"),
         ({"vary": {"mim.maskk": ("a",)}}, "unknown setting mim.maskk; did you mean mask"),
         ({"vary": {"mim.ratio": ("0.5", "much")}}, "mim.ratio=much"),
+        ({"set": ("mim.arch=cros", "mim.decoder_depth=3")}, "mim.arch=cros: there is no such arch; did you mean cross"),
         ({"vary": {"mim.mask": ()}}, "--vary mim.mask: a value is empty"),
         ({"vary": {"mim.mask": MASKS}, "set": ("mim.mask=block",)}, "mim.mask is in both --set and --vary"),
     ],

@@ -81,20 +81,20 @@ def block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) ->
         raise UserError(f"mim.mask=block needs at least 3 x 3 patches, not {grid[0]} x {grid[1]}: set backbone.patch")
     smallest = min(max(4, (min(grid) // 3) ** 2), count)
     # in NumPy, where a small step costs less; several shapes a round, of which the first that fits is taken
-    area, stretch = torch.rand(2, ROUNDS, TRIES, len(images), generator=generator).numpy()
+    areas, stretch = torch.rand(2, ROUNDS, TRIES, len(images), generator=generator).numpy()
     places = torch.rand(2, ROUNDS, len(images), generator=generator).numpy()
     aspect = np.exp((stretch - 0.5) * np.float32(math.log(BLOCK_ASPECT)))  # (R, T, B), its square root
-    shape = np.stack([aspect, 1 / aspect], 1)  # (R, 2, T, B)
+    shapes = np.stack([aspect, 1 / aspect], 1)  # (R, 2, T, B)
     sides = np.zeros((2, TRIES + 1, len(images)), np.float32)  # height and width; the last one fits: no rectangle
     hidden = np.zeros((grid[0] * grid[1], len(images)), np.float32)  # (N, B), 0 or 1
     taken = np.zeros_like(hidden)  # in how many rounds it was hidden: more for patches of an earlier block
     image, most, each = np.arange(len(images)), np.array(grid, np.float32)[:, None, None], np.ones_like(hidden[:, 0])
-    tried, flat, beyond = sides[:, :TRIES], sides.reshape(2, -1), np.float32(count - smallest)
-    for part, form, place in zip(area, shape, places.swapaxes(0, 1)):
-        more = beyond - each @ hidden  # (B,), what is missing beyond the smallest block
+    tried, flat = sides[:, :TRIES], sides.reshape(2, -1)
+    for area, shape, place in zip(areas, shapes, places.swapaxes(0, 1)):
+        more = count - smallest - each @ hidden  # (B,), what is missing beyond the smallest block
         if more.max() <= -smallest:
             break
-        np.rint(np.sqrt(smallest + part * np.maximum(more, 0)) * form, out=tried)
+        np.rint(np.sqrt(smallest + area * np.maximum(more, 0)) * shape, out=tried)
         first = np.logical_and(*(sides < most)).argmax(0)  # (B,)
         found = flat.take(first * len(images) + image, 1)  # (2, B)
         np.maximum(hidden, rectangles(found, place, grid), out=hidden)

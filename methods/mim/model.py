@@ -1,15 +1,14 @@
 """Masked image modelling: hide patches, predict them from the rest (MAE, He et al. 2021, arXiv:2111.06377)."""
 
-from collections.abc import Mapping
 from copy import deepcopy
 from math import cos, pi
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ssbench.encoder import Encoder
-from ssbench.errors import NotApplicable, UserError, near
+from ssbench.errors import NotApplicable, UserError
 from ssbench.method import Batch, Cached, Method, View
 from ssbench.rng import onto
 
@@ -23,8 +22,6 @@ from .pairs import PAIRS
 from .regularisers import REGULARISERS
 from .settings import MIMSettings, named
 from .targets import TARGETS
-
-T = TypeVar("T")
 
 GREY = 0.5  # hidden patches in pictures
 
@@ -54,9 +51,8 @@ class MIM(Method):
 
     def build(self) -> None:
         s, encoder = self.settings, self.encoder
-        self.mask, target = pick(MASKS, "mask", s.mask), pick(TARGETS, "target", s.target)
-        arch, self.regularise = pick(ARCHITECTURES, "arch", s.arch), pick(REGULARISERS, "reg", s.reg)
-        pair = pick(PAIRS, "pair", s.pair)
+        self.mask, target, arch = MASKS[s.mask], TARGETS[s.target], ARCHITECTURES[s.arch]
+        self.regularise, pair = REGULARISERS[s.reg], PAIRS[s.pair]
         if encoder.patch is None:
             raise UserError(
                 "masked image modelling needs patch tokens that can be dropped: take a ViT such as vit-nano"
@@ -216,10 +212,3 @@ class MIM(Method):
 
     def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
         return measures(self, images, objects)
-
-
-def pick(table: Mapping[str, T], key: str, name: str) -> T:
-    """The part of that name; raises UserError with near misses."""
-    if name not in table:
-        raise UserError(f"mim.{key}={name}: there is no such {key}{near(name, table)}")
-    return table[name]

@@ -4,8 +4,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from pydantic import SerializerFunctionWrapHandler, field_validator, model_serializer
+from pydantic import SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
 
+from ssbench.errors import near
 from ssbench.settings import Settings, setting
 
 from .architectures import ARCHITECTURES
@@ -19,6 +20,7 @@ PARTS: dict[str, Mapping[str, Callable[..., Any] | None]] = {
     "mask": MASKS,
     "target": TARGETS,
     "arch": ARCHITECTURES,
+    "reg": REGULARISERS,
     "pair": PAIRS,
 }
 
@@ -155,6 +157,14 @@ class MIMSettings(Settings):
         le=1,
     )
 
+    @field_validator(*PARTS)
+    @classmethod
+    def _there(cls, name: str, field: ValidationInfo) -> str:
+        key = str(field.field_name)
+        if name not in PARTS[key]:
+            raise ValueError(f"there is no such {key}{near(name, PARTS[key])}")
+        return name
+
     @field_validator("checkpoint")
     @classmethod
     def _identified(cls, checkpoint: str) -> str:
@@ -164,14 +174,11 @@ class MIMSettings(Settings):
     def taught(self) -> bool:
         """Whether a part needs the moving average of the encoder."""
         guided = self._named() & {"attention", "difficulty"}
-        of_target = getattr(TARGETS.get(self.target), "taught", False)
+        of_target = getattr(TARGETS[self.target], "taught", False)
         return bool(guided) or of_target or self.pair != "none" or self.judge == "teacher"
 
     def _named(self) -> frozenset[str]:
-        """What the parts need; of a part that there is none of, which is told later, what any of its kind does."""
-        chosen = [(getattr(self, key), table) for key, table in PARTS.items()]
-        parts = [part for name, table in chosen for part in ([table[name]] if name in table else table.values())]
-        return frozenset().union(*map(named, parts))
+        return frozenset().union(*(named(table[getattr(self, key)]) for key, table in PARTS.items()))
 
     @model_serializer(mode="wrap")
     def _used(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

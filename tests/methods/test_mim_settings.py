@@ -177,7 +177,7 @@ def test_a_checkpoint_is_known_by_what_is_in_it(tmp_path: Path) -> None:
     file.write_bytes(b"two")
     second = dumped(target="features", checkpoint=str(file))
     assert [key for key in first if first[key] != second[key]] == ["checkpoint"]
-    with pytest.raises(UserError, match=r"^mim\.checkpoint=.*weights\.pth@.*the file's digest is .*other weights$"):
+    with pytest.raises(UserError, match=r"^mim\.checkpoint=.*weights\.pth@\w+: the file's digest is .*other weights$"):
         make(MIM.Settings, first, "mim")
 
 
@@ -198,9 +198,5 @@ def test_a_file_may_have_an_at_in_its_name(name: str, tmp_path: Path, monkeypatc
 
 
 def test_a_file_that_can_not_be_read_is_named() -> None:
-    with pytest.raises(UserError, match=r"^mim\.checkpoint=xxx.*it can't be read \(File name too long\)$"):
+    with pytest.raises(UserError, match=r"^mim\.checkpoint=x+: it can't be read \(File name too long\)$"):
         dumped(target="features", checkpoint="x" * 300)
-
-
-def test_of_a_part_that_there_is_none_of_everything_may_be_set() -> None:
-    assert dumped(arch="cros", decoder_depth=3)["decoder_depth"] == 3
