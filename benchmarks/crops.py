@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ssbench.method import View
-from ssbench.views import make
+from ssbench.training.views import make
 
 
 def seconds(work: Callable[[], Tensor], repeats: int = 20) -> float:

@@ -16,14 +16,14 @@ from functools import partial
 import torch
 
 from ssbench.data import Split
-from ssbench.encoder import build
+from ssbench.encoders.encoder import build
 from ssbench.methods.mim.content import MASKS
 from ssbench.methods.mim.masks import hidden_count
 from ssbench.methods.mim.model import MIM
 from ssbench.methods.mim.presets import PRESETS
-from ssbench.pretrain import loop, total
 from ssbench.settings import make
 from ssbench.spec import Train
+from ssbench.training.loop import loop, total
 
 REPEATS = 5
 

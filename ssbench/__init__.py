@@ -16,10 +16,10 @@ if not (_here / "methods").exists():  # a checkout: methods/ and tasks/ are this
 _HOME = {
     "Batch": "method",
     "Bench": "task",
-    "Encoder": "encoder",
+    "Encoder": "encoders.encoder",
     "Entry": "registry",
     "Method": "method",
-    "Metric": "metrics",
+    "Metric": "results.metrics",
     "Outcome": "task",
     "Settings": "settings",
     "Task": "task",

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ssbench.data import Split
-from ssbench.encoder import Encoder
-from ssbench.store import write_tensors
+from ssbench.encoders.encoder import Encoder
+from ssbench.results.store import write_tensors
 
 CHUNK = 512  # images a forward pass
 

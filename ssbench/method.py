@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssbench import settings as declared
-from ssbench.encoder import Encoder
+from ssbench.encoders.encoder import Encoder
 
 # `cached(name, make)` gives the tensors of `make()`, on the CPU, from an earlier run where there was one
 Cached = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]

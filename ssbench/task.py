@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ssbench import settings as declared
 from ssbench.data import Facts
-from ssbench.encoder import Encoder
+from ssbench.encoders.encoder import Encoder
 from ssbench.features import Part
-from ssbench.metrics import Metric
+from ssbench.results.metrics import Metric
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
 
     def add(self, metric: str, **arrays: Tensor) -> None:
-        """Per-sample arrays for one of the task's metrics; see `ssbench.metrics.Metric` for what each kind needs."""
+        """Per-sample arrays for one of the task's metrics; see `ssbench.results.metrics.Metric` for what each needs."""
         self.arrays[metric] = {name: value.detach().cpu().numpy() for name, value in arrays.items()}
 
 

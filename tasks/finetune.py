@@ -11,16 +11,16 @@ from timm.data.mixup import Mixup
 from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
-from ssbench.encoder import Encoder
+from ssbench.encoders.encoder import Encoder
 from ssbench.features import Part, represent
 from ssbench.method import View
-from ssbench.metrics import Metric
-from ssbench.pretrain import rate
+from ssbench.results.metrics import Metric
 from ssbench.rng import derive
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task
-from ssbench.views import make
+from ssbench.training.loop import rate
+from ssbench.training.views import make
 
 
 class Finetune(Task):

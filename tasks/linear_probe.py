@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssbench.metrics import Metric
-from ssbench.pretrain import rate
+from ssbench.results.metrics import Metric
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task
+from ssbench.training.loop import rate
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # AdamW's own
 CHUNK = 1024  # samples a product when heads are only applied

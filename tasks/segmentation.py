@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssbench.features import Part
-from ssbench.metrics import Metric, iou_per_class, score
-from ssbench.pretrain import rate
+from ssbench.results.metrics import Metric, iou_per_class, score
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task
+from ssbench.training.loop import rate
 
 CHUNK = 64  # images a product when heads are only applied
 

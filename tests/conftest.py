@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ssbench.data import Dataset, Split
 from ssbench.data.shapes import draw
-from ssbench.encoder import Encoder, build
+from ssbench.encoders.encoder import Encoder, build
 from ssbench.features import Part
 from ssbench.method import Batch
 from ssbench.rng import derive

@@ -3,7 +3,7 @@ from pathlib import Path
 import torch
 
 from ssbench.data import Dataset
-from ssbench.encoder import Encoder, build
+from ssbench.encoders.encoder import Encoder, build
 from ssbench.features import Part, represent
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssbench.metrics import score
-from ssbench.store import Store
+from ssbench.results.metrics import score
+from ssbench.results.store import Store
 
 ROOT = Path(__file__).parent.parent
 Command = Callable[..., CompletedProcess[str]]

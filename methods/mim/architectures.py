@@ -19,7 +19,7 @@ from timm.layers.mlp import Mlp
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from ssbench.encoder import Encoder, sincos
+from ssbench.encoders.encoder import Encoder, sincos
 
 from .masks import Grid, split
 

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from sklearn import cluster
 from torch import Tensor, nn
 
-from ssbench.encoder import Encoder
+from ssbench.encoders.encoder import Encoder
 from ssbench.errors import UserError
 from ssbench.method import Cached
-from ssbench.provenance import weights_digest
+from ssbench.results.provenance import weights_digest
 
 from .networks import Features
 from .objective import cross_entropy

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssbench.encoder import Encoder
+from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError
 from ssbench.method import Batch, Cached, Method, View
 from ssbench.rng import onto

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from lightly.models.modules import DINOProjectionHead
 from torch import Tensor, nn
 
-from ssbench.encoder import Encoder
+from ssbench.encoders.encoder import Encoder
 
 from .objective import cross_entropy
 

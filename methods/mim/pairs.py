@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from lightly.loss import DINOLoss
 from torch import Tensor, nn
 
-from ssbench.encoder import Encoder
+from ssbench.encoders.encoder import Encoder
 
 from .architectures import Seen
 from .online import HIDDEN, STUDENT, copy_of, follow, projector

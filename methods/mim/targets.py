@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssbench.encoder import Encoder
+from ssbench.encoders.encoder import Encoder
 from ssbench.errors import UserError
 
 from .codebooks import DVAE, FeatureKMeans, KMeans, RandomCodebook

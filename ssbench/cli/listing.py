@@ -31,7 +31,7 @@ def _rows(what: What, plugins: tuple[str, ...]) -> list[tuple[str, str]]:
 
         return list(SOURCES.items())
     if what is What.backbones:
-        from ssbench.backbones import PRESETS
+        from ssbench.encoders.presets import PRESETS
 
         more = ("any timm model", "such as resnet18, convnext_atto or vit_small_patch16_224")
         return [*((name, preset.summary) for name, preset in PRESETS.items()), more]

@@ -8,7 +8,7 @@ from typer import Exit, Option
 
 if TYPE_CHECKING:
     from ssbench.plan import Cell, Suite
-    from ssbench.run import Workshop
+    from ssbench.workshop import Workshop
 
 
 def run(
@@ -59,10 +59,13 @@ def run(
 
 
 def _run(asked: "Suite", cells: "list[Cell]", results: Path, device: str, rerun: bool, dry_run: bool) -> None:
-    from ssbench.progress import Progress
-    from ssbench.run import Workshop, check, forget, run_cell
-    from ssbench.run import device as find_device
-    from ssbench.store import Store
+    from ssbench.check import check
+    from ssbench.cli.progress import Progress
+    from ssbench.results.store import Store
+    from ssbench.run import execute
+    from ssbench.training.trained import forget
+    from ssbench.workshop import Workshop
+    from ssbench.workshop import device as find_device
 
     store = Store(results)
     store.check_writable()
@@ -79,19 +82,13 @@ def _run(asked: "Suite", cells: "list[Cell]", results: Path, device: str, rerun:
             _print_plan(todo, names, len(done), shop)
             return
         if rerun:
-            forget(todo, shop)
-        for cell in todo:
-            seed = cell.spec.pretraining.seed
-            progress.cell(
-                f"{names[cell.spec.pretraining.digest()]} / {cell.task.name} / {cell.spec.data.name} / seed {seed}"
-            )
-            try:
-                record = run_cell(cell, shop)
-            except KeyboardInterrupt:
-                interrupted = True
-                break
-            failed += record.status == "failed"
-            progress.ended(record)
+            forget(store.cache, [cell.spec.pretraining for cell in todo])
+        try:
+            for record in execute(todo, shop, lambda cell: progress.cell(_called(cell, names))):
+                failed += record.status == "failed"
+                progress.ended(record)
+        except KeyboardInterrupt:
+            interrupted = True
     if interrupted:
         print("ssbench: interrupted; the same command goes on from here", file=sys.stderr)
         raise Exit(130)
@@ -101,9 +98,14 @@ def _run(asked: "Suite", cells: "list[Cell]", results: Path, device: str, rerun:
         raise Exit(1)
 
 
+def _called(cell: "Cell", names: dict[str, str]) -> str:
+    p = cell.spec.pretraining
+    return f"{names[p.digest()]} / {cell.task.name} / {cell.spec.data.name} / seed {p.seed}"
+
+
 def _names(cells: "list[Cell]") -> dict[str, str]:
     """What the pretraining with a digest is called: its method, with the settings that tell it from others here."""
-    from ssbench.table import canonical, named
+    from ssbench.results.table import canonical, named
 
     variants: dict[str, dict[str, Any]] = {}
     for cell in cells:
@@ -115,7 +117,7 @@ def _names(cells: "list[Cell]") -> dict[str, str]:
 
 
 def _print_plan(todo: "list[Cell]", names: dict[str, str], done: int, shop: "Workshop") -> None:
-    from ssbench.run import estimate
+    from ssbench.check import estimate
 
     first = {cell.spec.pretraining.digest(): cell for cell in reversed(todo)}
     kinds: dict[str, list[Cell]] = {}
@@ -124,7 +126,7 @@ def _print_plan(todo: "list[Cell]", names: dict[str, str], done: int, shop: "Wor
     print(f"{len(todo)} cells to run, {done} already recorded; {len(first)} pretrainings")
     seconds = 0.0
     for cells in kinds.values():
-        each, p = estimate(cells[0], shop), cells[0].spec.pretraining
+        each, p = estimate(shop.open(cells[0])), cells[0].spec.pretraining
         seconds += each * len(cells)
         cost = f"{len(cells)} x {each:.0f} s" if each else "no training"
         print(f"  {names[p.digest()]} on {p.data.name}, {p.backbone}, {p.budget or 'untrained'}: {cost}")
@@ -132,10 +134,10 @@ def _print_plan(todo: "list[Cell]", names: dict[str, str], done: int, shop: "Wor
 
 
 def _print_tables(cells: "list[Cell]", asked: "Suite", store: Any, done: int) -> None:
-    from ssbench.grid import grids, measures, pivots
     from ssbench.registry import controls
-    from ssbench.render import Shown, markdown
-    from ssbench.table import build
+    from ssbench.results.grid import grids, measures, pivots
+    from ssbench.results.render import Shown, markdown
+    from ssbench.results.table import build
 
     records = [record for cell in cells if (record := store.find(cell.spec)) is not None]
     known = controls(asked.plugin)

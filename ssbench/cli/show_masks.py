@@ -36,11 +36,12 @@ def show_masks(
 
 
 def _show(cells: "list[Cell]", results: Path, device: str, out: Path) -> None:
+    from ssbench.cli.progress import Progress
     from ssbench.errors import NotApplicable, UserError
-    from ssbench.progress import Progress
-    from ssbench.run import Workshop, assemble, pictured
-    from ssbench.run import device as find_device
-    from ssbench.store import Store, write_bytes
+    from ssbench.results.store import Store, write_bytes
+    from ssbench.training.trained import assemble, pictured
+    from ssbench.workshop import Workshop
+    from ssbench.workshop import device as find_device
 
     _refuse_without_pictures(cells)
     if out.exists() and not out.is_dir():
@@ -51,10 +52,10 @@ def _show(cells: "list[Cell]", results: Path, device: str, out: Path) -> None:
         shop = Workshop(store, find_device(device), progress.tell)
         try:
             for cell in cells:  # what can be wrong with any of them is said before the first one trains
-                assemble(cell, shop)
+                assemble(shop.open(cell))
             for cell in cells:
                 progress.cell(f"{cell.method.name} / {cell.spec.data.name}")
-                found = pictured(cell, shop)
+                found = pictured(shop.open(cell))
                 if not found:
                     raise UserError(f"{cell.method.name} makes no pictures with these settings")
                 file = out / _name(cell)

@@ -13,12 +13,12 @@ def tables(
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
 ) -> None:
     """Write every table of a results folder, the same bytes for the same records, and print them."""
-    from ssbench import render
     from ssbench.errors import UserError, near
-    from ssbench.grid import grids, measures, optima, pivots
     from ssbench.registry import controls
-    from ssbench.store import Store, write_bytes
-    from ssbench.table import build
+    from ssbench.results import render
+    from ssbench.results.grid import grids, measures, optima, pivots
+    from ssbench.results.store import Store, write_bytes
+    from ssbench.results.table import build
 
     formats = {"markdown": render.markdown, "csv": render.csv, "latex": render.latex}
     if format not in formats:

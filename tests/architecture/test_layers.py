@@ -38,6 +38,35 @@ def top_level_imports(file: Path) -> list[str]:
     return found
 
 
+FLOORS = (  # from the ground; a package stands for all of its files
+    ("errors", "rng"),
+    ("settings", "registry", "spec"),
+    ("encoders",),
+    ("data", "results"),
+    ("plan", "method", "features", "workshop", "task"),
+    ("training",),
+    ("check", "run"),
+    ("cli",),
+)
+
+
+def floor(module: str) -> int:
+    """On which floor a module `ssbench.name...` stands."""
+    name = module.split(".")[1]
+    return next(at for at, names in enumerate(FLOORS) if name in names)
+
+
+@pytest.mark.parametrize("file", SPINE, ids=lambda f: str(f.relative_to(ROOT)))
+def test_imports_run_down_only(file: Path) -> None:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    if (len(parts) == 2 and parts[1] in ("__init__", "__main__")) or parts[1] == "suites":
+        return
+    here = floor(".".join(parts))
+    for level, name in imports(file):
+        if level == 0 and name.startswith("ssbench."):
+            assert floor(name) <= here, f"{name} stands above"
+
+
 @pytest.mark.parametrize("file", SPINE, ids=lambda f: str(f.relative_to(ROOT)))
 def test_the_spine_names_no_method_and_no_task(file: Path) -> None:
     names = [name for _, name in imports(file)]

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from ssbench.data import Dataset
-from ssbench.encoder import Encoder, build
+from ssbench.encoders.encoder import Encoder, build
 from ssbench.method import Method
-from ssbench.pretrain import Loop, loop, pretrain, total
 from ssbench.registry import entries, load
 from ssbench.settings import make
 from ssbench.spec import Budget, Train
+from ssbench.training.loop import Loop, loop, pretrain, total
 
 METHODS = {name: entry for name, entry in entries("methods").items() if entry.owner == "ssbench"}
 TRAINED = [name for name, entry in METHODS.items() if load(entry).trains]
@@ -73,8 +73,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(name: str, tiny: Dat
     budget = Budget(unit="steps", amount=6)
     whole = running(name, tiny)
     pretrain(whole, budget, tmp_path / "whole", lambda text: None)
-    monkeypatch.setattr("ssbench.pretrain.SAVE", 0.0)
-    monkeypatch.setattr("ssbench.pretrain.LOG", 1)
+    monkeypatch.setattr("ssbench.training.loop.SAVE", 0.0)
+    monkeypatch.setattr("ssbench.training.loop.LOG", 1)
     broken = running(name, tiny)
 
     def pull_the_plug(text: str) -> None:

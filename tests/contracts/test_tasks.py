@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from ssbench import metrics
 from ssbench.data import Dataset
-from ssbench.encoder import Encoder, build
+from ssbench.encoders.encoder import Encoder, build
 from ssbench.features import Part
 from ssbench.registry import entries, load
+from ssbench.results import metrics
 from ssbench.rng import derive
 from ssbench.task import Bench, Outcome
 

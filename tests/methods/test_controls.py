@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from ssbench.encoder import Encoder, build
+from ssbench.encoders.encoder import Encoder, build
 from ssbench.errors import NotApplicable, UserError
 from ssbench.method import Batch
 from ssbench.methods.controls import PixelEncoder, RandomInit, RawPixels, Supervised

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ssbench.encoder import Encoder, build
+from ssbench.encoders.encoder import Encoder, build
 from ssbench.methods.mim.architectures import ARCHITECTURES, CrossDecoder, MAEDecoder, MaskTokens, Seen, take
 from ssbench.methods.mim.masks import hidden_count, random
 from ssbench.methods.mim.settings import named

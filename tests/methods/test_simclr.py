@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssbench.encoder import build
+from ssbench.encoders.encoder import build
 from ssbench.method import Batch
 from ssbench.methods.simclr import SimCLR
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssbench.encoder import Encoder, build
-from ssbench.metrics import score
+from ssbench.encoders.encoder import Encoder, build
+from ssbench.results.metrics import score
 from ssbench.task import Bench
 from ssbench.tasks.finetune import Finetune, Network, batches, seeded, train
 

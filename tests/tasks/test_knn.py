@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from ssbench.metrics import score
+from ssbench.results.metrics import score
 from ssbench.task import Bench
 from ssbench.tasks import knn
 from ssbench.tasks.knn import KNN, votes

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from ssbench.metrics import score
-from ssbench.pretrain import rate
+from ssbench.results.metrics import score
 from ssbench.task import Bench
 from ssbench.tasks.linear_probe import LinearProbe, apply, train
+from ssbench.training.loop import rate
 
 MakeBench = Callable[..., Bench]
 GRID = list(product((1e-3, 3e-2), (0.0, 1e-2, 1.0)))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from ssbench.metrics import score
+from ssbench.results.metrics import score
 from ssbench.task import Bench
 from ssbench.tasks.segmentation import Heads, Segmentation, confusion, details, miou, patch_modes, train
 

@@ -3,7 +3,7 @@
 import torch
 
 from ssbench import settings
-from ssbench.metrics import Metric
+from ssbench.results.metrics import Metric
 from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task
 

@@ -13,10 +13,10 @@ from hashlib import sha256
 from statistics import fmean, median, stdev
 from typing import Any, Literal, TypeVar
 
-from ssbench import stats
-from ssbench.record import Record, Score
+from ssbench.results import stats
+from ssbench.results.record import Record, Score
+from ssbench.results.store import Store
 from ssbench.spec import Pretraining, Spec
-from ssbench.store import Store
 
 K = TypeVar("K")
 Status = Literal["done", "not-applicable", "failed", "missing"]

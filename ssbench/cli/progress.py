@@ -6,7 +6,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.status import Status
 
-from ssbench.record import Record
+from ssbench.results.record import Record
 
 PLAIN_EVERY = 10.0  # seconds between plain lines of one cell
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssbench.store import Store
+from ssbench.results.store import Store
 
 Command = Callable[..., CompletedProcess[str]]
 PLUGIN = """

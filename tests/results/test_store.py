@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from ssbench.errors import UserError
-from ssbench.record import Record
+from ssbench.results.record import Record
+from ssbench.results.store import Store, replacing, write_bytes, write_tensors
 from ssbench.spec import Budget, DataRef, Pretraining, Spec
-from ssbench.store import Store, replacing, write_bytes, write_tensors
 
 DATA = DataRef(name="folder:my/photos", fingerprint="f0", settings={"image_size": 32})
 ARRAYS = {

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssbench.diagnostics import undisturbed
 from ssbench.method import Method
+from ssbench.results.store import write_bytes
 from ssbench.rng import derive
-from ssbench.store import write_bytes
+from ssbench.training.diagnostics import undisturbed
 
 IMAGES = 8  # how many are pictured
 SIDE = 96  # pixels that an image is at least enlarged to

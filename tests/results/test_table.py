@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from ssbench.errors import UserError
-from ssbench.metrics import score
-from ssbench.record import Costs, Record, Score
-from ssbench.render import csv, latex, markdown, readme, write
+from ssbench.results.metrics import score
+from ssbench.results.record import Costs, Record, Score
+from ssbench.results.render import csv, latex, markdown, readme, write
+from ssbench.results.store import Store
+from ssbench.results.table import BOLD, Table, build
 from ssbench.spec import Budget, DataRef, Pretraining, Spec
-from ssbench.store import Store
-from ssbench.table import BOLD, Table, build
 
 SHAPES = DataRef(name="shapes", fingerprint="f0", settings={"image_size": 0})
 PHOTOS = DataRef(name="photos", fingerprint="f1", settings={"image_size": 0})

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ssbench.data import Dataset
-from ssbench.diagnostics import measure, rankme, undisturbed
-from ssbench.encoder import Encoder
+from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable
 from ssbench.method import Method
+from ssbench.training.diagnostics import measure, rankme, undisturbed
 
 
 def test_orthonormal_rows_have_their_number_as_rank() -> None:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from ssbench import stats
-from ssbench.metrics import score
-from ssbench.stats import Arrays, ahead, interval
+from ssbench.results import stats
+from ssbench.results.metrics import score
+from ssbench.results.stats import Arrays, ahead, interval
 
 
 def run(hits: "np.ndarray[Any, Any]") -> Arrays:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
-from ssbench.backbones import PRESETS
+from ssbench.encoders.presets import PRESETS
 from ssbench.errors import NotApplicable, UserError
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ssbench import stats
-from ssbench.record import Record
-from ssbench.store import Store
-from ssbench.table import (
+from ssbench.results import stats
+from ssbench.results.record import Record
+from ssbench.results.store import Store
+from ssbench.results.table import (
     DASH,
     SPREAD,
     Column,

@@ -5,7 +5,7 @@ from scipy.ndimage import map_coordinates
 from scipy.stats import kstest
 
 from ssbench.method import View
-from ssbench.views import crop_boxes, make, resample
+from ssbench.training.views import crop_boxes, make, resample
 
 PLAIN = View(crop=(1.0, 1.0), flip=0.0)
 

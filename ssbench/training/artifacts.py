@@ -12,8 +12,8 @@ from torch import Tensor
 
 import ssbench
 from ssbench.method import Method
+from ssbench.results.store import write_tensors
 from ssbench.rng import derive
-from ssbench.store import write_tensors
 
 
 def prepare(method: Method, images: Tensor, folder: Path, owner: str, data: str, seed: int) -> float:

@@ -13,10 +13,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ssbench.metrics import KINDS, Array, Kind, score
+from ssbench.results.metrics import KINDS, Array, Kind, score
 from ssbench.rng import derive
 
-Arrays = Mapping[str, NDArray[np.generic]]  # of one run: what its kind of metric needs, see ssbench.metrics.Metric
+Arrays = Mapping[
+    str, NDArray[np.generic]
+]  # of one run: what its kind of metric needs, see ssbench.results.metrics.Metric
 DRAWS = 2000
 BLOCK = 50  # draws multiplied at once: 20 MB of weights for 50,000 samples
 

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from ssbench import stats
-from ssbench.grid import Frame, Pivot, Value, _whole, grids, measures, optima, pivots, selection
-from ssbench.metrics import score
-from ssbench.record import Record, Score
-from ssbench.render import Shown, csv, latex, markdown, readme, write
+from ssbench.results import stats
+from ssbench.results.grid import Frame, Pivot, Value, _whole, grids, measures, optima, pivots, selection
+from ssbench.results.metrics import score
+from ssbench.results.record import Record, Score
+from ssbench.results.render import Shown, csv, latex, markdown, readme, write
+from ssbench.results.store import Store
+from ssbench.results.table import build, canonical
 from ssbench.spec import Budget, DataRef, Pretraining, Spec
-from ssbench.store import Store
-from ssbench.table import build, canonical
 
 SHAPES = DataRef(name="shapes", fingerprint="f0", settings={})
 PHOTOS = DataRef(name="photos", fingerprint="f1", settings={})

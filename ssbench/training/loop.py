@@ -20,10 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssbench.data import IN_MEMORY, Split
 from ssbench.errors import UserError
 from ssbench.method import Batch, Method
+from ssbench.results.store import replacing
 from ssbench.rng import derive, onto
 from ssbench.spec import Budget, Train
-from ssbench.store import replacing
-from ssbench.views import make
+from ssbench.training.views import make
 
 LOG = 50  # steps between readings of the loss: each one waits for the device
 SAVE = 30.0  # seconds between checkpoints

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, jaccard_score
 
-from ssbench.metrics import KINDS, iou_per_class, score
+from ssbench.results.metrics import KINDS, iou_per_class, score
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int, ignore: int = 255) -> np.ndarray:

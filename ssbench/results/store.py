@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ssbench.errors import UserError
-from ssbench.record import SCHEMA, Record
+from ssbench.results.record import SCHEMA, Record
 from ssbench.spec import Spec
 
 if TYPE_CHECKING:

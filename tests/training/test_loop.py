@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from ssbench.data import Dataset
-from ssbench.encoder import build
+from ssbench.encoders.encoder import build
 from ssbench.errors import UserError
 from ssbench.method import Batch, Method
-from ssbench.pretrain import flops_a_step, loop, pretrain, rate, total_steps
 from ssbench.spec import Budget, Train
+from ssbench.training.loop import flops_a_step, loop, pretrain, rate, total_steps
 
 CPU = torch.device("cpu")
 
@@ -124,8 +124,8 @@ def test_time_for_pictures_is_no_part_of_a_budget_of_seconds(tiny: Dataset, tmp_
 def test_an_interrupted_training_misses_no_picture(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int
 ) -> None:
-    monkeypatch.setattr("ssbench.pretrain.SAVE", 0.0)
-    monkeypatch.setattr("ssbench.pretrain.LOG", 1)
+    monkeypatch.setattr("ssbench.training.loop.SAVE", 0.0)
+    monkeypatch.setattr("ssbench.training.loop.LOG", 1)
     budget, at = Budget(unit="steps", amount=8), list[int]()
 
     def pull_the_plug(text: str) -> None:

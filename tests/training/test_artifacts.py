@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssbench.artifacts import prepare
-from ssbench.encoder import Encoder
+from ssbench.encoders.encoder import Encoder
 from ssbench.method import Cached, Method
 from ssbench.plan import cells as cells_of
 from ssbench.plan import request
-from ssbench.run import Workshop, forget, picture_folder
-from ssbench.store import Store, write_bytes
+from ssbench.results.store import write_bytes
+from ssbench.training.artifacts import prepare
+from ssbench.training.trained import forget, picture_folder
 
 IMAGES = torch.arange(4 * 3 * 2 * 2, dtype=torch.uint8).view(4, 3, 2, 2)
 
@@ -74,10 +74,10 @@ def test_most_methods_prepare_nothing(untrained: Encoder, tmp_path: Path) -> Non
 
 def test_a_rerun_forgets_all_artifacts_and_its_own_pictures(tmp_path: Path) -> None:
     cells = cells_of(request({"method": ["random-init"], "seeds": [0, 1]}, "test"))
-    shop = Workshop(Store(tmp_path), torch.device("cpu"), lambda text: None)
-    mine, other = (picture_folder(cell, shop) / "000000.png" for cell in cells)
-    artifact = tmp_path / "cache" / "artifacts" / "a.safetensors"
+    specs = [cell.spec.pretraining for cell in cells]
+    mine, other = (picture_folder(tmp_path, spec) / "000000.png" for spec in specs)
+    artifact = tmp_path / "artifacts" / "a.safetensors"
     for file in (mine, other, artifact):
         write_bytes(file, b"")
-    forget(cells[:1], shop)
+    forget(tmp_path, specs[:1])
     assert not artifact.exists() and not mine.exists() and other.exists()

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from tabulate import tabulate
 
 from ssbench.errors import UserError, near
-from ssbench.grid import SPARKS, Frame, Value
-from ssbench.store import Store, write_bytes
-from ssbench.table import DASH, Cell, Column, Row, Table
+from ssbench.results.grid import SPARKS, Frame, Value
+from ssbench.results.store import Store, write_bytes
+from ssbench.results.table import DASH, Cell, Column, Row, Table
 
 ENDINGS = (".md", ".csv", ".tex")
 COSTS = ("images seen", "pretraining s", "GFLOPs / image", "parameters M")

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import Tensor
 
-from ssbench.encoder import Encoder, build, sincos
+from ssbench.encoders.encoder import Encoder, build, sincos
 from ssbench.errors import NotApplicable, UserError
 
 

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssbench import pictures
 from ssbench.data import Dataset
-from ssbench.encoder import Encoder
+from ssbench.encoders.encoder import Encoder
 from ssbench.method import Batch, Method
-from ssbench.pretrain import loop, pretrain
 from ssbench.spec import Budget, Train
+from ssbench.training import pictures
+from ssbench.training.loop import loop, pretrain
 
 
 def pixels(png: bytes) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":

@@ -1,0 +1,76 @@
+"""Everything that can be wrong with a command, before anything is trained or written, and what it will cost."""
+
+import time
+
+from torch import Tensor
+
+from ssbench.encoders.encoder import Encoder
+from ssbench.errors import NotApplicable, UserError, one_line
+from ssbench.features import represent
+from ssbench.plan import Cell
+from ssbench.registry import load
+from ssbench.training.loop import Loop, flops_a_step, total, total_steps
+from ssbench.training.trained import assemble
+from ssbench.workshop import Job, Workshop
+
+
+def check(cells: list[Cell], shop: Workshop) -> None:
+    """Raises UserError for the first thing that is wrong with any cell."""
+    seen = set()
+    for cell in cells:
+        job = shop.open(cell)
+        missing = load(cell.task).needs - job.judged.targets
+        if missing:
+            has = ", ".join(sorted(job.judged.targets)) or "none"
+            raise UserError(
+                f"{cell.task.name} needs {', '.join(missing)}, which {cell.data} does not have; its targets: {has}"
+            )
+        channels = job.judged.fit.images.shape[1], job.origin.fit.images.shape[1]
+        if channels[0] != channels[1]:
+            raise UserError(f"{cell.data} has {channels[0]} channels and {cell.pretrain_on} has {channels[1]}")
+        key = job.pretraining.model_copy(update={"seed": 0}).digest()
+        if key not in seen:
+            seen.add(key)
+            try:
+                method, _ = assemble(job)
+                _try_sizes(method.judged(), job)
+            except NotApplicable:
+                continue
+
+
+def _try_sizes(encoder: Encoder, job: Job) -> None:
+    """One blank image of each size through the encoder; raises UserError where the backbone can't take it."""
+    for size in sorted({job.judged.size, job.origin.size}):
+        blank = encoder.mean.new_zeros(1, encoder.mean.shape[1], size, size)
+        try:
+            represent(encoder, blank, encoder.vectors)
+        except NotApplicable:
+            continue
+        except Exception as error:  # timm's networks refuse sizes in ways of their own
+            name = job.pretraining.backbone
+            raise UserError(f"{name} can't take images of {size} px ({one_line(error)}); set data.image_size") from None
+
+
+def estimate(job: Job) -> float:
+    """Seconds that a cell's pretraining will take, from three timed steps after one; raises UserError."""
+    try:
+        method, run = assemble(job)
+    except NotApplicable:
+        return 0.0
+    budget = job.pretraining.budget
+    if run is None or budget is None:
+        return 0.0
+    if budget.unit == "seconds":
+        return budget.amount
+    method.train()
+    times = [_timed_step(run, step) for step in range(4)]
+    flops = flops_a_step(run) if budget.unit == "flops" else 1.0
+    return (total_steps(budget, len(run.images), run.recipe.batch, flops) or 0) * sum(times[1:]) / 3
+
+
+def _timed_step(run: Loop, step: int) -> float:
+    started = time.perf_counter()
+    loss: Tensor = total(run.terms(step, 0.5))
+    loss.backward()
+    loss.item()
+    return time.perf_counter() - started

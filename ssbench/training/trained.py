@@ -1,0 +1,115 @@
+"""The pretrained encoder of a cell: found in the cache, or made now by the loop."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from ssbench.encoders.encoder import Encoder, build
+from ssbench.errors import NotApplicable
+from ssbench.method import Method
+from ssbench.registry import load
+from ssbench.results.provenance import code, environment, weights_digest
+from ssbench.results.store import write_bytes, write_tensors
+from ssbench.rng import derive
+from ssbench.settings import make
+from ssbench.spec import Pretraining, Train
+from ssbench.training import artifacts, diagnostics, pictures
+from ssbench.training.loop import Loop, Trained, loop, pretrain
+from ssbench.workshop import Job
+
+
+def assemble(job: Job) -> tuple[Method, Loop | None]:
+    """The untrained method around its encoder, and its training loop if it trains; raises UserError, NotApplicable."""
+    spec, kind = job.pretraining, load(job.cell.method)
+    if kind.supervised and "label" not in job.origin.targets:
+        raise NotApplicable(f"{job.cell.pretrain_on} has no labels")
+    torch.manual_seed(derive(spec.seed, "init"))
+    method = kind(new_encoder(job), make(kind.Settings, spec.settings, spec.method), len(job.origin.classes))
+    if not kind.trains:
+        return method.to(job.device), None
+    recipe = make(Train, spec.train or {}, "train")
+    return method, loop(method, job.origin.fit, recipe, spec.seed, spec.precision, job.device)
+
+
+def new_encoder(job: Job, drop_path: float = 0.0) -> Encoder:
+    """An encoder with random weights, fitted to the pretraining data."""
+    spec, images = job.pretraining, job.origin.fit.images
+    sample = images[:: max(len(images) // 5000, 1)].float() / 255  # (n, C, S, S)
+    mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp(min=1e-3)
+    patch = int(spec.backbone_settings["patch"])
+
+    def default() -> Encoder:
+        size, channels = job.origin.size, images.shape[1]
+        return build(spec.backbone, size=size, channels=channels, mean=mean, std=std, patch=patch, drop_path=drop_path)
+
+    return load(job.cell.method).make_encoder(default, images)
+
+
+def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, str]]:
+    """The pretrained encoder of a cell, trained now or found in the cache, how it went, and what made it where."""
+    weights = _weights(job.cache, job.pretraining)
+    story = weights.with_suffix(".json")
+    if weights.exists() and story.exists():
+        encoder = new_encoder(job).to(job.device)
+        encoder.load_state_dict(load_file(weights, device=str(job.device)))
+        told = json.loads(story.read_text())
+        return encoder, Trained(**told["trained"]), told["made"]
+    method, run = assemble(job)
+    done = Trained(0, 0, 0, 0, 0, []) if run is None else _train(job, run, weights.with_suffix(".partial"))
+    most = min(diagnostics.MEASURED, run.recipe.batch) if run else diagnostics.MEASURED  # what training had room for
+    found = diagnostics.measure(method, job.origin.select, job.pretraining.seed, job.origin.ignore_index, most)
+    done = replace(done, measures=found)
+    encoder = method.judged()
+    made = {**code(), **environment(job.device), "weights": weights_digest(encoder)}
+    write_tensors(weights, encoder.state_dict())
+    write_bytes(story, json.dumps({"trained": asdict(done), "made": made}).encode())
+    return encoder, done, made
+
+
+def _train(job: Job, run: Loop, checkpoint: Path) -> Trained:
+    """What the method must learn first, then the training itself, with pictures along the way."""
+    spec, method = job.pretraining, run.method
+    assert spec.budget is not None
+    job.tell("preparing")
+    images = job.origin.fit.images
+    seconds = artifacts.prepare(method, images, job.cache / "artifacts", spec.owner, spec.data.digest(), spec.seed)
+    method.to(job.device)  # artifacts come on the CPU
+    shown = job.origin.select.images[: pictures.IMAGES]
+    picture = partial(pictures.keep, method, shown, picture_folder(job.cache, spec), spec.seed)
+    done = pretrain(run, spec.budget, checkpoint, job.tell, picture)
+    return replace(done, prepare_seconds=seconds)
+
+
+def pictured(job: Job) -> list[Path]:
+    """The pictures of a cell's pretraining in the order of their steps; trained now where it or they are missing."""
+    folder = picture_folder(job.cache, job.pretraining)
+    if not pictures.of(folder):  # a cache from before there were pictures has the encoder alone
+        _weights(job.cache, job.pretraining).unlink(missing_ok=True)
+    trained_encoder(job)
+    return pictures.of(folder)
+
+
+def forget(cache: Path, pretrainings: Iterable[Pretraining]) -> None:
+    """Drop their cached encoders and pictures, and all artifacts and features: a rerun makes them anew."""
+    for folder in ("artifacts", "features"):
+        for file in (cache / folder).glob("*"):
+            file.unlink()
+    for spec in pretrainings:
+        for file in (cache / "encoders").glob(f"{spec.digest()}.*"):
+            file.unlink()
+        shutil.rmtree(picture_folder(cache, spec), ignore_errors=True)
+
+
+def picture_folder(cache: Path, spec: Pretraining) -> Path:
+    """Where the pictures of a pretraining lie, a file a step."""
+    return cache / "pictures" / spec.digest()
+
+
+def _weights(cache: Path, spec: Pretraining) -> Path:
+    return cache / "encoders" / f"{spec.digest()}.safetensors"

@@ -1,0 +1,75 @@
+"""What the cells of one command share: the store, the device, the data sets that are in memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ssbench import data
+from ssbench.data import Dataset
+from ssbench.errors import UserError, one_line
+from ssbench.plan import Cell
+from ssbench.results.store import Store
+from ssbench.spec import DataRef, Pretraining
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell and what it works on, opened once and handed down."""
+
+    cell: Cell
+    origin: Dataset  # what is pretrained on
+    judged: Dataset  # what is evaluated
+    cache: Path
+    device: torch.device
+    tell: Tell
+
+    @property
+    def pretraining(self) -> Pretraining:
+        return self.cell.spec.pretraining
+
+
+@dataclass
+class Workshop:
+    """What is opened for one cell and kept for the next."""
+
+    store: Store
+    device: torch.device
+    tell: Tell
+    _datasets: dict[tuple[str, str], Dataset] = field(default_factory=dict)
+    _leaks: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def open(self, cell: Cell) -> Job:
+        """A cell with its data sets in memory; raises UserError where they can't be read."""
+        origin = self._dataset(cell, cell.pretrain_on, cell.spec.pretraining.data)
+        judged = self._dataset(cell, cell.data, cell.spec.data)
+        return Job(cell, origin, judged, self.store.cache, self.device, self.tell)
+
+    def leaked(self, job: Job) -> int:
+        """How many test images of a cell are, pixel for pixel, among the images of its pretraining."""
+        pair = job.cell.pretrain_on, job.cell.data
+        if pair not in self._leaks:
+            self._leaks[pair] = data.repeated(job.origin.fit.images, job.judged.test.images)
+        return self._leaks[pair]
+
+    def _dataset(self, cell: Cell, source: str, ref: DataRef) -> Dataset:
+        key = (source, ref.digest())
+        if key not in self._datasets:
+            self.tell(f"reading {source}")
+            self._datasets[key] = data.load(source, cell.data_settings, ref)
+        return self._datasets[key]
+
+
+def device(name: str) -> torch.device:
+    """`auto` is the accelerator if there is one; raises UserError when the device is not there."""
+    try:
+        if name == "auto":
+            return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        torch.zeros(1, device=name)
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32 in convolutions too
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} can't be used: {one_line(error)}; take auto or cpu") from None
