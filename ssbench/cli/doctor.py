@@ -10,7 +10,6 @@ PACKAGES = (
     "timm",
     "lightly",
     "kornia",
-    "torchmetrics",
     "scikit-learn",
     "numpy",
     "pandas",

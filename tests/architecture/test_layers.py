@@ -1,6 +1,7 @@
 """The house keeps its shape: who may import whom, what is installed, how large a file may grow."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -129,3 +130,12 @@ def test_every_file_is_on_its_contents_page(kind: Kind) -> None:
     named = {entry.target.partition(":")[0].split(".")[2] for entry in found if entry.owner == "ssbench"}
     there = {path.stem for path in (ROOT / kind).iterdir() if path.stem not in ("__init__", "__pycache__")}
     assert named == there
+
+
+def test_every_core_dependency_is_imported_by_a_shipped_file_and_the_readme_has_no_relative_link() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    modules = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}
+    named = {re.split(r"[<>=]", wanted)[0] for wanted in project["dependencies"]}
+    used = {name.split(".")[0] for file in SPINE + METHODS + TASKS for _, name in imports(file)}
+    assert not {name for name in named if modules.get(name, name) not in used}
+    assert not re.findall(r"\]\((?!https?://)[^)]+\)", (ROOT / project["readme"]).read_text())  # broken on an index
