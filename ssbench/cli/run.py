@@ -105,15 +105,14 @@ def _called(cell: "Cell", names: dict[str, str]) -> str:
 
 def _names(cells: "list[Cell]") -> dict[str, str]:
     """What the pretraining with a digest is called: its method, with the settings that tell it from others here."""
-    from ssbench.results.table import canonical, named
+    from ssbench.results.groups import Line, named
 
-    variants: dict[str, dict[str, Any]] = {}
+    variants: dict[str, set[Line]] = {}
     for cell in cells:
-        p = cell.spec.pretraining
-        variants.setdefault(p.method, {})[canonical(p.settings)] = p.settings
-    labels = {method: named(found) for method, found in variants.items()}
+        variants.setdefault(cell.method.name, set()).add(Line.of(cell.spec.pretraining))
+    labels = {line: label for found in variants.values() for line, label in named(found).items()}
     each = (cell.spec.pretraining for cell in cells)
-    return {p.digest(): p.method + labels[p.method][canonical(p.settings)] for p in each}
+    return {p.digest(): p.method + labels[Line.of(p)] for p in each}
 
 
 def _print_plan(todo: "list[Cell]", names: dict[str, str], done: int, shop: "Workshop") -> None:

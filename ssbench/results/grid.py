@@ -6,7 +6,6 @@ Where more settings differ, as when two suites share a results folder, each two 
 hold still: the largest part of it without holes, since another suite may have run a part of a row only.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,27 +16,21 @@ from typing import Any
 import numpy as np
 
 from ssbench.results import stats
-from ssbench.results.record import Record
-from ssbench.results.store import Store
-from ssbench.results.table import (
-    DASH,
-    SPREAD,
-    Column,
+from ssbench.results.groups import (
     Group,
     Head,
     Line,
     arrange,
     canonical,
-    columns_of,
     differing,
     digest,
     groups,
     heading,
-    leader,
-    line_of,
-    lines_of,
     slugged,
 )
+from ssbench.results.record import Record
+from ssbench.results.store import Store
+from ssbench.results.table import DASH, SPREAD, Column, columns_of, leader, lines_of
 
 BOLD = "bold: ahead of every other cell, paired bootstrap over test samples and pooled sd over seeds"
 OPTIMUM = ("best on select", "its test score", "optimum 95 %")
@@ -102,13 +95,13 @@ def pivots(store: Store, records: Iterable[Record]) -> list[Pivot]:
     made = []
     for group in groups(records):
         cells = arrange(group.records)
-        methods = sorted({method for (method, _), _ in cells})
+        methods = sorted({line.method for line, _ in cells})
         for head, column in columns_of(cells).items():
             for method in methods:
                 done = {
-                    line[1]: [record for record in runs if record.status == "done"]
+                    line: [record for record in runs if record.status == "done"]
                     for (line, at), runs in cells.items()
-                    if at == head and line[0] == method
+                    if at == head and line.method == method
                 }
                 made += [_pivot(store, group, method, head, column, *axes) for axes in _axes(done)]
     return made
@@ -118,21 +111,21 @@ Axis = tuple[str, tuple[Any, ...]]  # a setting and its values in order
 Runs = dict[tuple[str, str], list[Record]]
 
 
-def _axes(done: Mapping[str, list[Record]]) -> Iterator[tuple[Axis, Axis, Runs, tuple[str, ...]]]:
+def _axes(done: Mapping[Line, list[Record]]) -> Iterator[tuple[Axis, Axis, Runs, tuple[str, ...]]]:
     """The settings of rows and columns, the runs of each cell and what is fixed, for each grid that variants make.
 
-    `done` holds what was done, perhaps nothing, by the canonical spelling of a variant.
+    `done` holds what was done, perhaps nothing, by variant.
     """
-    tried = {key: json.loads(key) for key in done}
-    variants = {key: variant for key, variant in tried.items() if done[key]}
+    tried = {line: line.shown() for line in done}
+    variants = {line: variant for line, variant in tried.items() if done[line]}
     keys = differing(variants.values())
-    if not all({*keys} <= done[key][0].spec.pretraining.settings.keys() for key in variants):
+    if not all({*keys} <= line.settings.keys() for line in variants):
         return  # versions or owners differ
     for pair in combinations(keys, 2):
         others = [key for key in keys if key not in pair]
-        slices: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-        for key, variant in variants.items():
-            slices[canonical([variant[other] for other in others])][key] = variant
+        slices: dict[str, dict[Line, dict[str, Any]]] = defaultdict(dict)
+        for line, variant in variants.items():
+            slices[canonical([variant[other] for other in others])][line] = variant
         for still, part in sorted(slices.items()):
             axes = {key: _ordered(variant[key] for variant in part.values()) for key in pair}
             if others:
@@ -140,12 +133,12 @@ def _axes(done: Mapping[str, list[Record]]) -> Iterator[tuple[Axis, Axis, Runs, 
                 same = (v for v in like if canonical([v[key] for key in others]) == still)
                 axes = _whole(axes, {tuple(canonical(v[key]) for key in pair) for v in same})
             (row, rows), (by, columns) = _oriented(axes)
-            runs = {(canonical(variant[row]), canonical(variant[by])): done[key] for key, variant in part.items()}
+            runs = {(canonical(variant[row]), canonical(variant[by])): done[line] for line, variant in part.items()}
             unique = len(runs) == len(part)
             if min(len(rows), len(columns)) > 1 and unique:
                 kept = {(r, c): runs[r, c] for r, c in _keys(rows, columns) if (r, c) in runs}
-                fixed = tuple(f"{key}={value}" for key, value in zip(others, json.loads(still)))
-                yield (row, rows), (by, columns), kept, fixed
+                one = next(iter(part.values()))
+                yield (row, rows), (by, columns), kept, tuple(f"{key}={one[key]}" for key in others)
 
 
 def _whole(axes: dict[str, tuple[Any, ...]], there: set[tuple[str, ...]]) -> dict[str, tuple[Any, ...]]:
@@ -265,13 +258,8 @@ def grids(found: Sequence[Pivot]) -> list[Frame]:
     """A frame for each pivot."""
     slugs = [_slug(pivot) for pivot in found]
     counts = Counter(slugs)
-    return [
-        _grid(
-            pivot,
-            slug + (f"-{digest([pivot.head, pivot.method, pivot.row, pivot.by, pivot.fixed])}" * (counts[slug] > 1)),
-        )
-        for pivot, slug in zip(found, slugs)
-    ]
+    told = (digest([one.head.shown(), one.method, one.row, one.by, one.fixed]) for one in found)
+    return [_grid(pivot, slug + f"-{suffix}" * (counts[slug] > 1)) for pivot, slug, suffix in zip(found, slugs, told)]
 
 
 def _slug(pivot: Pivot) -> str:
@@ -334,18 +322,18 @@ def _measures(group: Group, controls: Mapping[str, bool]) -> Frame | None:
     found: dict[Line, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))  # by seed and name
     curves: dict[Line, dict[int, list[float]]] = defaultdict(dict)  # by seed
     for record in sorted(group.records, key=lambda r: (r.spec.pretraining.seed, r.spec.id)):
-        line, seed = line_of(record), record.spec.pretraining.seed
+        line, seed = Line.of(record.spec.pretraining), record.spec.pretraining.seed
         found[line][seed] = record.measures | found[line][seed]  # the tasks of one seed share them
         if record.loss:
             totals = [sum(value for key, value in point.items() if key != "step") for point in record.loss]
             curves[line].setdefault(seed, totals)
-    order = [*lines_of({line_of(record) for record in group.records}, controls)]
+    order = [*lines_of({Line.of(record.spec.pretraining) for record in group.records}, controls)]
     names = dict.fromkeys(name for line, _ in order for of in found.get(line, {}).values() for name in of)
     if not names:
         return None
     rows, seeds = [], set()
     for line, label in order:
-        control, has = line[0] in controls, any(found.get(line, {}).values())
+        control, has = line.method in controls, any(found.get(line, {}).values())
         if not (has or (line in curves and not control)):
             continue
         values = [[of[name] for of in found[line].values() if name in of] for name in names]

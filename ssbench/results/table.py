@@ -1,22 +1,15 @@
-"""Records -> tables of mean ± deviation over seeds. Only what was made under the same conditions shares one. No torch.
+"""Records -> tables of mean ± deviation over seeds. Only what was made under the same conditions shares one."""
 
-A table has one evaluation data set, pretraining data, backbone, budget, recipe and precision; its rows are methods and
-then controls, its columns the headlines of tasks. What still differs is shown in brackets, never averaged away.
-"""
-
-import json
-import re
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from statistics import fmean, median, stdev
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from ssbench.results import stats
+from ssbench.results.groups import Cells, Group, Head, Line, arrange, groups, heading, named
 from ssbench.results.record import Record, Score
 from ssbench.results.store import Store
-from ssbench.spec import Pretraining, Spec
 
 K = TypeVar("K")
 Status = Literal["done", "not-applicable", "failed", "missing"]
@@ -101,15 +94,6 @@ def _seeds(rows: Iterable[Row]) -> list[int]:
     return sorted({len(cell.values) for row in rows for cell in row.cells if cell.values})
 
 
-@dataclass(frozen=True)
-class Group:
-    """Records that were made under the same conditions: one table's. `label` tells its title from that of another."""
-
-    slug: str
-    label: str
-    records: tuple[Record, ...]
-
-
 def build(store: Store, controls: Mapping[str, bool], chosen: Iterable[Record] | None = None) -> list[Table]:
     """Every table that the records give, by slug. `controls` maps a control's name to whether it uses labels.
 
@@ -118,146 +102,6 @@ def build(store: Store, controls: Mapping[str, bool], chosen: Iterable[Record] |
     """
     found = groups(store.all() if chosen is None else chosen)
     return [_table(store, controls, group) for group in found]
-
-
-def groups(records: Iterable[Record]) -> list[Group]:
-    """The records of each table, by slug; of two with the same spec the last one counts."""
-    by_slug = defaultdict(list)
-    for group in _groups({record.spec.id: record for record in records}.values()):
-        by_slug[_slug(group[0].spec)].append(group)
-    made = []
-    for slug, found in by_slug.items():
-        conditions = [_place(group[0].spec) | _recipe(group[0].spec.pretraining) for group in found]
-        for group, condition, label in zip(found, conditions, labels(conditions)):
-            suffix = f"-{digest(condition)}" if len(found) > 1 else ""
-            made.append(Group(slug + suffix, label, tuple(group)))
-    return sorted(made, key=lambda group: group.slug)
-
-
-def _place(spec: Spec) -> dict[str, Any]:
-    """The conditions that every row of a table shares, whether it was trained or not."""
-    p = spec.pretraining
-    return {
-        "data": spec.data.name,
-        "data.fingerprint": spec.data.fingerprint,
-        **_scoped("data", spec.data.settings),
-        "pretraining": p.data.name,
-        "pretraining.fingerprint": p.data.fingerprint,
-        **_scoped("pretraining", p.data.settings),
-        "backbone": p.backbone,
-        **_scoped("backbone", p.backbone_settings),
-        "precision": p.precision,
-    }
-
-
-def _recipe(p: Pretraining) -> dict[str, Any]:
-    """The conditions of those that were trained."""
-    budget = p.budget and f"{p.budget.unit}={p.budget.amount!r}"
-    return {"budget": budget, **_scoped("train", p.train or {})}
-
-
-def _scoped(scope: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{scope}.{key}": value for key, value in values.items()}
-
-
-def canonical(value: Any) -> str:
-    """One spelling for one value that JSON has."""
-    return json.dumps(value, sort_keys=True)
-
-
-def digest(value: Any) -> str:
-    """Six hexadecimal digits that tell slugs apart."""
-    return sha256(canonical(value).encode()).hexdigest()[:6]
-
-
-def slugged(text: str) -> str:
-    """Lower-case letters, digits and single hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def _groups(records: Iterable[Record]) -> list[list[Record]]:
-    """Records of one table each. What was not trained has no budget and stands in every table of its place."""
-    trained: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    untrained: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        p, place = record.spec.pretraining, canonical(_place(record.spec))
-        if p.budget is None:
-            untrained[place].append(record)
-        else:
-            trained[place, canonical(_recipe(p))].append(record)
-    places = {place for place, _ in trained}
-    alone = [group for place, group in untrained.items() if place not in places]
-    return [group + untrained.get(place, []) for (place, _), group in trained.items()] + alone
-
-
-def _slug(spec: Spec) -> str:
-    p = spec.pretraining
-    source = f" from {p.data.name}" if p.data != spec.data else ""
-    return slugged(f"{spec.data.name} {p.backbone} {p.budget or 'untrained'}{source}")
-
-
-def differing(variants: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The keys that every variant has and in which they are not all alike, by name."""
-    found = [*variants]
-    shared = sorted(set.intersection(*({*variant} for variant in found))) if found else []
-    return [key for key in shared if len({canonical(variant[key]) for variant in found}) > 1]
-
-
-def labels(variants: list[dict[str, Any]]) -> list[str]:
-    """` [key=value, ...]` for each variant, with what tells it from the others. Empty when there is one.
-
-    The keys that all have and that differ do where they can: what only some have follows from those as a rule. Else
-    each shows every key that is not alike in all, but none that it lacks; the last resort names that too, as unset.
-    """
-    known = sorted({key for variant in variants for key in variant})
-    unlike = [key for key in known if len({canonical(variant.get(key)) for variant in variants}) > 1]
-    shared = differing(variants)
-    tries = (
-        [[f"{key}={variant[key]}" for key in shared] for variant in variants],
-        [[f"{key}={variant[key]}" for key in unlike if key in variant] for variant in variants],
-        [[f"{key}={variant.get(key, 'unset')}" for key in unlike] for variant in variants],
-    )
-    texts = [[", ".join(parts) for parts in one] for one in tries]
-    best = next((one for one in texts if len({*one}) == len(one)), texts[-1])
-    return [f" [{text}]" if text else "" for text in best]
-
-
-def settings_of(record: Record) -> dict[str, Any]:
-    """What tells a row from another one of the same method."""
-    p = record.spec.pretraining
-    return {**p.settings, "loss version": p.version, "owner": p.owner}
-
-
-def _task(record: Record) -> dict[str, Any]:
-    return {**record.spec.task_settings, "owner": record.spec.task_owner}
-
-
-def named(variants: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """Key -> label, for the variants of one method or task, in the order of their keys."""
-    keys = sorted(variants)
-    return dict(zip(keys, labels([variants[key] for key in keys])))
-
-
-Line = tuple[str, str]  # a row: method and key of its settings
-Head = tuple[str, int, str]  # a column: task, protocol and key of its settings
-Cells = dict[tuple[Line, Head], list[Record]]  # in the order of seeds
-
-
-def line_of(record: Record) -> Line:
-    """The row that a record belongs to."""
-    return record.spec.pretraining.method, canonical(settings_of(record))
-
-
-def _head(record: Record) -> Head:
-    return record.spec.task, record.spec.protocol, canonical(_task(record))
-
-
-def arrange(records: Iterable[Record]) -> Cells:
-    """The records of one table by row and column."""
-    cells: Cells = defaultdict(list)
-    for record in sorted(records, key=lambda r: (r.spec.pretraining.seed, r.spec.id)):
-        cells[line_of(record), _head(record)].append(record)
-    return cells
 
 
 def _table(store: Store, controls: Mapping[str, bool], group: Group) -> Table:
@@ -269,32 +113,19 @@ def _table(store: Store, controls: Mapping[str, bool], group: Group) -> Table:
     for line, name in lines_of({line for line, _ in cells}, controls):
         made = tuple(_cell(cells.get((line, head), []), (line, head) in bold, footnotes) for head in columns)
         runs = [record for head in columns for record in cells.get((line, head), [])]
-        rows.append(Row(name, line[0] in controls, made, *_costs(runs)))
+        rows.append(Row(name, line.method in controls, made, *_costs(runs)))
     title = heading(group, _seeds(rows))
     return Table(group.slug, title, (*columns.values(),), tuple(rows), (BOLD, SPREAD), tuple(footnotes))
 
 
-def heading(group: Group, seeds: list[int]) -> str:
-    """`shapes, vit-nano, samples=64000, 3 seeds`, from the numbers of seeds by size; none: the conditions alone."""
-    return _title(group.records[0].spec, seeds) + group.label
-
-
-def _title(spec: Spec, seeds: list[int]) -> str:
-    p = spec.pretraining
-    source = f"pretrained on {p.data.name}" if p.data != spec.data else ""
-    span = " to ".join(str(count) for count in sorted({*seeds[:1], *seeds[-1:]}))
-    count = f"{span} seed{'s' * (seeds[-1] > 1)}" if seeds else ""
-    return ", ".join(part for part in (spec.data.name, source, p.backbone, str(p.budget or "untrained"), count) if part)
-
-
 def lines_of(lines: Iterable[Line], controls: Mapping[str, bool]) -> Iterable[tuple[Line, str]]:
     """Rows and what they are called: methods by name, then every control, run or not."""
-    variants: dict[str, dict[str, Any]] = defaultdict(dict)
-    for method, key in lines:
-        variants[method][key] = json.loads(key)
+    variants: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        variants[line.method].append(line)
     for method in (*sorted(variants.keys() - controls.keys()), *controls):
-        for key, label in named(variants.get(method, {"": {}})).items():
-            yield (method, key), method + label
+        for line, label in named(variants.get(method, [Line(method=method)])).items():
+            yield line, method + label
 
 
 def columns_of(cells: Cells) -> dict[Head, Column]:
@@ -302,11 +133,10 @@ def columns_of(cells: Cells) -> dict[Head, Column]:
     heads = sorted({head for _, head in cells})
     made = {}
     for head in heads:
-        task, protocol, key = head
-        label = named({other[2]: json.loads(other[2]) for other in heads if other[:2] == head[:2]})[key]
+        label = named(other for other in heads if (other.task, other.protocol) == (head.task, head.protocol))[head]
         done = [r for (_, at), runs in cells.items() if at == head for r in runs if r.status == "done"]
         metric = done[0].headline if done else ""
-        made[head] = Column(task + label, protocol, metric, done[0].scores[metric] if done else None)
+        made[head] = Column(head.task + label, head.protocol, metric, done[0].scores[metric] if done else None)
     return made
 
 
@@ -342,12 +172,14 @@ def _leader(store: Store, controls: Mapping[str, bool], cells: Cells, head: Head
     """
     if column.score is None:
         return None
-    runs = {line: records for (line, at), records in cells.items() if at == head and not controls.get(line[0], False)}
-    known = {line[0] for line, records in runs.items() if any(r.status != "failed" for r in records)}
+    runs = {
+        line: records for (line, at), records in cells.items() if at == head and not controls.get(line.method, False)
+    }
+    known = {line.method for line, records in runs.items() if any(r.status != "failed" for r in records)}
     if any(not labels and name not in known for name, labels in controls.items()):
         return None
     done = {line: [r for r in records if r.status == "done"] for line, records in runs.items()}
-    return leader(store, column, done, {line for line in done if line[0] in controls})
+    return leader(store, column, done, {line for line in done if line.method in controls})
 
 
 def leader(store: Store, column: Column, done: Mapping[K, list[Record]], barred: Container[K] = ()) -> K | None:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from ssbench.results import stats
 from ssbench.results.grid import Frame, Pivot, Value, _whole, grids, measures, optima, pivots, selection
+from ssbench.results.groups import canonical
 from ssbench.results.metrics import score
 from ssbench.results.record import Record, Score
 from ssbench.results.render import Shown, csv, latex, markdown, readme, write
 from ssbench.results.store import Store
-from ssbench.results.table import build, canonical
+from ssbench.results.table import build
 from ssbench.spec import Budget, DataRef, Pretraining, Spec
 
 SHAPES = DataRef(name="shapes", fingerprint="f0", settings={})

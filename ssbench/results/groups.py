@@ -1,0 +1,233 @@
+"""What may share a table, and how it is called: values with named fields, compared by what is in them. No torch.
+
+A table has one evaluation data set, pretraining data, backbone, budget, recipe and precision; its rows are methods and
+then controls, its columns the headlines of tasks. What still differs is shown in brackets, never averaged away.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from ssbench.results.record import Record
+from ssbench.spec import Budget, DataRef, Frozen, Pretraining, Spec
+
+K = TypeVar("K", bound="Key")
+
+
+class Key(Frozen):
+    """A value that may hold settings and yet be a key: two are one where their JSON is, and it orders them."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and type(self) is type(other) and self.canonical() == other.canonical()
+
+    def __hash__(self) -> int:
+        return hash(self.canonical())
+
+    def __lt__(self, other: "Key") -> bool:
+        return self.canonical() < other.canonical()
+
+    def shown(self) -> dict[str, Any]:
+        """Name -> value, flat, for labels."""
+        raise NotImplementedError
+
+
+class Place(Key):
+    """The conditions that every row of a table shares, whether it was trained or not."""
+
+    data: DataRef
+    pretraining: DataRef
+    backbone: str
+    backbone_settings: dict[str, Any]
+    precision: str
+
+    @classmethod
+    def of(cls, spec: Spec) -> "Place":
+        p = spec.pretraining
+        return cls(
+            data=spec.data,
+            pretraining=p.data,
+            backbone=p.backbone,
+            backbone_settings=p.backbone_settings,
+            precision=p.precision,
+        )
+
+    def shown(self) -> dict[str, Any]:
+        scopes = {"data": self.data.settings, "pretraining": self.pretraining.settings}
+        return {
+            "data": self.data.name,
+            "data.fingerprint": self.data.fingerprint,
+            "pretraining": self.pretraining.name,
+            "pretraining.fingerprint": self.pretraining.fingerprint,
+            "backbone": self.backbone,
+            "precision": self.precision,
+            **_scoped(scopes | {"backbone": self.backbone_settings}),
+        }
+
+
+class Recipe(Key):
+    """The conditions of those that were trained; both are None for those that were not."""
+
+    budget: Budget | None
+    train: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, p: Pretraining) -> "Recipe":
+        return cls(budget=p.budget, train=p.train)
+
+    def shown(self) -> dict[str, Any]:
+        budget = self.budget and f"{self.budget.unit}={self.budget.amount!r}"
+        return {"budget": budget, **_scoped({"train": self.train or {}})}
+
+
+class Line(Key):
+    """A row: a method and what tells it from another row of the same method."""
+
+    method: str
+    settings: dict[str, Any] = {}
+    version: int = 1
+    owner: str = ""
+
+    @classmethod
+    def of(cls, p: Pretraining) -> "Line":
+        return cls(method=p.method, settings=p.settings, version=p.version, owner=p.owner)
+
+    def shown(self) -> dict[str, Any]:
+        return {**self.settings, "loss version": self.version, "owner": self.owner}
+
+
+class Head(Key):
+    """A column: a task under one protocol, and what tells it from another column of the same task."""
+
+    task: str
+    protocol: int
+    settings: dict[str, Any]
+    owner: str
+
+    @classmethod
+    def of(cls, spec: Spec) -> "Head":
+        return cls(task=spec.task, protocol=spec.protocol, settings=spec.task_settings, owner=spec.task_owner)
+
+    def __lt__(self, other: Key) -> bool:
+        assert isinstance(other, Head)
+        return (self.task, self.protocol, self.canonical()) < (other.task, other.protocol, other.canonical())
+
+    def shown(self) -> dict[str, Any]:
+        return {**self.settings, "owner": self.owner}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records that were made under the same conditions: one table's. `label` tells its title from that of another."""
+
+    slug: str
+    label: str
+    records: tuple[Record, ...]
+
+
+Cells = dict[tuple[Line, Head], list[Record]]  # in the order of seeds
+
+
+def groups(records: Iterable[Record]) -> list[Group]:
+    """The records of each table, by slug; of two with the same spec the last one counts."""
+    by_slug = defaultdict(list)
+    for group in _groups({record.spec.id: record for record in records}.values()):
+        by_slug[_slug(group[0].spec)].append(group)
+    made = []
+    for slug, found in by_slug.items():
+        specs = [group[0].spec for group in found]
+        conditions = [Place.of(spec).shown() | Recipe.of(spec.pretraining).shown() for spec in specs]
+        for group, condition, label in zip(found, conditions, labels(conditions)):
+            suffix = f"-{digest(condition)}" if len(found) > 1 else ""
+            made.append(Group(slug + suffix, label, tuple(group)))
+    return sorted(made, key=lambda group: group.slug)
+
+
+def _groups(records: Iterable[Record]) -> list[list[Record]]:
+    """Records of one table each. What was not trained has no budget and stands in every table of its place."""
+    trained: dict[tuple[Place, Recipe], list[Record]] = defaultdict(list)
+    untrained: dict[Place, list[Record]] = defaultdict(list)
+    for record in records:
+        place, recipe = Place.of(record.spec), Recipe.of(record.spec.pretraining)
+        (untrained[place] if recipe.budget is None else trained[place, recipe]).append(record)
+    places = {place for place, _ in trained}
+    alone = [group for place, group in untrained.items() if place not in places]
+    return [group + untrained.get(place, []) for (place, _), group in trained.items()] + alone
+
+
+def arrange(records: Iterable[Record]) -> Cells:
+    """The records of one table by row and column."""
+    cells: Cells = defaultdict(list)
+    for record in sorted(records, key=lambda r: (r.spec.pretraining.seed, r.spec.id)):
+        cells[Line.of(record.spec.pretraining), Head.of(record.spec)].append(record)
+    return cells
+
+
+def _scoped(scopes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {f"{scope}.{key}": value for scope, values in scopes.items() for key, value in values.items()}
+
+
+def canonical(value: Any) -> str:
+    """One spelling for one value that JSON has."""
+    return json.dumps(value, sort_keys=True)
+
+
+def digest(value: Any) -> str:
+    """Six hexadecimal digits that tell slugs apart."""
+    return sha256(canonical(value).encode()).hexdigest()[:6]
+
+
+def slugged(text: str) -> str:
+    """Lower-case letters, digits and single hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _slug(spec: Spec) -> str:
+    p = spec.pretraining
+    source = f" from {p.data.name}" if p.data != spec.data else ""
+    return slugged(f"{spec.data.name} {p.backbone} {p.budget or 'untrained'}{source}")
+
+
+def heading(group: Group, seeds: list[int]) -> str:
+    """`shapes, vit-nano, samples=64000, 3 seeds`, from the numbers of seeds by size; none: the conditions alone."""
+    spec, p = group.records[0].spec, group.records[0].spec.pretraining
+    source = f"pretrained on {p.data.name}" if p.data != spec.data else ""
+    span = " to ".join(str(count) for count in sorted({*seeds[:1], *seeds[-1:]}))
+    count = f"{span} seed{'s' * (seeds[-1] > 1)}" if seeds else ""
+    parts = (spec.data.name, source, p.backbone, str(p.budget or "untrained"), count)
+    return ", ".join(part for part in parts if part) + group.label
+
+
+def named(keys: Iterable[K]) -> dict[K, str]:
+    """Key -> label, for the variants of one method or task, in their order."""
+    order = sorted({*keys})
+    return dict(zip(order, labels([key.shown() for key in order])))
+
+
+def differing(variants: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The keys that every variant has and in which they are not all alike, by name."""
+    found = [*variants]
+    shared = sorted(set.intersection(*({*variant} for variant in found))) if found else []
+    return [key for key in shared if len({canonical(variant[key]) for variant in found}) > 1]
+
+
+def labels(variants: list[dict[str, Any]]) -> list[str]:
+    """` [key=value, ...]` for each variant, with what tells it from the others. Empty when there is one.
+
+    The keys that all have and that differ do where they can: what only some have follows from those as a rule. Else
+    each shows every key that is not alike in all, but none that it lacks; the last resort names that too, as unset.
+    """
+    known = sorted({key for variant in variants for key in variant})
+    unlike = [key for key in known if len({canonical(variant.get(key)) for variant in variants}) > 1]
+    shared = differing(variants)
+    tries = (
+        [[f"{key}={variant[key]}" for key in shared] for variant in variants],
+        [[f"{key}={variant[key]}" for key in unlike if key in variant] for variant in variants],
+        [[f"{key}={variant.get(key, 'unset')}" for key in unlike] for variant in variants],
+    )
+    texts = [[", ".join(parts) for parts in one] for one in tries]
+    best = next((one for one in texts if len({*one}) == len(one)), texts[-1])
+    return [f" [{text}]" if text else "" for text in best]
