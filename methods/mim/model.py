@@ -40,7 +40,7 @@ class MIM(Method):
     pair: Any
     rank: Any
     rank_teacher: Any
-    version = 2  # patches are embedded as a matrix product
+    version = 3  # crops are torchvision's
 
     @property
     def views(self) -> list[View]:
