@@ -77,6 +77,7 @@ class Supervised(Method):
     """Cross-entropy with the labels, for the same budget and with the same crop and flip as masked image modelling."""
 
     supervised = True
+    version = 2  # crops are torchvision's
 
     def build(self) -> None:
         if self.classes == 0:

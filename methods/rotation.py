@@ -19,6 +19,7 @@ class Rotation(Method):
         crop_min: float = setting(0.77, "smallest crop", source="RotNet, dataloader.py", unit="area", gt=0, le=1)
 
     settings: Settings
+    version = 2  # crops are torchvision's
 
     @property
     def views(self) -> list[View]:

@@ -21,6 +21,7 @@ class SimCLR(Method):
         jitter: float = setting(0.5, "colour jitter's strength", source="SimCLR, README.md, CIFAR-10", ge=0, le=1)
 
     settings: Settings
+    version = 2  # crops are torchvision's
 
     @property
     def views(self) -> list[View]:

@@ -39,6 +39,7 @@ class SwAV(Method):
         out: int = setting(128, "projector's output width", source="SwAV, main_swav.py", ge=1)
 
     settings: Settings
+    version = 2  # crops are torchvision's
     queue: Tensor
 
     @property

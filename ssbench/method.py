@@ -19,7 +19,7 @@ class View:
     """How an image is seen. Parameters are drawn per sample; a probability of 0 leaves the operation out."""
 
     count: int = 1
-    crop: tuple[float, float] = (0.2, 1.0)  # share of the area; the aspect ratio is in 3/4..4/3
+    crop: tuple[float, float] = (0.2, 1.0)  # share of the area; aspect 3/4..4/3, as torchvision draws them
     size: float = 1.0  # side relative to the image, rounded to whole patches
     flip: float = 0.5
     jitter: tuple[float, float, float, float] = (0, 0, 0, 0)  # brightness, contrast, saturation, hue
@@ -44,7 +44,7 @@ class Method(nn.Module):
     """Subclass, name the settings and the views, return the loss terms. Their sum is minimised, each is logged.
 
     `trains = False` marks a control that spends no budget; `supervised = True` asks for labels.
-    `version` is part of a result's identity: raise it when the loss changes.
+    `version` is part of a result's identity: raise it when the loss or what it sees changes.
     """
 
     Settings: ClassVar[type[declared.Settings]] = declared.Settings

@@ -11,7 +11,7 @@ own: out is then a token as wide as the encoder's.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,14 @@ class Seen(NamedTuple):
     prefix: Tensor  # (B, P, D): the class token, if there is one, and registers
     patches: Tensor  # (B, n, D)
     places: Tensor  # (B, n): where they are
+
+
+class Architecture(Protocol):
+    """As above."""
+
+    def see(self, encoder: Encoder, images: Tensor, visible: Tensor) -> Seen: ...
+
+    def __call__(self, seen: Seen, asked: Tensor, grid: Grid) -> Tensor: ...
 
 
 def see_visible(encoder: Encoder, images: Tensor, visible: Tensor) -> Seen:
@@ -170,4 +178,4 @@ def _xavier(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"mae": MAEDecoder, "simmim": MaskTokens, "cross": CrossDecoder}
+ARCHITECTURES: dict[str, Callable[..., Architecture]] = {"mae": MAEDecoder, "simmim": MaskTokens, "cross": CrossDecoder}

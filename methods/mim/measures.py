@@ -5,24 +5,42 @@ is the perplexity of a learned codebook on the images that it was learned from.
 """
 
 import time
+from collections.abc import Iterator
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from ssbench.encoders.encoder import Encoder
+
+from .architectures import Architecture
 from .content import border
 from .patches import pixels
-
-if TYPE_CHECKING:
-    from .model import MIM
+from .targets import Target
 
 REPEATS = 21  # of a mask, for the median time
 
 
-def measures(mim: "MIM", images: Tensor, objects: Tensor | None) -> dict[str, float]:
+class Masked(Protocol):
+    """What is measured: of a masked image model, what is used here."""
+
+    encoder: Encoder
+    target: Target
+    predict: Architecture
+
+    def hide(self, images: Tensor, generator: torch.Generator, progress: float) -> tuple[Tensor, Tensor]: ...
+
+    def reconstruction(self, images: Tensor, generator: torch.Generator, progress: float) -> Tensor: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def buffers(self) -> Iterator[Tensor]: ...
+
+
+def measures(mim: Masked, images: Tensor, objects: Tensor | None) -> dict[str, float]:
     """Numbers by name, for images (B, C, H, W) and, where the data has them, masks (B, H, W) with 0 for background."""
     found = {**work(mim, images), **gradients(mim, images)}
     visible, _ = mim.hide(images, torch.Generator().manual_seed(0), 1.0)
@@ -34,7 +52,7 @@ def measures(mim: "MIM", images: Tensor, objects: Tensor | None) -> dict[str, fl
     return found if objects is None else found | overlap(hidden, grid, objects)
 
 
-def work(mim: "MIM", images: Tensor) -> dict[str, float]:
+def work(mim: Masked, images: Tensor) -> dict[str, float]:
     """Microseconds a mask takes an image; FLOPs of the encoder's forward pass; bytes it keeps for the backward pass."""
     generator, times = torch.Generator(), []
     for _ in range(REPEATS):
@@ -63,7 +81,7 @@ def work(mim: "MIM", images: Tensor) -> dict[str, float]:
     }
 
 
-def gradients(mim: "MIM", images: Tensor) -> dict[str, float]:
+def gradients(mim: Masked, images: Tensor) -> dict[str, float]:
     """How the loss's gradient is spread over an image's patches and over the encoder's blocks.
 
     The norm of the gradient with respect to each patch's pixels, as shares g of an image: entropy of g over log N, so

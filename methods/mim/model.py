@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from math import cos, pi
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,18 +12,27 @@ from ssbench.errors import NotApplicable, UserError
 from ssbench.method import Batch, Cached, Method, View
 from ssbench.rng import onto
 
-from .architectures import ARCHITECTURES, MAEDecoder, Seen, take
+from .architectures import ARCHITECTURES, Architecture, MAEDecoder, Seen, take
 from .content import MASKS
 from .masks import hidden_count, split
 from .measures import measures
 from .objective import ranking
-from .online import follow
-from .pairs import PAIRS
+from .online import Heads, follow
+from .pairs import PAIRS, Follows, Pair
 from .regularisers import REGULARISERS
 from .settings import MIMSettings, named
-from .targets import TARGETS
+from .targets import TARGETS, Paints, Prepares, Target, Terms
 
 GREY = 0.5  # hidden patches in pictures
+
+
+class Predicted(NamedTuple):
+    """What came of one masked batch."""
+
+    seen: Seen  # by the encoder
+    asked: Tensor  # (B, h): the places predicted
+    cost: Tensor  # (B, h): how far off each prediction is
+    terms: Terms  # the target's own
 
 
 class MIM(Method):
@@ -35,12 +44,13 @@ class MIM(Method):
 
     Settings = MIMSettings
     settings: MIMSettings
-    target: Any  # modules with more than nn.Module's own
-    predict: Any
-    pair: Any
-    rank: Any
-    rank_teacher: Any
-    version = 2  # patches are embedded as a matrix product
+    target: Target
+    predict: Architecture
+    pair: Pair | None
+    heads: Heads | None
+    rank: MAEDecoder | None
+    rank_teacher: MAEDecoder | None
+    version = 3  # crops are torchvision's; iBOT's head and temperatures
 
     @property
     def views(self) -> list[View]:
@@ -61,6 +71,8 @@ class MIM(Method):
             raise UserError(
                 "mim.arch=simmim encodes hidden places too, so mim.visible saves nothing: take mae or cross"
             )
+        wanted = named(target) | named(pair)
+        self.heads = Heads(encoder, **self._named(Heads)) if "heads" in wanted else None
         self.target = target(encoder, **self._named(target))
         self.predict = arch(encoder, self.target.out, **self._named(arch))
         self.pair = pair(encoder, **self._named(pair)) if pair else None
@@ -84,35 +96,34 @@ class MIM(Method):
             raise UserError(f"mim.mask={s.mask}: {error}") from None
 
     def prepare(self, images: Tensor, cached: Cached) -> None:
-        if hasattr(self.target, "prepare"):
+        if isinstance(self.target, Prepares):
             self.target.prepare(images, cached)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         images, s = batch.views[0], self.settings  # (B, C, H, W)
-        seen, asked, cost, own = self._predicted(images, batch.generator, batch.progress)
-        terms = {"reconstruction": cost.mean(), **own}
+        found = self._predicted(images, batch.generator, batch.progress)
+        terms = {"reconstruction": found.cost.mean(), **found.terms}
         if self.rank is not None:
-            terms["ranking"] = ranking(self.rank(seen, asked, self.encoder.grid(images))[..., 0], cost)
+            expected = self.rank(found.seen, found.asked, self.encoder.grid(images))[..., 0]  # (B, h)
+            terms["ranking"] = ranking(expected, found.cost)
         if self.regularise is not None:
             with torch.autocast(images.device.type, enabled=False):
-                terms[s.reg] = s.reg_weight * self.regularise(seen.patches.float().mean(1))
+                terms[s.reg] = s.reg_weight * self.regularise(found.seen.patches.float().mean(1))
         if self.pair is not None:
-            terms[s.pair] = s.pair_weight * self.pair(seen, batch.views[1], images, self.encoder, self.teacher)
+            agreed = self.pair(found.seen, batch.views[1], images, self.encoder, self._teacher)
+            terms[s.pair] = s.pair_weight * agreed
         return terms
 
     def reconstruction(self, images: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         """The first term alone."""
-        return self._predicted(images, generator, progress)[2].mean()
+        return self._predicted(images, generator, progress).cost.mean()
 
-    def _predicted(
-        self, images: Tensor, generator: torch.Generator, progress: float
-    ) -> tuple[Seen, Tensor, Tensor, dict[str, Tensor]]:
-        """What the encoder saw, the places asked (B, h), the cost of each (B, h), and the target's own terms."""
+    def _predicted(self, images: Tensor, generator: torch.Generator, progress: float) -> Predicted:
         visible, asked = self.hide(images, generator, progress)  # (B, v), (B, h)
         target, own = self.target(images, self.teacher)  # (B, N) or (B, N, d)
         seen = self.predict.see(self.encoder, images, visible)
         prediction = self.predict(seen, asked, self.encoder.grid(images))  # (B, h, out)
-        return seen, asked, self.target.loss(prediction, take(target, asked)), own
+        return Predicted(seen, asked, self.target.loss(prediction, take(target, asked)), own)
 
     def hide(self, images: Tensor, generator: torch.Generator, progress: float) -> tuple[Tensor, Tensor]:
         """Positions of the visible patches (B, v), and of the hidden ones that are to be predicted (B, h)."""
@@ -151,12 +162,15 @@ class MIM(Method):
             grid = self.encoder.grid(images)
             everywhere = torch.arange(grid[0] * grid[1], device=images.device).expand(len(images), -1)
             seen = Seen(*self._teacher.sequence(images), everywhere)
+            assert self.rank_teacher is not None
             known["difficulty"] = self.rank_teacher.decode(seen, everywhere[:, :0], grid)[..., 0]  # HPM: nothing masked
         return known
 
     def _named(self, part: Any) -> dict[str, Any]:
-        """The settings that a part names."""
-        return {name: getattr(self.settings, name) for name in named(part) & MIMSettings.model_fields.keys()}
+        """The settings that a part names, and the heads."""
+        known: dict[str, Any] = {name: getattr(self.settings, name) for name in MIMSettings.model_fields}
+        known["heads"] = getattr(self, "heads", None)
+        return {name: known[name] for name in named(part) & known.keys()}
 
     @property
     def _teacher(self) -> Encoder:
@@ -169,11 +183,12 @@ class MIM(Method):
         s = self.settings
         momentum = s.momentum_end - (s.momentum_end - s.momentum) * (cos(pi * progress) + 1) / 2  # DINO's cosine
         follow(self.teacher, self.encoder, momentum)
-        if self.rank is not None:
+        if self.rank is not None and self.rank_teacher is not None:
             follow(self.rank_teacher, self.rank, momentum)
-        for part in (self.target, self.pair):
-            if hasattr(part, "follow"):
-                part.follow(momentum)
+        if self.heads is not None:
+            self.heads.follow(momentum, progress)
+        if isinstance(self.pair, Follows):
+            self.pair.follow(momentum)
 
     def judged(self) -> Encoder:
         return self._teacher if self.settings.judge == "teacher" else self.encoder
@@ -188,13 +203,12 @@ class MIM(Method):
         visible, _ = self.hide(images, torch.Generator().manual_seed(0), 1.0)
         shown = torch.zeros(len(images), grid[0] * grid[1], device=images.device).scatter_(1, visible, 1)
         panels = [self._pixels(images), self._painted(images, torch.full_like(images, GREY), shown)]
-        paint = getattr(self.target, "paint", None)
-        if paint is not None:
+        if isinstance(self.target, Paints):
             _, hidden = split(1 - shown, shown.shape[1] - visible.shape[1])
             said = self.predict(self.predict.see(self.encoder, images, visible), hidden, grid)  # (B, h, out)
             true, _ = self.target(images, self.teacher)  # stands in the visible places
-            true = nn.functional.one_hot(true, self.target.out).to(said) if true.ndim == 2 else true
-            predicted = paint(true.scatter(1, hidden[..., None].expand_as(said), said.to(true)), images)
+            true = nn.functional.one_hot(true, said.shape[-1]).to(said) if true.ndim == 2 else true
+            predicted = self.target.paint(true.scatter(1, hidden[..., None].expand_as(said), said.to(true)), images)
             if predicted is not None:
                 cells = predicted.unflatten(2, (patch, patch, -1)).unflatten(1, grid)  # (B, rows, columns, p, p, C)
                 whole = cells.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)  # (B, C, H, W)

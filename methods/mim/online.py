@@ -1,6 +1,7 @@
 """Tokens that are learned while they are predicted: iBOT's from a projection head, CAPI's from a clustering."""
 
 import warnings
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,15 +13,23 @@ from ssbench.encoders.encoder import Encoder
 from .objective import cross_entropy
 
 HIDDEN, BOTTLENECK = 256, 64  # of projection heads, for small trunks; DINO has 2048 and 256 for a width of 384
-STUDENT, TEACHER, CENTRE = 0.1, 0.07, 0.9  # temperatures of patches and the centre's momentum (iBOT, main_ibot.py)
+STUDENT, CENTRE = 0.1, 0.9  # temperature, and the centre's momentum (iBOT, main_ibot.py)
+FIRST, TEACHER, WARMUP = 0.04, 0.07, 0.3  # the teacher's: README.md's; 30 epochs of main_ibot.py's 100
 CODING, CLUSTERING, ITERATIONS = 0.06, 0.12, 3  # CAPI, default_pretrain_config.yaml
 
 
-def projector(width: int, out: int) -> nn.Module:
-    """DINO's head: three layers, a unit vector, its cosines with `out` prototypes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # lightly still calls torch's older weight norm
-        return DINOProjectionHead(width, HIDDEN, BOTTLENECK, out)
+class Projector(DINOProjectionHead):
+    """DINO's head: three layers, a unit vector, its cosines with `out` prototypes, which are float32 under autocast."""
+
+    def __init__(self, width: int, out: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # lightly still calls torch's older weight norm
+            super().__init__(width, HIDDEN, BOTTLENECK, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        unit = F.normalize(self.layers(x).float(), dim=-1)
+        with torch.autocast(x.device.type, enabled=False):  # cosines over a temperature lose digits in bfloat16
+            return self.last_layer(unit)
 
 
 @torch.no_grad()
@@ -31,42 +40,74 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
         moved.copy_(buffer)
 
 
-def copy_of(made: nn.Module, student: nn.Module) -> nn.Module:
+M = TypeVar("M", bound=nn.Module)
+
+
+def copy_of(made: M, student: M) -> M:
     """`made`, of the student's kind, with the student's weights and without gradients."""
     made.load_state_dict(student.state_dict())
     return made.requires_grad_(False)
 
 
+class Heads(nn.Module):
+    """One projection head for class and patch tokens, and its moving average (iBOT, README.md: --shared_head true).
+
+    Every part that names `heads` gets the same. The teacher's temperature rises linearly (iBOT, main_ibot.py).
+    """
+
+    temperature: Tensor
+
+    def __init__(self, encoder: Encoder, *, prototypes: int) -> None:
+        super().__init__()
+        self.student = Projector(encoder.dim, prototypes)
+        self.teacher = copy_of(Projector(encoder.dim, prototypes), self.student)
+        self.register_buffer("temperature", torch.tensor(FIRST))  # of the teacher; state, so that a run can go on
+
+    def follow(self, momentum: float, progress: float) -> None:
+        follow(self.teacher, self.student, momentum)
+        self.temperature.fill_(FIRST + (TEACHER - FIRST) * min(progress / WARMUP, 1))
+
+
+class Centred(nn.Module):
+    """The teacher's prototypes as probabilities: the centre of earlier batches taken off, then sharpened (DINO)."""
+
+    centre: Tensor
+
+    def __init__(self, heads: Heads) -> None:
+        super().__init__()
+        self.heads = heads
+        self.register_buffer("centre", torch.zeros(heads.student.last_layer.out_features))
+
+    @torch.no_grad()
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., D) -> (..., K)."""
+        logits = self.heads.teacher(tokens)
+        shares = ((logits - self.centre) / self.heads.temperature).softmax(-1)
+        if self.training:
+            self.centre.lerp_(logits.flatten(0, -2).mean(0), 1 - CENTRE)
+        return shares
+
+
 class IBOT(nn.Module):
     """The teacher's projected token, sharpened and centred (Zhou et al. 2021, arXiv:2111.07832, main_ibot.py).
 
-    The head is not shared with the class token's, as in iBOT's defaults.
+    The head is the class token's, where `mim.pair=dino` predicts that; the centre is the patches' own.
     """
 
     taught = True
     out = None
-    centre: Tensor
 
-    def __init__(self, encoder: Encoder, *, prototypes: int) -> None:
+    def __init__(self, encoder: Encoder, *, heads: Heads) -> None:
         super().__init__()
-        self.head = projector(encoder.dim, prototypes)
-        self.teacher_head = copy_of(projector(encoder.dim, prototypes), self.head)
-        self.register_buffer("centre", torch.zeros(prototypes))
+        self.heads, self.centred = heads, Centred(heads)
 
     @torch.no_grad()
     def forward(self, images: Tensor, teacher: Encoder | None) -> tuple[Tensor, dict[str, Tensor]]:
         assert teacher is not None
-        logits = self.teacher_head(teacher.tokens(images)).float()  # (B, N, K)
-        target = ((logits - self.centre) / TEACHER).softmax(-1)
-        if self.training:
-            self.centre.lerp_(logits.mean((0, 1)), 1 - CENTRE)
-        return target, {}
+        return self.centred(teacher.tokens(images)), {}  # (B, N, K)
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(self.head(prediction).float() / STUDENT, target)
-
-    def follow(self, momentum: float) -> None:
-        follow(self.teacher_head, self.head, momentum)
+        return cross_entropy(self.heads.student(prediction) / STUDENT, target)
 
 
 class CAPI(nn.Module):

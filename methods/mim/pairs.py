@@ -1,27 +1,40 @@
 """What two views of one image must agree on, beside the reconstruction of the first. A pair is a module with
 
     forward(first: Seen, view (B, C, H, W), images, encoder, teacher) -> scalar
-    follow(momentum)
 
 where `first` is what the encoder made of the visible patches of `images`, and `view` is another view of the same
-images. `teacher` is the moving average of the encoder; it sees whole images.
+images. `teacher` is the moving average of the encoder; it sees whole images. Optional:
+`follow(momentum)`, after a step. What a part names as keyword-only arguments is as in `targets.py`.
 """
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from lightly.loss import DINOLoss
 from torch import Tensor, nn
 
 from ssbench.encoders.encoder import Encoder
 
 from .architectures import Seen
-from .online import HIDDEN, STUDENT, copy_of, follow, projector
+from .objective import cross_entropy
+from .online import HIDDEN, STUDENT, Centred, Heads, copy_of, follow
 
 TEMPERATURE = 0.07  # of InfoNCE; CMAE, section 4.1
-TEACHER = 0.04  # temperature of the class token (iBOT, main_ibot.py; README.md warms up from there to 0.07)
 OUT = 128  # of the projector
+
+
+class Pair(Protocol):
+    """As above."""
+
+    def __call__(self, first: Seen, view: Tensor, images: Tensor, encoder: Encoder, teacher: Encoder) -> Tensor: ...
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A part with a moving average of its own."""
+
+    def follow(self, momentum: float) -> None: ...
 
 
 def mlp(width: int, out: int) -> nn.Module:
@@ -58,26 +71,20 @@ class DINO(nn.Module):
     Without a class token, the mean patch token.
     """
 
-    def __init__(self, encoder: Encoder, *, prototypes: int) -> None:
+    def __init__(self, encoder: Encoder, *, heads: Heads) -> None:
         super().__init__()
-        self.head = projector(encoder.dim, prototypes)
-        self.teacher_head = copy_of(projector(encoder.dim, prototypes), self.head)
-        self.criterion = DINOLoss(prototypes, teacher_temp=TEACHER, student_temp=STUDENT)
+        self.heads, self.centred = heads, Centred(heads)
 
     def forward(self, first: Seen, view: Tensor, images: Tensor, encoder: Encoder, teacher: Encoder) -> Tensor:
-        other = encoder.sequence(view)
-        student = [self.head(_summary(encoder, *tokens)).float() for tokens in (first[:2], other)]
+        students = [_summary(encoder, *tokens) for tokens in (first[:2], encoder.sequence(view))]
         with torch.no_grad():
-            taught = [self.teacher_head(_summary(teacher, *teacher.sequence(x))).float() for x in (images, view)]
-        with torch.autocast(view.device.type, enabled=False):
-            return self.criterion(taught, student)
-
-    def follow(self, momentum: float) -> None:
-        follow(self.teacher_head, self.head, momentum)
+            teachers = [_summary(teacher, *teacher.sequence(x)) for x in (view, images)]  # each across from its student
+        target = self.centred(torch.stack(teachers))  # (2, B, K)
+        return cross_entropy(self.heads.student(torch.stack(students)) / STUDENT, target).mean()
 
 
 def _summary(encoder: Encoder, prefix: Tensor, patches: Tensor) -> Tensor:
     return prefix[:, 0] if "cls" in encoder.poolings else patches.mean(1)  # (B, D)
 
 
-PAIRS: dict[str, Callable[..., nn.Module] | None] = {"none": None, "infonce": InfoNCE, "dino": DINO}
+PAIRS: dict[str, Callable[..., Pair] | None] = {"none": None, "infonce": InfoNCE, "dino": DINO}

@@ -2,16 +2,18 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
 
 from ssbench.errors import near
 from ssbench.settings import Settings, setting
 
-from .architectures import ARCHITECTURES
+from .architectures import ARCHITECTURES, MAEDecoder
 from .content import MASKS
 from .networks import identified
+from .online import Heads
 from .pairs import PAIRS
 from .regularisers import REGULARISERS
 from .targets import TARGETS
@@ -24,6 +26,11 @@ PARTS: dict[str, Mapping[str, Callable[..., Any] | None]] = {
     "pair": PAIRS,
 }
 
+MADE: dict[str, Callable[..., Any]] = {  # what the model makes for the parts that name it, of settings of its own
+    "difficulty": MAEDecoder,
+    "heads": Heads,
+}
+
 
 def named(part: Callable[..., Any] | None) -> frozenset[str]:
     """The keyword-only arguments of a part: what it needs."""
@@ -33,21 +40,35 @@ def named(part: Callable[..., Any] | None) -> frozenset[str]:
     return frozenset(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
 
 
+SOMEWHERE = frozenset().union(*(named(part) for table in (*PARTS.values(), MADE) for part in table.values()))
+
+
+@dataclass(frozen=True)
+class Where:
+    """Beside a field: it matters only where this holds. What parts name needs no rule: it matters where they are."""
+
+    holds: Callable[["MIMSettings"], bool]
+
+
+BY_RATIO = Where(lambda s: s.visible == 0)
+TAUGHT = Where(lambda s: s.taught)
+
+
 class MIMSettings(Settings):
     """Mask, target, architecture, regulariser and pair by name, and what those need."""
 
     mask: str = setting("random", f"what hides patches: {', '.join(MASKS)}", source="MAE, section 3")
-    ratio: float = setting(
+    ratio: Annotated[float, BY_RATIO] = setting(
         0.75, "visible=0: share of patches hidden", source="MAE, figure 5", unit="patches", gt=0, lt=1
     )
-    ratio_end: float = setting(
+    ratio_end: Annotated[float, BY_RATIO] = setting(
         0,
         "visible=0: share hidden at the end, to which it moves linearly; 0: as at the start",
         source="MAE: constant",
         ge=0,
         lt=1,
     )
-    ratio_spread: float = setting(
+    ratio_spread: Annotated[float, BY_RATIO] = setting(
         0, "visible=0: the share of a step is drawn so far around it; iBOT 0.2", source="MAE: constant", ge=0, lt=1
     )
     visible: int = setting(
@@ -59,7 +80,7 @@ class MIMSettings(Settings):
     asked: float = setting(1, "share of the hidden patches that is predicted", source="MAE: all", gt=0, le=1)
     target: str = setting("pixels-normed", f"what they must predict: {', '.join(TARGETS)}", source="MAE, table 1d")
     arch: str = setting("mae", f"how it is predicted: {', '.join(ARCHITECTURES)}", source="MAE, section 3")
-    p: float = setting(
+    p: Annotated[float, Where(lambda s: s.beta == 0)] = setting(
         2.0,
         "numbers as target, beta=0: power of the differences in the loss",
         source="MAE, section 3",
@@ -72,14 +93,22 @@ class MIMSettings(Settings):
         ge=0,
     )
     reg: str = setting("none", f"keeps representations apart: {', '.join(REGULARISERS)}", source="MAE: none")
-    reg_weight: float = setting(0.1, "reg: its weight in the loss", source="DINOv2: KoLeo's", ge=0)
+    reg_weight: Annotated[float, Where(lambda s: s.reg != "none")] = setting(
+        0.1, "reg: its weight in the loss", source="DINOv2: KoLeo's", ge=0
+    )
     pair: str = setting("none", f"what two views must agree on: {', '.join(PAIRS)}", source="MAE: one view")
-    pair_weight: float = setting(1, "pair: its weight in the loss", source="iBOT, main_ibot.py", ge=0)
+    pair_weight: Annotated[float, Where(lambda s: s.pair != "none")] = setting(
+        1, "pair: its weight in the loss", source="iBOT, main_ibot.py", ge=0
+    )
     crop_min: float = setting(0.2, "smallest crop", source="MAE, main_pretrain.py", unit="area", gt=0, le=1)
     flip: float = setting(0.5, "probability of a mirror image", source="MAE, main_pretrain.py", ge=0, le=1)
     jitter: float = setting(0, "brightness, contrast and saturation jitter", source="MAE: none", ge=0, le=1)
-    hue: float = setting(0, "hue jitter", source="MAE: none; DINO 0.1", ge=0, le=0.5)
-    grey: float = setting(0, "probability of a grey image", source="MAE: none; DINO 0.2", ge=0, le=1)
+    hue: Annotated[float, Where(lambda s: s.hue > 0)] = setting(
+        0, "hue jitter", source="MAE: none; DINO 0.1", ge=0, le=0.5
+    )
+    grey: Annotated[float, Where(lambda s: s.grey > 0)] = setting(
+        0, "probability of a grey image", source="MAE: none; DINO 0.2", ge=0, le=1
+    )
     judge: Literal["encoder", "teacher"] = setting("encoder", "the network that tasks see", source="MAE")
 
     unit: int = setting(
@@ -146,10 +175,10 @@ class MIMSettings(Settings):
         64, "target=features, kmeans-features: size of the images it sees", source="project", unit="px", ge=8
     )
 
-    momentum: float = setting(
+    momentum: Annotated[float, TAUGHT] = setting(
         0.98, "with a teacher: its momentum at the start", source="project: 1,000 steps; iBOT, I-JEPA 0.996", ge=0, le=1
     )
-    momentum_end: float = setting(
+    momentum_end: Annotated[float, TAUGHT] = setting(
         0.98,
         "with a teacher: its momentum at the end, reached by a cosine",
         source="project: 1,000 steps; iBOT, I-JEPA 1",
@@ -178,32 +207,18 @@ class MIMSettings(Settings):
         return bool(guided) or of_target or self.pair != "none" or self.judge == "teacher"
 
     def _named(self) -> frozenset[str]:
-        return frozenset().union(*(named(table[getattr(self, key)]) for key, table in PARTS.items()))
+        """What the chosen parts name, and the parts that are made for those."""
+        found = frozenset().union(*(named(table[getattr(self, key)]) for key, table in PARTS.items()))
+        return found.union(*(named(MADE[name]) for name in found & MADE.keys()))
 
     @model_serializer(mode="wrap")
     def _used(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the settings of parts that are not there: they can't change the result, so they don't name it."""
-        used = self._named()
-        optional = frozenset().union(*(named(part) for table in PARTS.values() for part in table.values()))
-        optional |= {
-            "momentum",
-            "momentum_end",
-            "reg_weight",
-            "pair_weight",
-            "ratio",
-            "ratio_end",
-            "ratio_spread",
-            "hue",
-            "grey",
+        here = self._named()
+        fields = type(self).model_fields.items()
+        rules = {name: rule for name, field in fields for rule in field.metadata if isinstance(rule, Where)}
+        return {
+            key: value
+            for key, value in serialise(self).items()
+            if (key in here or key not in SOMEWHERE) and (key not in rules or rules[key].holds(self))
         }
-        if self.taught:
-            used |= {"momentum", "momentum_end"}
-        if used & {"difficulty"}:
-            used |= named(ARCHITECTURES["mae"])  # its ranking decoder
-        if self.beta > 0:
-            used -= {"p"}
-        if self.visible == 0:
-            used |= {"ratio", "ratio_end", "ratio_spread"}
-        used |= {f"{key}_weight" for key in ("reg", "pair") if getattr(self, key) != "none"}
-        used |= {key for key in ("hue", "grey") if getattr(self, key)}
-        return {key: value for key, value in serialise(self).items() if key in used or key not in optional}

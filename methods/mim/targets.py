@@ -4,21 +4,23 @@
     forward(images, teacher) -> target, terms      (B, N, d) or codes (B, N) without gradient; loss terms of its own
     loss(prediction (B, h, out), target) -> (B, h) how far each prediction is off
 
-built with the encoder, for its sizes, and with the settings that it names as keyword-only arguments. Images are
-normalised by the data's mean and deviation, patches in row-major order. `teacher` is the moving average of the encoder,
-where the target's `taught` says that it needs one. Optional: `prepare(images, cached)`, learn before training;
-`follow(momentum)`, after a step; `paint(prediction, images)`, all patches as pixels again.
+built with the encoder, for its sizes, and with what it names as keyword-only arguments: settings, or `heads`, which are
+shared. Images are normalised by the data's mean and deviation, patches in row-major order. `teacher` is the moving
+average of the encoder, where the target's `taught` says that it needs one. Optional: `prepare(images, cached)`, learn
+before training; `paint(prediction, images)`, all patches as pixels again.
 """
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import UserError
+from ssbench.method import Cached
 
 from .codebooks import DVAE, FeatureKMeans, KMeans, RandomCodebook
 from .networks import Features
@@ -28,6 +30,33 @@ from .patches import EPSILON, hog, pixels, pixels_normed
 
 Patches = Callable[[Tensor, int], Tensor]
 Terms = dict[str, Tensor]
+
+
+class Target(Protocol):
+    """As above."""
+
+    taught: bool
+
+    @property
+    def out(self) -> int | None: ...
+
+    def __call__(self, images: Tensor, teacher: Encoder | None) -> tuple[Tensor, Terms]: ...
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A target that learns before training."""
+
+    def prepare(self, images: Tensor, cached: Cached) -> None: ...
+
+
+@runtime_checkable
+class Paints(Protocol):
+    """A target whose predictions can be shown as pixels."""
+
+    def paint(self, prediction: Tensor, images: Tensor) -> Tensor | None: ...
 
 
 class Given(Regression):
@@ -86,7 +115,7 @@ class EMA(Regression):
         return F.layer_norm(tokens, tokens.shape[-1:]), {}
 
 
-TARGETS: dict[str, Callable[..., nn.Module]] = {
+TARGETS: dict[str, Callable[..., Target]] = {
     "pixels": partial(Given, pixels),
     "pixels-normed": partial(Given, pixels_normed),
     "hog": partial(Given, hog),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ssbench.method import View
 from ssbench.rng import onto
 
-ASPECT = (3 / 4, 4 / 3)  # torchvision's RandomResizedCrop and every paper that uses it
+ASPECT, TRIES = (3 / 4, 4 / 3), 10  # torchvision's RandomResizedCrop and every paper that uses it
 
 
 def make(view: View, images: Tensor, seed: int, patch: int = 1) -> Tensor:
@@ -31,15 +31,17 @@ def make(view: View, images: Tensor, seed: int, patch: int = 1) -> Tensor:
 
 
 def crop_boxes(count: int, scale: tuple[float, float]) -> Tensor:
-    """Random boxes (B, 4): centre x, centre y, width, height, relative to the image.
+    """Random boxes (B, 4): centre x, centre y, width, height, relative to the image; torchvision's RandomResizedCrop.
 
-    The area is uniform in `scale`, the log of the aspect ratio uniform in what of ASPECT fits into the image at that
-    area. (torchvision draws both again until they fit, which favours small areas.)
+    The area is uniform in `scale` and the log of the aspect ratio in ASPECT, both drawn again until they fit into the
+    image; the whole image where TRIES draws do not. Unlike there, sides and places are not rounded to pixels.
     """
-    area = torch.empty(count).uniform_(*scale)
-    low, high = area.log().clamp(min=math.log(ASPECT[0])), (-area.log()).clamp(max=math.log(ASPECT[1]))
-    aspect = (low + torch.rand(count) * (high - low)).exp()
-    size = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()], 1).clamp(max=1)  # (B, 2), clamped for rounding
+    area = torch.empty(TRIES, count).uniform_(*scale)
+    aspect = torch.empty(TRIES, count).uniform_(*map(math.log, ASPECT)).exp()
+    sides = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()])  # (2, TRIES, B): all tries at once
+    fits = (sides <= 1).all(0)  # (TRIES, B)
+    first = sides[:, fits.int().argmax(0), torch.arange(count)]  # (2, B)
+    size = torch.where(fits.any(0), first, 1.0).T  # (B, 2)
     centre = size / 2 + torch.rand(count, 2) * (1 - size)
     return torch.cat([centre, size], 1)
 

@@ -15,6 +15,7 @@ from ssbench.methods import METHODS
 from ssbench.methods.mim import networks
 from ssbench.methods.mim.architectures import ARCHITECTURES, Seen
 from ssbench.methods.mim.content import MASKS
+from ssbench.methods.mim.masks import hidden_count
 from ssbench.methods.mim.model import MIM
 from ssbench.methods.mim.pairs import PAIRS
 from ssbench.methods.mim.patches import pixels
@@ -142,6 +143,11 @@ def test_the_ratio_of_a_step_is_drawn_from_around_its_middle(make_mim: MakeMIM) 
     assert counts.min() == 7 and counts.max() == 32  # more than 6.4 and up to 32
     assert abs(float(counts.mean()) - (0.3 * 64 + 0.5)) < 4 * 0.4 * 64 / 12**0.5 / 300**0.5
     assert hidden_of(mim, seed=7) == hidden_of(mim, seed=7)
+
+
+def test_beit_hides_75_of_196() -> None:
+    """BEiT, run_beit_pretraining.py: --num_mask_patches 75."""
+    assert hidden_count(196, PRESETS["beit"].preset["ratio"]) == 75
 
 
 @pytest.mark.parametrize("arch", ["mae", "cross"])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from lightly.loss import DINOLoss
 from torch import Tensor, nn
 
@@ -22,8 +23,7 @@ TAUGHT = ["data2vec", "ijepa", "ibot", "capi", "cmae", "mim-attention", "mim-har
 TEACHERS = {  # what follows what
     "teacher": "encoder",
     "rank_teacher": "rank",
-    "target.teacher_head": "target.head",
-    "pair.teacher_head": "pair.head",
+    "heads.teacher": "heads.student",
     "pair.teacher_project": "pair.project",
 }
 
@@ -168,17 +168,69 @@ def test_clusters_learn_from_their_own_term_alone_and_teach_the_encoder_nothing(
 
 def test_two_views_agree_as_in_lightlys_dino(make_mim: MakeMIM) -> None:
     """The class tokens of the masked first view and the whole second; the teacher sees both whole."""
-    mim = shaken(make_mim(**PRESETS["ibot"].preset))
+    mim = shaken(make_mim(**PRESETS["ibot"].preset)).train()
     first, second = views()
     visible, _ = mim.hide(first, torch.Generator().manual_seed(0), 0.0)
     seen = mim.predict.see(mim.encoder, first, visible)
-    pair, criterion = mim.pair, DINOLoss(256, teacher_temp=0.04, student_temp=0.1)
+    heads, pair, criterion = mim.heads, mim.pair, DINOLoss(256, teacher_temp=0.04, student_temp=0.1)
     for _ in range(2):  # the second time with a centre
-        students = [pair.head(tokens[:, 0]) for tokens in (seen.prefix, mim.encoder.sequence(second).prefix)]
-        teachers = [pair.teacher_head(mim.teacher.sequence(view).prefix[:, 0]) for view in (first, second)]
+        students = [heads.student(tokens[:, 0]) for tokens in (seen.prefix, mim.encoder.sequence(second).prefix)]
+        teachers = [heads.teacher(mim.teacher.sequence(view).prefix[:, 0]) for view in (first, second)]
         found = pair(seen, second, first, mim.encoder, mim.teacher)
         torch.testing.assert_close(found, criterion(teachers, students))
-    torch.testing.assert_close(pair.criterion.center, criterion.center)
+    torch.testing.assert_close(pair.centred.centre, criterion.center.flatten())
+
+
+def test_class_and_patch_tokens_of_ibot_go_through_one_head(make_mim: MakeMIM, mim_batch: MakeBatch) -> None:
+    """iBOT, README.md: --shared_head true, which the teacher's is by default."""
+    mim = make_mim(**PRESETS["ibot"].preset).train()
+    assert mim.target.heads is mim.pair.heads is mim.heads
+    terms = mim.loss(mim_batch(*views()))
+    for term in terms.values():
+        found = torch.autograd.grad(term, mim.heads.student.last_layer.weight_v, retain_graph=True)
+        assert found[0].any()
+
+
+@pytest.mark.parametrize(
+    ("progress", "temperature"), [(0.0, 0.04), (0.1, 0.05), (0.15, 0.055), (0.3, 0.07), (0.5, 0.07), (1.0, 0.07)]
+)
+def test_the_teachers_temperature_warms_up(progress: float, temperature: float, make_mim: MakeMIM) -> None:
+    mim = make_mim(**PRESETS["ibot"].preset)
+    assert float(mim.heads.temperature) == pytest.approx(0.04)
+    mim.after_step(progress)
+    assert float(mim.heads.temperature) == pytest.approx(temperature)
+    assert "heads.temperature" in mim.state_dict()  # an interrupted run goes on with it
+
+
+@pytest.mark.parametrize("name", ["ibot", "capi"])
+def test_under_autocast_a_loss_is_that_of_the_same_embeddings_in_float32(name: str, make_mim: MakeMIM) -> None:
+    """What is divided by a temperature is never bfloat16: only the layers before it are."""
+    mim = make_mim(**PRESETS[name].preset)
+    tokens, target = torch.randn(4, 5, 96).bfloat16(), torch.rand(4, 5, 256 if name == "ibot" else 128).softmax(-1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mim.target.loss(tokens, target)
+        unit = F.normalize((mim.heads.student.layers(tokens) if name == "ibot" else tokens).float(), dim=-1)
+    layer, temperature = (mim.heads.student.last_layer, 0.1) if name == "ibot" else (mim.target.head, 0.12)
+    wanted = -(target * (unit @ layer.weight.T / temperature).log_softmax(-1)).sum(-1)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_under_autocast_class_tokens_agree_in_float32(make_mim: MakeMIM) -> None:
+    mim = shaken(make_mim(**PRESETS["ibot"].preset))
+    first, second = views()
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = Seen(*mim.encoder.sequence(first), torch.empty(0))
+        found = mim.pair(seen, second, first, mim.encoder, mim.teacher)
+
+        def units(encoder: Any, head: Any) -> list[Tensor]:
+            return [F.normalize(head.layers(encoder.sequence(x).prefix[:, 0]).float(), dim=1) for x in (first, second)]
+
+        students, teachers = units(mim.encoder, mim.heads.student), units(mim.teacher, mim.heads.teacher)
+    ours, theirs = mim.heads.student.last_layer.weight, mim.heads.teacher.last_layer.weight
+    wanted = DINOLoss(256, teacher_temp=0.04)([z @ theirs.T for z in teachers], [z @ ours.T for z in students])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["infonce", "dino"])
@@ -195,11 +247,11 @@ def test_without_a_class_token_the_mean_patch_token_stands_for_the_image(make_mi
     images, second = views(2)
     prefix, patches = mim.encoder.sequence(images)
     seen = Seen(prefix, patches, torch.arange(4).expand(2, -1))
-    tokens, inputs = list[Tensor](), [seen.patches.mean(1), mim.encoder.pooled(second)]
-    mim.pair.head.register_forward_hook(lambda module, given, output: tokens.append(given[0]))
+    tokens, inputs = list[Tensor](), torch.stack([seen.patches.mean(1), mim.encoder.pooled(second)])
+    mim.heads.student.register_forward_hook(lambda module, given, output: tokens.append(given[0]))
     mim.pair(seen, second, images, mim.encoder, mim.teacher)
-    for a, b in zip(tokens, inputs, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    assert len(tokens) == 1
+    torch.testing.assert_close(tokens[0], inputs, atol=1e-5, rtol=1e-5)
 
 
 def test_capis_clusters_start_sharp_and_its_head_with_unit_rows(make_mim: MakeMIM) -> None:

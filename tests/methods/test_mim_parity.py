@@ -183,7 +183,9 @@ def made(make_mim: MakeMIM, name: str, **more: Any) -> Any:
     mim = make_mim(**PRESETS[name].preset | more).train()
     generator = torch.Generator().manual_seed(1)
     for key, value in [*mim.named_parameters(), *mim.named_buffers()]:
-        if value.is_floating_point() and not key.endswith(("pos_embed", "mean", "std", "var", "weight_g")):
+        if value.is_floating_point() and not key.endswith(
+            ("pos_embed", "mean", "std", "var", "weight_g", "temperature")
+        ):
             nn.init.normal_(value.data, std=0.3 if key.startswith("predict") else 0.15, generator=generator)
     return mim
 
@@ -268,17 +270,18 @@ def test_codes_are_predicted_as_in_a_loop_over_patches(target: str, make_mim: Ma
 
 def test_ibots_two_terms_are_those_of_loops_over_patches_and_views(make_mim: MakeMIM, mim_batch: MakeBatch) -> None:
     mim, x, y = made(make_mim, "ibot", prototypes=24), images(), images(seed=4)
-    target, pair = mim.target, mim.pair
-    centre, pair_centre = target.centre.clone(), pair.criterion.center.flatten().clone()
+    heads, target, pair, temperature = mim.heads, mim.target, mim.pair, 0.055
+    mim.after_step(0.15)  # half of the teacher's warm-up
+    centre, pair_centre = target.centred.centre.clone(), pair.centred.centre.clone()
     assert centre.any() and pair_centre.any()
     with torch.no_grad():
         taught = [[encode(mim.teacher, image)[-1] for image in view] for view in (x, y)]
-        patches = torch.stack([target.teacher_head(tokens[1:]) for tokens in taught[0]])  # (B, N, K)
-        classes = torch.stack([pair.teacher_head(tokens[:1])[0] for view in taught for tokens in view]).view(2, 2, -1)
+        patches = torch.stack([heads.teacher(tokens[1:]) for tokens in taught[0]])  # (B, N, K)
+        classes = torch.stack([heads.teacher(tokens[:1])[0] for view in taught for tokens in view]).view(2, 2, -1)
     hidden = mask_of(mim, x)
 
     def patch_cost(i: int, n: int, out: Tensor) -> Tensor:
-        return crossed(target.head(out[None])[0] / 0.1, ((patches[i, n] - centre) / 0.07).softmax(0))
+        return crossed(heads.student(out[None])[0] / 0.1, ((patches[i, n] - centre) / temperature).softmax(0))
 
     slow = costs(mim, x, hidden, patch_cost)
     masked = [predict(mim, image, row)[1][0] for image, row in zip(x, hidden.tolist())]
@@ -286,28 +289,28 @@ def test_ibots_two_terms_are_those_of_loops_over_patches_and_views(make_mim: Mak
     across = torch.zeros(())
     for student, teacher in ((masked, classes[1]), (whole, classes[0])):
         for token, logits in zip(student, teacher):
-            sharp = ((logits - pair_centre) / 0.04).softmax(0)
-            across = across + crossed(pair.head(token[None])[0] / 0.1, sharp) / 4
+            sharp = ((logits - pair_centre) / temperature).softmax(0)
+            across = across + crossed(heads.student(token[None])[0] / 0.1, sharp) / 4
 
     terms = mim.loss(mim_batch(x, y))
     assert list(terms) == ["reconstruction", "dino"]
-    torch.testing.assert_close(terms["dino"], across, atol=1e-5, rtol=1e-5)
-    compare(mim, terms["reconstruction"] + terms["dino"], slow + across, [x, y])
+    torch.testing.assert_close(terms["dino"], 2 * across, atol=1e-5, rtol=1e-5)
+    compare(mim, terms["reconstruction"] + terms["dino"], slow + 2 * across, [x, y])
     # centres move after use, by all patches and by both views
-    torch.testing.assert_close(target.centre, 0.9 * centre + 0.1 * patches.flatten(0, 1).mean(0))
+    torch.testing.assert_close(target.centred.centre, 0.9 * centre + 0.1 * patches.flatten(0, 1).mean(0))
     torch.testing.assert_close(
-        pair.criterion.center.flatten(), 0.9 * pair_centre + 0.1 * classes.flatten(0, 1).mean(0), atol=1e-6, rtol=1e-5
+        pair.centred.centre, 0.9 * pair_centre + 0.1 * classes.flatten(0, 1).mean(0), atol=1e-6, rtol=1e-5
     )
 
 
 def test_ibots_patch_term_is_lightlys(make_mim: MakeMIM, mim_batch: MakeBatch) -> None:
     mim, x = made(make_mim, "ibot", prototypes=24, ratio_spread=0), images(3)
     hidden, target = mask_of(mim, x), mim.target
-    lightly = IBOTPatchLoss(24, teacher_temp=0.07, student_temp=0.1)
-    lightly.center.center = target.centre.clone()[None]
+    lightly = IBOTPatchLoss(24, teacher_temp=0.04, student_temp=0.1)
+    lightly.center.center = target.centred.centre.clone()[None]
     prediction = torch.cat([predict(mim, image, row)[0] for image, row in zip(x, hidden.tolist())])
-    logits = torch.cat([target.teacher_head(encode(mim.teacher, image)[-1][1:]) for image in x])
-    wanted = lightly(logits[hidden.flatten()], target.head(prediction), hidden.view(3, ROWS, COLUMNS))
+    logits = torch.cat([mim.heads.teacher(encode(mim.teacher, image)[-1][1:]) for image in x])
+    wanted = lightly(logits[hidden.flatten()], mim.heads.student(prediction), hidden.view(3, ROWS, COLUMNS))
     found = mim.loss(mim_batch(x, images(3, seed=4)))["reconstruction"]
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
