@@ -1,6 +1,6 @@
 """The contract of a task: parts of the data with cached features in, predictions out. The test split is locked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -14,7 +14,9 @@ from ssbench import settings as declared
 from ssbench.data import Facts
 from ssbench.encoders.encoder import Encoder
 from ssbench.features import Part
-from ssbench.results.metrics import Metric
+from ssbench.results.metrics import Metric, score
+
+GROUPS = 20  # of select samples, left out one after another to see how sure a difference is
 
 
 @dataclass
@@ -81,3 +83,52 @@ class Task:
     def evaluate(self, bench: Bench) -> Outcome:
         """Choose on `bench.select`, open `bench.test(selected)` once, hand in predictions."""
         raise NotImplementedError(f"{type(self).__name__} does not evaluate")
+
+
+def choose(
+    sweep: Sequence[Mapping[str, Any]],
+    metric: Metric,
+    axes: Sequence[str],
+    arrays: Callable[[int], Mapping[str, NDArray[np.generic]]],
+    lower: str,
+) -> tuple[int, bool]:
+    """Position of the best point of a sweep and whether it lies at the edge of its grid; raises RuntimeError.
+
+    Every point has `diverged`, `select_` and the metric's name, and a value for each axis. The best did not diverge;
+    the first of equals wins. All points diverged: the error says to lower what `lower` names. At the edge means: along
+    a numeric axis, the others held, it is the last point of the grid and ahead of its neighbour by more than one
+    standard error of their difference on `select` (as in CART's one-standard-error rule, Breiman et al. 1984), so that
+    the best may lie outside. Zero is no edge, nor is the only value. `arrays(i)` is what point i predicted on `select`.
+    """
+    sign, key = (1 if metric.better == "higher" else -1), f"select_{metric.name}"
+    sound = [i for i, point in enumerate(sweep) if not point["diverged"]]
+    if not sound:
+        raise RuntimeError(f"every point of the sweep diverged: the features are not finite, or lower {lower}")
+    best = max(sound, key=lambda i: sign * sweep[i][key])
+
+    def at_edge(axis: str) -> bool:
+        value, held = sweep[best][axis], [other for other in axes if other != axis]
+        line = [i for i, point in enumerate(sweep) if all(point[other] == sweep[best][other] for other in held)]
+        line.sort(key=lambda i: sweep[i][axis])
+        if value == 0 or len(line) < 2 or best not in (line[0], line[-1]):
+            return False
+        near = line[1] if best == line[0] else line[-2]
+        ahead = sign * (sweep[best][key] - sweep[near][key])
+        return sweep[near]["diverged"] or ahead > _standard_error(metric, arrays(best), arrays(near))
+
+    numeric = [axis for axis in axes if isinstance(sweep[best][axis], int | float)]
+    return best, any(at_edge(axis) for axis in numeric)
+
+
+def _standard_error(
+    metric: Metric, a: Mapping[str, NDArray[np.generic]], b: Mapping[str, NDArray[np.generic]]
+) -> float:
+    """Of the paired difference of two scores on the same samples: the delete-a-group jackknife (Kott 2001)."""
+    count = len(next(iter(a.values())))
+    groups = np.arange(count) % min(GROUPS, count)
+
+    def without(group: int, arrays: Mapping[str, NDArray[np.generic]]) -> float:
+        return score(metric.kind, {name: value[groups != group] for name, value in arrays.items()})
+
+    left = np.array([without(group, a) - without(group, b) for group in range(groups.max() + 1)])
+    return float(np.sqrt((len(left) - 1) * left.var()))

@@ -8,13 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssbench.data import IN_MEMORY
 from ssbench.encoders.encoder import Encoder, build
+from ssbench.errors import UserError
+from ssbench.plan import cells, request
 from ssbench.results.metrics import score
 from ssbench.task import Bench
 from ssbench.tasks.finetune import Finetune, Network, batches, seeded, train
 
 MakeBench = Callable[..., Bench]
-QUICK = Finetune.Settings(epochs=3, batch=16, lrs=(4e-3,), mixup=0, cutmix=0, drop_path=0)
+QUICK = Finetune.Settings(epochs=3, batch=16, lrs=(4e-3,))
 
 
 def bright_and_dark(count: int, channels: int = 3) -> tuple[Tensor, dict[str, Tensor]]:
@@ -60,7 +63,7 @@ def test_rates_fall_from_the_head_to_the_stem_of_a_resnet() -> None:
 def test_the_optimiser_really_moves_layers_at_their_rates(make_bench: MakeBench, untrained: Encoder) -> None:
     images, targets = bright_and_dark(8)
     table = make_bench(images, targets, (4, 2, 2), untrained)
-    settings = Finetune.Settings(epochs=1, batch=4, warmup=0, layer_decay=0.5, weight_decay=0, drop_path=0)
+    settings = Finetune.Settings(epochs=1, batch=4, warmup=0, layer_decay=0.5, weight_decay=0)
     before = dict(Network(untrained, 2).encoder.named_parameters())
     after = train(table, 1e-4, settings).encoder.named_parameters()  # AdamW's first step is the rate times a sign
     moved = {name: (value - before[name]).abs().max().item() for name, value in after}
@@ -93,7 +96,9 @@ def test_the_shared_encoder_and_the_global_generators_stay_as_they_were(
     expected = torch.rand(1), np.random.rand()
     torch.manual_seed(7)
     np.random.seed(7)
-    Finetune(Finetune.Settings(epochs=1, batch=16)).evaluate(make_bench(images, targets, (32, 8, 8), untrained))
+    Finetune(Finetune.Settings(epochs=1, batch=16, regularise_from=1)).evaluate(
+        make_bench(images, targets, (32, 8, 8), untrained)
+    )
     assert (torch.rand(1), np.random.rand()) == expected
     for name, value in untrained.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
@@ -101,7 +106,7 @@ def test_the_shared_encoder_and_the_global_generators_stay_as_they_were(
 
 def test_the_same_seed_gives_the_same_network_with_all_noise_on(make_bench: MakeBench) -> None:
     images, targets = bright_and_dark(64)
-    settings = Finetune.Settings(epochs=2, batch=16, drop_path=0.5)
+    settings = Finetune.Settings(epochs=2, batch=16, drop_path=0.5, regularise_from=1)
     runs: list[Any] = []
     for seed in (1, 2):  # of the process, which must not matter
         torch.manual_seed(3)
@@ -122,9 +127,65 @@ def test_an_epoch_is_a_shuffle_in_even_batches_without_an_odd_rest() -> None:
 
 def test_an_odd_split_is_trained_on_with_mixing(make_bench: MakeBench, untrained: Encoder) -> None:
     images, targets = bright_and_dark(43)
-    settings = Finetune.Settings(epochs=1, batch=16, lrs=(1e-3,))
+    settings = Finetune.Settings(epochs=1, batch=16, lrs=(1e-3,), regularise_from=1)
     found = Finetune(settings).evaluate(make_bench(images, targets, (33, 5, 5), untrained))
     assert len(found.arrays["top1"]["predicted"]) == 5
+
+
+def test_short_trainings_are_not_regularised_and_long_ones_are(make_bench: MakeBench) -> None:
+    images, targets = bright_and_dark(48)
+    off = {"mixup": 0.0, "cutmix": 0.0, "smoothing": 0.0, "drop_path": 0.0}
+
+    def trained(**settings: Any) -> Tensor:
+        torch.manual_seed(3)
+        encoder = build("vit-nano", size=16, channels=3, mean=torch.zeros(3), std=torch.ones(3))
+        made = Finetune.Settings(epochs=2, batch=16, **settings)
+        return train(make_bench(images, targets, (32, 8, 8), encoder), 1e-3, made).head.weight
+
+    torch.testing.assert_close(trained(), trained(regularise_from=2, **off), rtol=0, atol=0)
+    for name, value in {"mixup": 0.8, "cutmix": 1.0, "smoothing": 0.1}.items():
+        assert not torch.equal(trained(), trained(regularise_from=2, **{**off, name: value})), name
+
+
+def test_drop_path_is_asked_of_the_encoder_in_long_trainings_alone(make_bench: MakeBench, untrained: Encoder) -> None:
+    images, targets = bright_and_dark(24)
+    table, asked = make_bench(images, targets, (16, 4, 4), untrained), list[float]()
+    fresh = table.encoder
+    table.encoder = lambda drop_path=0.0: asked.append(drop_path) or fresh()  # type: ignore[method-assign, func-returns-value]
+    for regularise_from in (1, 2):
+        train(table, 1e-3, Finetune.Settings(epochs=1, batch=16, regularise_from=regularise_from))
+    assert asked == [0.1, 0.0]
+
+
+def test_what_a_short_training_leaves_out_can_not_be_set() -> None:
+    assert not {"mixup", "cutmix", "smoothing", "drop_path"} & Finetune.Settings().model_dump().keys()
+    assert Finetune.Settings(epochs=50).model_dump()["mixup"] == 0.8
+    asked = {"method": ["random-init"], "task": ["finetune"], "seeds": ["0"], "set": ["finetune.mixup=0.4"]}
+    with pytest.raises(UserError, match="nothing in this run uses it"):
+        cells(request(asked, "test"))
+    assert cells(request({**asked, "set": ["finetune.mixup=0.4", "finetune.epochs=50"]}, "test"))
+
+
+class Streamed:
+    """Images that can be indexed, as a file of them can, and not moved as a whole."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images, self.nbytes, self.device = images, IN_MEMORY + 1, images.device
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return self.images[index]
+
+
+def test_more_images_than_fit_into_memory_are_streamed(make_bench: MakeBench, untrained: Encoder) -> None:
+    images, targets = bright_and_dark(48)
+    tables = [make_bench(images, targets, (32, 8, 8), untrained) for _ in range(2)]
+    tables[1].fit.images = Streamed(tables[1].fit.images)  # type: ignore[assignment]
+    whole, streamed = (train(table, 1e-3, QUICK).state_dict() for table in tables)
+    for name, value in whole.items():
+        torch.testing.assert_close(value, streamed[name], rtol=0, atol=0)
 
 
 def test_select_picks_the_rate_and_a_diverged_network_counts_as_zero(make_bench: MakeBench, untrained: Encoder) -> None:
@@ -133,9 +194,9 @@ def test_select_picks_the_rate_and_a_diverged_network_counts_as_zero(make_bench:
     found = Finetune(settings).evaluate(make_bench(images, targets, (48, 24, 24), untrained))
     assert [row["lr"] for row in found.sweep] == list(settings.lrs)
     assert found.sweep[2]["diverged"] and found.sweep[2]["select_top1"] == 0
-    assert found.selected == {**found.sweep[1], "at_edge": False, "refit": "none"}
+    assert found.selected == {**found.sweep[1], "regularised": False, "at_edge": False, "refit": "none"}
     assert found.selected["select_top1"] > 90 and score("accuracy", found.arrays["top1"]) > 90
-    with pytest.raises(RuntimeError, match="every network diverged"):
+    with pytest.raises(RuntimeError, match=r"lower finetune\.lrs"):
         Finetune(QUICK.model_copy(update={"lrs": (1e30,)})).evaluate(
             make_bench(images, targets, (48, 24, 24), untrained)
         )
