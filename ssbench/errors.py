@@ -1,7 +1,9 @@
 """The one exception that users see, and what its messages say of other errors and of near misses."""
 
+import logging
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cache
 
 
 class UserError(Exception):
@@ -15,6 +17,12 @@ class NotApplicable(Exception):
 def one_line(error: Exception) -> str:
     """The first line of what an error says, else what kind it is."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+@cache
+def warn(text: str) -> None:
+    """Say once what went otherwise than it should and stopped nothing: a line on standard error where nobody listens."""
+    logging.getLogger("ssbench").warning("ssbench: %s", text)
 
 
 def near(wrong: str, known: Iterable[str]) -> str:

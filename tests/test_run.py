@@ -12,10 +12,12 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ssbench.results.metrics import score
 from ssbench.results.store import Store
+from ssbench.workshop import device
 
 ROOT = Path(__file__).parent.parent
 Command = Callable[..., CompletedProcess[str]]
@@ -247,7 +249,11 @@ WRONG = [
     (("--method", "simclr", "--dataset", "shapes:hardest"), "unknown grade shapes:hardest; did you mean hard"),
     (("--method", "simclr", "--backbone", "vit-nona"), "unknown backbone 'vit-nona'; did you mean vit-nano"),
     (("--method", "simclr", "--budget", "sampels=10"), "did you mean samples"),
-    (("--method", "simclr", "--seeds", "one"), "seeds"),
+    (("--method", "simclr", "--seeds", "one"), "seeds=['one']: one is no seed"),
+    (("--method", "simclr", "--seeds", "0,-4"), "-4 is no seed: a seed is a whole number from 0"),
+    (("--method", "simclr", "--seeds", "0-4-5"), "0-4-5 is no seed"),
+    (("--method", "simclr", "--seeds", "4-0"), "4-0 is no range: it goes upwards"),
+    (("--method", "simclr", "--seeds", "0-99999999999"), "at most 1000 seeds"),
     (("--method", "simclr", "--set", "train.lrr=1"), "unknown setting train.lrr; did you mean lr"),
     (("--method", "simclr", "--set", "train.lr=fast"), "train.lr=fast"),
     (("--method", "simclr", "--set", "trian.lr=1"), "nothing called 'trian' in this run; did you mean train"),
@@ -386,3 +392,64 @@ def test_a_doctor_finds_this_installation_well(ssbench: Command) -> None:
 def test_records_are_plain_json(done: Path) -> None:
     file = sorted((done / "records").glob("*.json"))[0]
     assert json.loads(file.read_text())["schema_version"] == 1
+
+
+def test_truncated_files_of_the_cache_are_made_again(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    command = asked("rotation", "knn", photos, tmp_path, "--seeds", "0")
+    assert ssbench(*command).returncode == 0
+    before = {record.id: record.scores for record in Store(tmp_path).all()}
+    files = [*(tmp_path / "cache").rglob("*.safetensors"), *(tmp_path / "cache").rglob("*.json")]
+    assert len(files) > 8
+    for file in files:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    for file in (tmp_path / "records").iterdir():
+        file.unlink()
+    again = ssbench(*command)
+    assert again.returncode == 0, again.stderr
+    assert "can't be read and is made again" in again.stderr and "Traceback" not in again.stderr
+    assert {record.id: record.scores for record in Store(tmp_path).all()} == before
+
+
+def test_a_table_is_shown_whatever_the_terminal_can_show(photos: Path, tmp_path: Path) -> None:
+    words = asked("random-init,raw-pixels", "finetune,knn", photos, tmp_path, "--seeds", "0")
+    command = [sys.executable, "-m", "ssbench", *map(str, words)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "ascii"}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0 and "| random-init" in ran.stdout and "Records:" in ran.stdout, ran.stderr
+    assert not ran.stderr.count("Traceback")
+
+
+def test_precision_does_not_depend_on_how_the_device_is_named() -> None:
+    found = []
+    for name in ("auto", "cpu"):
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        device(name)
+        flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        found.append((torch.get_float32_matmul_precision(), *flags))
+    assert found == [("highest", False, False)] * 2
+
+
+def test_weights_of_a_plugin_that_were_overwritten_are_other_cells(
+    ssbench: Command, photos: Path, tmp_path: Path
+) -> None:
+    plugin, weights = tmp_path / "given.py", tmp_path / "bias.txt"
+    plugin.write_text(
+        "from ssbench import Entry, Method, Settings, setting\n"
+        "from ssbench.settings import File, file_of\n"
+        "class Given(Method):\n"
+        "    trains = False\n"
+        "    class Settings(Settings):\n"
+        "        weights: File = setting('', 'a file', source='none')\n"
+        "    def build(self):\n"
+        "        self.bias = float(file_of(self.settings.weights).read_text())\n"
+        "METHODS = {'given': Entry('Given', 'test', 'has weights', control=True)}\n"
+    )
+    words = ("--plugin", plugin, "--set", f"given.weights={weights}", "--seeds", "0")
+    new = []
+    for content in ("1", "1", "2"):
+        weights.write_text(content)
+        ran = ssbench(*asked("given", "knn", photos, tmp_path / "r", *words))
+        assert ran.returncode == 0, ran.stderr
+        new.append(ran.stdout.partition(" new)")[0][-1])
+    assert new == ["1", "0", "1"]

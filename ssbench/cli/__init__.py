@@ -1,6 +1,7 @@
 """The command line: one small file a verb. Imports are inside the functions, so that --help needs no torch."""
 
 import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -23,6 +24,9 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Exit status: 0 done, 1 some cell failed, 2 the command was wrong, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # else something stands in for it that takes any text
+            stream.reconfigure(errors="replace")  # a terminal without the table's dashes shows ? and loses no table
     try:
         app()
     except UserError as error:

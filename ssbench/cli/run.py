@@ -17,7 +17,7 @@ def run(
     dataset: Annotated[str, Option(help="Data that is evaluated, and pretrained on.  [default: shapes]")] = "",
     pretrain_on: Annotated[str, Option(help="Other data to pretrain on.")] = "",
     backbone: Annotated[str, Option(help="Presets or timm models.  [default: vit-nano]")] = "",
-    seeds: Annotated[str, Option(help="Seeds, comma-separated.  [default: 0,1,2]")] = "",
+    seeds: Annotated[str, Option(help="Seeds and ranges of them, such as 0-4 or 0,1,7.  [default: 0,1,2]")] = "",
     budget: Annotated[
         str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=64000]")
     ] = "",

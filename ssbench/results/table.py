@@ -172,7 +172,7 @@ def digest(value: Any) -> str:
 
 def slugged(text: str) -> str:
     """Lower-case letters, digits and single hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())[:150].strip("-")  # it becomes a file's name
 
 
 def _groups(records: Iterable[Record]) -> list[list[Record]]:

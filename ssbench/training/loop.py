@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssbench.data import IN_MEMORY, Split
 from ssbench.errors import UserError
 from ssbench.method import Batch, Method
-from ssbench.results.store import replacing
+from ssbench.results.store import drop, replacing
 from ssbench.rng import derive, onto
 from ssbench.spec import Budget, Train
 from ssbench.training.views import make
@@ -232,15 +232,22 @@ def _resume(
     file: Path, method: Method, optimiser: torch.optim.Optimizer
 ) -> tuple[int, float, list[dict[str, float]], float]:
     """Steps done, seconds spent, the log, and the progress that the last step had; -1 for none. Raises RuntimeError."""
+    nothing: tuple[int, float, list[dict[str, float]], float] = 0, 0.0, [], -1.0
     if not file.exists():
-        return 0, 0.0, [], -1.0
+        return nothing
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # what is cut off fails in many ways
+        drop(file, error)
+        return nothing
+    try:
         method.load_state_dict(state["method"])
         optimiser.load_state_dict(state["optimiser"])
         return state["step"], state["seconds"], state["log"], state["progress"]
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # what is cut off or of other code fails in any way
+    except Exception as error:  # what is of other code fails in any way
         text = "the interrupted run left there does not fit this code: remove the file, and the run starts again"
         raise RuntimeError(f"{file}: {text}") from error

@@ -140,14 +140,26 @@ def test_an_interrupted_training_misses_no_picture(
     assert sorted(set(at)) == [0, 2, 4, 8]  # one taken after the last checkpoint is taken again
 
 
-@pytest.mark.parametrize("left", [b"", b"half a fil", {"method": {"w": torch.zeros(1)}}, {"method": None}, {}], ids=str)
-def test_what_other_code_left_of_a_run_is_named(tiny: Dataset, tmp_path: Path, left: bytes | dict[str, Any]) -> None:
+@pytest.mark.parametrize("left", [{"method": {"w": torch.zeros(1)}}, {"method": None}, {}], ids=str)
+def test_what_other_code_left_of_a_run_is_named(tiny: Dataset, tmp_path: Path, left: dict[str, Any]) -> None:
     file = tmp_path / "part"
-    file.write_bytes(left) if isinstance(left, bytes) else torch.save(left, file)
+    torch.save(left, file)
     run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
     with pytest.raises(RuntimeError, match=r"part: the interrupted run left there does not fit .* remove the file"):
         pretrain(run, Budget(unit="steps", amount=2), file, lambda text: None)
     assert file.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 10, 500])
+def test_what_is_cut_off_of_a_run_is_dropped_and_the_run_starts_again(
+    tiny: Dataset, tmp_path: Path, kept: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / f"part{kept}"
+    torch.save({"method": {"w": torch.zeros(1000)}}, file)
+    file.write_bytes(file.read_bytes()[:kept])
+    run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
+    assert pretrain(run, Budget(unit="steps", amount=2), file, lambda text: None).steps == 2
+    assert f"{file} can't be read and is made again" in caplog.text
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_by_name(tiny: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
