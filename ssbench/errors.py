@@ -14,6 +14,10 @@ class NotApplicable(Exception):
     """A cell that makes no sense, such as fine-tuning raw pixels: its row shows a dash, its text says why."""
 
 
+class Broken(Exception):
+    """A method or a task does not keep its contract. Its text is one line: whose, what it promised, what came."""
+
+
 def one_line(error: Exception) -> str:
     """The first line of what an error says, else what kind it is."""
     return (str(error) or type(error).__name__).splitlines()[0]
@@ -21,7 +25,7 @@ def one_line(error: Exception) -> str:
 
 @cache
 def warn(text: str) -> None:
-    """Say once what went otherwise than it should and stopped nothing: a line on standard error where nobody listens."""
+    """Say once what went wrong and stopped nothing: a line on standard error, unless `logging` is told otherwise."""
     logging.getLogger("ssbench").warning("ssbench: %s", text)
 
 

@@ -183,6 +183,46 @@ def test_a_failing_method_is_a_record_and_exit_status_1(ssbench: Command, photos
     assert "2 new" in ssbench(*command).stdout  # a failed cell is tried again, the others are not
 
 
+def test_methods_that_break_fail_alone_and_each_says_where(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "bad.py"
+    plugin.write_text(
+        "from ssbench import Entry, Method\n"
+        "class Good(Method):\n"
+        "    def loss(self, batch):\n"
+        "        return {'a': self.encoder.pooled(batch.views[0]).square().mean()}\n"
+        "    def measures(self, images, objects):\n"
+        "        return {'x': 1 / 0}\n"
+        "    def picture(self, images):\n"
+        "        return images\n"
+        "class Built(Good):\n"
+        "    def build(self):\n"
+        "        self.width = self.encoder.dimm\n"
+        "class Listed(Good):\n"
+        "    def loss(self, batch):\n"
+        "        return list(super().loss(batch).values())\n"
+        "class Unjudged(Good):\n"
+        "    def judged(self):\n"
+        "        pass\n"
+        "NAMES = ('Good', 'Built', 'Listed', 'Unjudged')\n"
+        "METHODS = {name.lower(): Entry(name, 'test', 'fails', 'none') for name in NAMES}\n"
+    )
+    words = ("--plugin", plugin, "--seeds", "0")
+    ran = ssbench(*asked("built,listed,unjudged,good", "knn", photos, tmp_path / "r", *words))
+    assert ran.returncode == 1 and "Traceback" not in ran.stderr and "3 of 7 cells failed" in ran.stdout
+    found = {record.spec.pretraining.method: record for record in Store(tmp_path / "r").all()}
+    assert {name: record.reason for name, record in found.items() if record.status == "failed"} == {
+        "built": "AttributeError: 'Encoder' object has no attribute 'dimm' (bad.py, line 11)",
+        "listed": "Listed.loss gives a list, not a dict of named scalar tensors (bad.py)",
+        "unjudged": "Unjudged.judged() gives NoneType, not an Encoder (bad.py)",
+    }
+    assert found["good"].status == "done" and [*found["good"].measures] == ["rankme"]
+    assert ran.stderr.count("Good.measures is left out: ZeroDivisionError: division by zero") == 1
+    assert ran.stderr.count("Good.picture is left out: ValueError: a picture is (B, K, C, H, W)") == 1
+    dry = ssbench(*asked("built,listed,good", "knn", photos, tmp_path / "r2", *words, "--dry-run"))
+    assert dry.returncode == 0 and "would fail: Listed.loss gives a list" in dry.stdout
+    assert "would fail: AttributeError: 'Encoder' object has no attribute 'dimm' (bad.py, line 11)" in dry.stdout
+
+
 def test_raw_pixels_can_not_be_fine_tuned_and_the_table_says_so(ssbench: Command, photos: Path, tmp_path: Path) -> None:
     ran = ssbench(*asked("raw-pixels", "finetune", photos, tmp_path))
     assert ran.returncode == 0, ran.stderr
