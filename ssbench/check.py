@@ -8,14 +8,17 @@ from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError, one_line
 from ssbench.features import represent
 from ssbench.plan import Cell
-from ssbench.registry import load
+from ssbench.registry import load, own_line
 from ssbench.training.loop import Loop, flops_a_step, total, total_steps
 from ssbench.training.trained import assemble
 from ssbench.workshop import Job, Workshop
 
 
 def check(cells: list[Cell], shop: Workshop) -> None:
-    """Raises UserError for the first thing that is wrong with any cell."""
+    """Raises UserError for the first thing that is wrong with any cell.
+
+    A method that fails in another way, such as a plugin's, is left to `execute`, which records its cells as failed.
+    """
     seen = set()
     for cell in cells:
         job = shop.open(cell)
@@ -34,7 +37,9 @@ def check(cells: list[Cell], shop: Workshop) -> None:
             try:
                 method, _ = assemble(job)
                 _try_sizes(method.judged(), job)
-            except NotApplicable:
+            except UserError:
+                raise
+            except Exception:  # what does not apply or fails: its cells meet it again
                 continue
 
 
@@ -47,12 +52,14 @@ def _try_sizes(encoder: Encoder, job: Job) -> None:
         except NotApplicable:
             continue
         except Exception as error:  # timm's networks refuse sizes in ways of their own
+            if own_line(error, [job.cell.method]):  # no backbone's fault
+                raise
             name = job.pretraining.backbone
             raise UserError(f"{name} can't take images of {size} px ({one_line(error)}); set data.image_size") from None
 
 
 def estimate(job: Job) -> float:
-    """Seconds that a cell's pretraining will take, from three timed steps after one; raises UserError."""
+    """Seconds that a cell's pretraining will take, from three timed steps after one. Raises as `assemble` does."""
     try:
         method, run = assemble(job)
     except NotApplicable:
@@ -60,11 +67,11 @@ def estimate(job: Job) -> float:
     budget = job.pretraining.budget
     if run is None or budget is None:
         return 0.0
+    method.train()
+    flops = flops_a_step(run)  # whatever the budget: it says what is wrong with the method
     if budget.unit == "seconds":
         return budget.amount
-    method.train()
     times = [_timed_step(run, step) for step in range(4)]
-    flops = flops_a_step(run) if budget.unit == "flops" else 1.0
     return (total_steps(budget, len(run.images), run.recipe.batch, flops) or 0) * sum(times[1:]) / 3
 
 

@@ -1,7 +1,9 @@
 """The one exception that users see, and what its messages say of other errors and of near misses."""
 
+import logging
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cache
 
 
 class UserError(Exception):
@@ -12,9 +14,19 @@ class NotApplicable(Exception):
     """A cell that makes no sense, such as fine-tuning raw pixels: its row shows a dash, its text says why."""
 
 
+class Broken(Exception):
+    """A method or a task does not keep its contract. Its text is one line: whose, what it promised, what came."""
+
+
 def one_line(error: Exception) -> str:
     """The first line of what an error says, else what kind it is."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+@cache
+def warn(text: str) -> None:
+    """Say once what went wrong and stopped nothing: a line on standard error, unless `logging` is told otherwise."""
+    logging.getLogger("ssbench").warning("ssbench: %s", text)
 
 
 def near(wrong: str, known: Iterable[str]) -> str:

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ssbench.data import Split
 from ssbench.encoders.encoder import Encoder
-from ssbench.results.store import write_tensors
+from ssbench.results.store import read_tensors, write_tensors
 
 CHUNK = 512  # images a forward pass
 
@@ -53,6 +52,8 @@ class Part:
 
     def _features(self, kind: str, network: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
         file = self._cache / f"{self._key}-{kind}.safetensors"
-        if not file.exists():
-            write_tensors(file, represent(self._encoder, self.images, network))
-        return load_file(file, device=str(self._encoder.mean.device))
+        found = read_tensors(file, str(self._encoder.mean.device))
+        if found is None:
+            found = represent(self._encoder, self.images, network)
+            write_tensors(file, found)
+        return found

@@ -1,6 +1,7 @@
 """Suites and comma lists -> cells. A cell knows its whole spec; cells that share a pretraining stand together."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from ssbench.data import identify
 from ssbench.errors import UserError, near
@@ -19,6 +20,7 @@ from ssbench.spec import Budget, DataRef, DataSettings, EncoderSettings, Frozen,
 
 FIXED_SCOPES = {"train": Train, "data": DataSettings, "backbone": EncoderSettings}
 Scopes = Mapping[str, Mapping[str, str]]  # what was set, by scope and key
+MOST_SEEDS = 1000  # in one range: more is a slip of the finger
 
 
 class Suite(Frozen):
@@ -35,6 +37,23 @@ class Suite(Frozen):
     set: tuple[str, ...] = ()
     vary: dict[str, tuple[str, ...]] = {}  # scope.key -> the values it takes; each combination is a `set` of its own
     plugin: tuple[str, ...] = ()
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _counted(cls, seeds: Any) -> list[int]:
+        """`5` is a seed, `0-4` are five of them."""
+        return [seed for part in (seeds if isinstance(seeds, list | tuple) else [seeds]) for seed in _range(part)]
+
+
+def _range(part: Any) -> range:
+    """A seed, or a range with both of its ends; raises ValueError."""
+    found = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", str(part).strip())
+    if not found:
+        raise ValueError(f"{part} is no seed: a seed is a whole number from 0, a range has two, such as 0-4")
+    first, last = int(found[1]), int(found[2] or found[1])
+    if not 0 <= last - first < MOST_SEEDS:
+        raise ValueError(f"{part} is no range: it goes upwards and has at most {MOST_SEEDS} seeds")
+    return range(first, last + 1)
 
 
 @dataclass(frozen=True)
@@ -124,7 +143,9 @@ def request(values: Mapping[str, Any], where: str) -> Suite:
         first = error.errors()[0]
         key = str(first["loc"][0])
         hint = near(key, Suite.model_fields) if first["type"] == "extra_forbidden" else ""
-        raise UserError(f"{where}: {key}={first['input']}: {first['msg']}{hint}") from None
+        raise UserError(
+            f"{where}: {key}={first['input']}: {first['msg'].removeprefix('Value error, ')}{hint}"
+        ) from None
 
 
 def cells(asked: Suite) -> list[Cell]:

@@ -7,17 +7,20 @@ Three sources in a fixed order: the contents pages (`methods/__init__.py`, `task
 import ast
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from textwrap import shorten
+from traceback import extract_tb
 from typing import Any, Literal
 
-from ssbench.errors import UserError, near
+from ssbench.errors import Broken, UserError, near
 
 Kind = Literal["methods", "tasks"]
+LONGEST = 300  # characters of an error's text that are shown and recorded
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,51 @@ def load(entry: Entry) -> Any:
     """The class behind an entry; raises UserError in one line, naming the owner, when its module breaks."""
     module, _, attribute = entry.target.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        found = getattr(import_module(module), attribute)
     except Exception as error:  # a plugin may fail in any way; its owner is named and the rest goes on
         if entry.owner == "ssbench":
             raise
         raise UserError(f"{entry.name} of {entry.owner} can't be loaded: {type(error).__name__}: {error}") from error
+    if not hasattr(found, "Settings"):
+        raise UserError(f"{entry.name} of {entry.owner}: {attribute} is no subclass of ssbench.Method or ssbench.Task")
+    return found
+
+
+def blame(error: Exception, parts: Sequence[Entry]) -> str:
+    """What went wrong in one line, with the deepest line in the files of one of the parts, else the deepest of all.
+
+    A broken contract has no such line: it is said whose it is, the first part's.
+    """
+    text = shorten(str(error), LONGEST, placeholder=" …")
+    own = own_line(error, parts)
+    owner = "" if parts[0].owner == "ssbench" else Path(parts[0].owner).name
+    if isinstance(error, Broken):
+        return f"{text} ({own or owner})" if own or owner else text
+    last = extract_tb(error.__traceback__)[-1]
+    where = own or f"{Path(last.filename).name}, line {last.lineno}" + (f", for {owner}" if owner else "")
+    return f"{type(error).__name__}: {text} ({where})"
+
+
+def own_line(error: Exception, parts: Iterable[Entry]) -> str:
+    """`method.py, line 4, of a-package 1.0`: where an error arose in the files of one of the parts; empty: nowhere."""
+    frames = extract_tb(error.__traceback__)
+    found = [(frame, entry) for frame in frames for entry in parts if _holds(entry, frame.filename)]
+    if not found:
+        return ""
+    frame, entry = found[-1]
+    of = (
+        "" if entry.owner == "ssbench" or Path(entry.owner).name == Path(frame.filename).name else f", of {entry.owner}"
+    )
+    return f"{Path(frame.filename).name}, line {frame.lineno}{of}"
+
+
+def _holds(entry: Entry, file: str) -> bool:
+    """Whether a file is the one of an entry or of its class, or lies beside it in its package."""
+    name, _, attribute = entry.target.partition(":")
+    page = sys.modules.get(name)
+    modules = page, sys.modules.get(getattr(getattr(page, attribute, None), "__module__", ""))
+    homes = [(Path(getattr(one, "__file__", None) or "nowhere"), getattr(one, "__package__", "")) for one in modules]
+    return any(Path(file).is_relative_to(home.parent if package else home) for home, package in homes)
 
 
 def controls(plugins: tuple[str, ...] = ()) -> dict[str, bool]:
@@ -126,6 +169,8 @@ def _from_files(kind: Kind, plugins: tuple[str, ...]) -> list[Entry]:
     for file in plugins:
         name = f"ssbench_plugin_{Path(file).stem}_{hashlib.sha256(str(Path(file).resolve()).encode()).hexdigest()[:8]}"
         page = getattr(_module_of(file, name), kind.upper(), {})
+        if not (isinstance(page, dict) and all(isinstance(entry, Entry) for entry in page.values())):
+            raise UserError(f"--plugin {file}: {kind.upper()} is no dict of names and ssbench.Entry")
         found += [
             replace(_named(key, entry, f"{name}:{entry.target.rpartition(':')[2]}"), owner=file)
             for key, entry in page.items()

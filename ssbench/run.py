@@ -2,10 +2,8 @@
 
 import hashlib
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 
@@ -13,7 +11,7 @@ from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError
 from ssbench.features import Part
 from ssbench.plan import Cell
-from ssbench.registry import load
+from ssbench.registry import blame, load
 from ssbench.results import metrics, stats
 from ssbench.results.provenance import code, environment, peak_memory_mb, weights_digest
 from ssbench.results.record import Costs, Record, Score
@@ -46,9 +44,7 @@ def execute(
         except NotApplicable as error:
             record = blank.model_copy(update={"status": "not-applicable", "reason": str(error)})
         except Exception as error:  # the suite goes on with the next cell, and the record says what happened
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            reason = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
-            record = blank.model_copy(update={"reason": reason})
+            record = blank.model_copy(update={"reason": blame(error, (cell.method, cell.task))})
         shop.store.write(record, arrays)
         yield record
 

@@ -1,9 +1,13 @@
 """Typed settings: declared beside the code that uses them, set from the command line, described, hashed."""
 
+import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from functools import lru_cache
+from hashlib import file_digest
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ssbench.errors import UserError, near
 
@@ -22,6 +26,46 @@ def setting(default: Any, help: str, *, source: str, unit: str = "", **bounds: A
     `bounds` go to pydantic's Field (`gt`, `ge`, `lt`, `le`, `min_length`).
     """
     return Field(default, description=help, json_schema_extra={"source": source, "unit": unit}, **bounds)
+
+
+def identified(name: str) -> str:
+    """`file@digest` of a file's name: what is in it identifies a result, not its name alone. Other text stays.
+
+    Raises ValueError where a name already has the digest of other content, and where the file can't be read.
+    """
+    try:
+        file, known = _parted(name)
+        if not name or not file.is_file():
+            return name
+        found = _digest(file, file.stat().st_mtime_ns, file.stat().st_size)
+    except OSError as error:
+        raise ValueError(f"it can't be read ({error.strerror})") from None
+    if known not in ("", found):
+        raise ValueError(f"the file's digest is {found}, these are other weights")
+    return f"{file.as_posix()}@{found}"
+
+
+# the type of a setting that names a file, such as weights: who overwrites the file gets another result's identity
+File = Annotated[str, AfterValidator(identified)]
+
+
+def file_of(name: str) -> Path:
+    """The path in a setting of type `File`, without the digest that follows it."""
+    return _parted(name)[0]
+
+
+def _parted(name: str) -> tuple[Path, str]:
+    """A file and the digest that follows its name, if any."""
+    file, _, digest = name.rpartition("@")
+    has = file and re.fullmatch("[0-9a-f]{16}", digest) and not Path(name).is_file()
+    return (Path(file), digest) if has else (Path(name), "")
+
+
+@lru_cache
+def _digest(file: Path, written: int, size: int) -> str:
+    """The start of a file's SHA-256, read once as long as it is not `written` again."""
+    with file.open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()[:16]
 
 
 def make(model: type[S], values: Mapping[str, Any], scope: str) -> S:

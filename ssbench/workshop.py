@@ -64,12 +64,16 @@ class Workshop:
 
 
 def device(name: str) -> torch.device:
-    """`auto` is the accelerator if there is one; raises UserError when the device is not there."""
+    """`auto` is the accelerator if there is one; raises UserError when the device is not there.
+
+    However it is named, float32 is float32 there: TensorFloat-32 is off in matrix products and convolutions.
+    """
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False  # these two go together; fp32_precision must not be mixed with them
     try:
         if name == "auto":
             return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
         torch.zeros(1, device=name)
-        torch.backends.cudnn.allow_tf32 = False  # float32 is float32 in convolutions too
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name} can't be used: {one_line(error)}; take auto or cpu") from None

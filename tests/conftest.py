@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ssbench import contracts
 from ssbench.data import Dataset, Split
-from ssbench.data.shapes import draw
 from ssbench.encoders.encoder import Encoder, build
 from ssbench.features import Part
 from ssbench.method import Batch
@@ -36,18 +36,8 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> Dataset:
-    """200 drawn scenes of 16 px with labels and masks: enough to run anything, too few to learn much."""
-    train, test = draw("train", 160, 16), draw("test", 40, 16)
-
-    def split(scenes: object, index: slice) -> Split:
-        targets = {name: torch.from_numpy(getattr(scenes, name)[index]) for name in ("label", "mask")}
-        images = torch.from_numpy(scenes.images[index])  # type: ignore[attr-defined]
-        return Split(images, tuple(str(i) for i in range(len(images))), targets)
-
-    ref = DataRef(name="tiny", fingerprint="0", settings={})
-    classes = tuple("abcdefgh")
-    parts = split(train, slice(0, 120)), split(train, slice(120, 160)), split(test, slice(0, 40))
-    return Dataset(ref, *parts, classes, len(classes) + 1, 255, (), "drawn for tests")
+    """200 drawn scenes of 16 px with labels and masks."""
+    return contracts.tiny()
 
 
 @pytest.fixture(scope="session")

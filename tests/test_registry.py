@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ssbench.errors import UserError
-from ssbench.registry import entries, find, load
+from ssbench.errors import Broken, UserError
+from ssbench.registry import blame, entries, find, load
 
 ROOT = Path(__file__).parent.parent
 MINE = '''"""A control that sees nothing."""
@@ -41,6 +41,36 @@ def test_a_plugin_file_that_claims_a_taken_name_is_refused_with_both_owners(tmp_
     file.write_text(MINE.replace('"mine"', '"simclr"'))
     with pytest.raises(UserError, match=rf"'simclr' is claimed by both ssbench and {file}"):
         entries("methods", (str(file),))
+
+
+def test_an_error_is_said_with_the_deepest_line_of_the_plugin(tmp_path: Path) -> None:
+    file = tmp_path / "fails.py"
+    file.write_text(
+        MINE.replace("trains = False", "trains = False\n    def fails():\n        __import__('json').loads('{')")
+    )
+    entry = find("methods", "mine", (str(file),))
+    with pytest.raises(ValueError) as found:
+        load(entry).fails()
+    assert blame(found.value, [entry]).endswith("(fails.py, line 6)") and "JSONDecodeError: Expecting" in blame(
+        found.value, [entry]
+    )
+    assert blame(Broken("it is broken"), [entry]) == "it is broken (fails.py)"
+    with pytest.raises(ValueError) as found:
+        raise ValueError("one\ntwo" + " and so on" * 100)
+    said = blame(found.value, [entry])
+    assert said.startswith("ValueError: one two and") and "(test_registry.py, line " in said and len(said) < 400
+    assert said.endswith(", for fails.py)") and "\n" not in said
+
+
+def test_what_is_no_method_is_refused_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "nothing.py"
+    file.write_text("class Foo: pass\nMETHODS = {'foo': Foo}\n")
+    with pytest.raises(UserError, match=r"nothing.py: METHODS is no dict of names and ssbench.Entry$"):
+        entries("methods", (str(file),))
+    other = tmp_path / "other.py"
+    other.write_text("from ssbench import Entry\nclass Foo: pass\nMETHODS = {'foo': Entry('Foo', '', '')}\n")
+    with pytest.raises(UserError, match=r"^foo of .*other.py: Foo is no subclass of ssbench.Method or ssbench.Task$"):
+        load(find("methods", "foo", (str(other),)))
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ssbench.results.metrics import score
 from ssbench.results.store import Store
+from ssbench.workshop import device
 
 ROOT = Path(__file__).parent.parent
 Command = Callable[..., CompletedProcess[str]]
@@ -181,6 +183,46 @@ def test_a_failing_method_is_a_record_and_exit_status_1(ssbench: Command, photos
     assert "2 new" in ssbench(*command).stdout  # a failed cell is tried again, the others are not
 
 
+def test_methods_that_break_fail_alone_and_each_says_where(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "bad.py"
+    plugin.write_text(
+        "from ssbench import Entry, Method\n"
+        "class Good(Method):\n"
+        "    def loss(self, batch):\n"
+        "        return {'a': self.encoder.pooled(batch.views[0]).square().mean()}\n"
+        "    def measures(self, images, objects):\n"
+        "        return {'x': 1 / 0}\n"
+        "    def picture(self, images):\n"
+        "        return images\n"
+        "class Built(Good):\n"
+        "    def build(self):\n"
+        "        self.width = self.encoder.dimm\n"
+        "class Listed(Good):\n"
+        "    def loss(self, batch):\n"
+        "        return list(super().loss(batch).values())\n"
+        "class Unjudged(Good):\n"
+        "    def judged(self):\n"
+        "        pass\n"
+        "NAMES = ('Good', 'Built', 'Listed', 'Unjudged')\n"
+        "METHODS = {name.lower(): Entry(name, 'test', 'fails', 'none') for name in NAMES}\n"
+    )
+    words = ("--plugin", plugin, "--seeds", "0")
+    ran = ssbench(*asked("built,listed,unjudged,good", "knn", photos, tmp_path / "r", *words))
+    assert ran.returncode == 1 and "Traceback" not in ran.stderr and "3 of 7 cells failed" in ran.stdout
+    found = {record.spec.pretraining.method: record for record in Store(tmp_path / "r").all()}
+    assert {name: record.reason for name, record in found.items() if record.status == "failed"} == {
+        "built": "AttributeError: 'Encoder' object has no attribute 'dimm' (bad.py, line 11)",
+        "listed": "Listed.loss gives a list, not a dict of named scalar tensors (bad.py)",
+        "unjudged": "Unjudged.judged() gives NoneType, not an Encoder (bad.py)",
+    }
+    assert found["good"].status == "done" and [*found["good"].measures] == ["rankme"]
+    assert ran.stderr.count("Good.measures is left out: ZeroDivisionError: division by zero") == 1
+    assert ran.stderr.count("Good.picture is left out: ValueError: a picture is (B, K, C, H, W)") == 1
+    dry = ssbench(*asked("built,listed,good", "knn", photos, tmp_path / "r2", *words, "--dry-run"))
+    assert dry.returncode == 0 and "would fail: Listed.loss gives a list" in dry.stdout
+    assert "would fail: AttributeError: 'Encoder' object has no attribute 'dimm' (bad.py, line 11)" in dry.stdout
+
+
 def test_raw_pixels_can_not_be_fine_tuned_and_the_table_says_so(ssbench: Command, photos: Path, tmp_path: Path) -> None:
     ran = ssbench(*asked("raw-pixels", "finetune", photos, tmp_path))
     assert ran.returncode == 0, ran.stderr
@@ -247,7 +289,11 @@ WRONG = [
     (("--method", "simclr", "--dataset", "shapes:hardest"), "unknown grade shapes:hardest; did you mean hard"),
     (("--method", "simclr", "--backbone", "vit-nona"), "unknown backbone 'vit-nona'; did you mean vit-nano"),
     (("--method", "simclr", "--budget", "sampels=10"), "did you mean samples"),
-    (("--method", "simclr", "--seeds", "one"), "seeds"),
+    (("--method", "simclr", "--seeds", "one"), "seeds=['one']: one is no seed"),
+    (("--method", "simclr", "--seeds", "0,-4"), "-4 is no seed: a seed is a whole number from 0"),
+    (("--method", "simclr", "--seeds", "0-4-5"), "0-4-5 is no seed"),
+    (("--method", "simclr", "--seeds", "4-0"), "4-0 is no range: it goes upwards"),
+    (("--method", "simclr", "--seeds", "0-99999999999"), "at most 1000 seeds"),
     (("--method", "simclr", "--set", "train.lrr=1"), "unknown setting train.lrr; did you mean lr"),
     (("--method", "simclr", "--set", "train.lr=fast"), "train.lr=fast"),
     (("--method", "simclr", "--set", "trian.lr=1"), "nothing called 'trian' in this run; did you mean train"),
@@ -386,3 +432,64 @@ def test_a_doctor_finds_this_installation_well(ssbench: Command) -> None:
 def test_records_are_plain_json(done: Path) -> None:
     file = sorted((done / "records").glob("*.json"))[0]
     assert json.loads(file.read_text())["schema_version"] == 1
+
+
+def test_truncated_files_of_the_cache_are_made_again(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+    command = asked("rotation", "knn", photos, tmp_path, "--seeds", "0")
+    assert ssbench(*command).returncode == 0
+    before = {record.id: record.scores for record in Store(tmp_path).all()}
+    files = [*(tmp_path / "cache").rglob("*.safetensors"), *(tmp_path / "cache").rglob("*.json")]
+    assert len(files) > 8
+    for file in files:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    for file in (tmp_path / "records").iterdir():
+        file.unlink()
+    again = ssbench(*command)
+    assert again.returncode == 0, again.stderr
+    assert "can't be read and is made again" in again.stderr and "Traceback" not in again.stderr
+    assert {record.id: record.scores for record in Store(tmp_path).all()} == before
+
+
+def test_a_table_is_shown_whatever_the_terminal_can_show(photos: Path, tmp_path: Path) -> None:
+    words = asked("random-init,raw-pixels", "finetune,knn", photos, tmp_path, "--seeds", "0")
+    command = [sys.executable, "-m", "ssbench", *map(str, words)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "ascii"}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0 and "| random-init" in ran.stdout and "Records:" in ran.stdout, ran.stderr
+    assert not ran.stderr.count("Traceback")
+
+
+def test_precision_does_not_depend_on_how_the_device_is_named() -> None:
+    found = []
+    for name in ("auto", "cpu"):
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        device(name)
+        flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        found.append((torch.get_float32_matmul_precision(), *flags))
+    assert found == [("highest", False, False)] * 2
+
+
+def test_weights_of_a_plugin_that_were_overwritten_are_other_cells(
+    ssbench: Command, photos: Path, tmp_path: Path
+) -> None:
+    plugin, weights = tmp_path / "given.py", tmp_path / "bias.txt"
+    plugin.write_text(
+        "from ssbench import Entry, Method, Settings, setting\n"
+        "from ssbench.settings import File, file_of\n"
+        "class Given(Method):\n"
+        "    trains = False\n"
+        "    class Settings(Settings):\n"
+        "        weights: File = setting('', 'a file', source='none')\n"
+        "    def build(self):\n"
+        "        self.bias = float(file_of(self.settings.weights).read_text())\n"
+        "METHODS = {'given': Entry('Given', 'test', 'has weights', control=True)}\n"
+    )
+    words = ("--plugin", plugin, "--set", f"given.weights={weights}", "--seeds", "0")
+    new = []
+    for content in ("1", "1", "2"):
+        weights.write_text(content)
+        ran = ssbench(*asked("given", "knn", photos, tmp_path / "r", *words))
+        assert ran.returncode == 0, ran.stderr
+        new.append(ran.stdout.partition(" new)")[0][-1])
+    assert new == ["1", "0", "1"]

@@ -1,7 +1,10 @@
+from hashlib import sha256
+from pathlib import Path
+
 import pytest
 
 from ssbench.errors import UserError
-from ssbench.settings import Settings, explain, make, parse_assignments, setting
+from ssbench.settings import File, Settings, explain, file_of, make, parse_assignments, setting
 
 
 class Example(Settings):
@@ -49,3 +52,24 @@ def test_an_explanation_gives_default_type_unit_help_and_source() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Example().temperature = 1.0
+
+
+class Weighted(Settings):
+    weights: File = setting("", "where they lie", source="none")
+
+
+def test_a_file_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "w.pth"
+    file.write_bytes(b"one")
+    first = make(Weighted, {"weights": str(file)}, "mine")
+    assert first.weights == f"{file}@{sha256(b'one').hexdigest()[:16]}" and file_of(first.weights) == file
+    assert make(Weighted, first.model_dump(), "mine") == first
+    file.write_bytes(b"other")
+    assert make(Weighted, {"weights": str(file)}, "mine").weights == f"{file}@{sha256(b'other').hexdigest()[:16]}"
+    with pytest.raises(UserError, match=r"^mine\.weights=.*: the file's digest is \w+, these are other weights$"):
+        make(Weighted, first.model_dump(), "mine")
+
+
+def test_what_is_no_file_stays_as_it_is() -> None:
+    assert make(Weighted, {}, "mine").weights == ""
+    assert make(Weighted, {"weights": "nowhere.pth"}, "mine").weights == "nowhere.pth"

@@ -1,6 +1,7 @@
 import pytest
 
 from ssbench.errors import UserError
+from ssbench.plan import request
 from ssbench.rng import derive
 from ssbench.spec import Budget, DataRef, Pretraining, Spec, Train
 
@@ -66,3 +67,11 @@ def test_purposes_draw_from_seeds_of_their_own() -> None:
     drawn = {derive(seed, purpose, step) for seed in range(3) for purpose in ("init", "views") for step in range(3)}
     assert len(drawn) == 18
     assert derive(0, "init") == 8017594820357293755  # the same on every machine, for ever
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"),
+    [(["0-4"], (0, 1, 2, 3, 4)), (["0-2", "5"], (0, 1, 2, 5)), ([7], (7,)), (["3-3"], (3,)), (2, (2,))],
+)
+def test_seeds_are_numbers_and_ranges(given: object, seeds: tuple[int, ...]) -> None:
+    assert request({"seeds": given}, "run").seeds == seeds

@@ -1,8 +1,5 @@
 """Features of a frozen network as targets: any timm model with weights from a file, the hub, or a Python package."""
 
-import re
-from functools import lru_cache
-from hashlib import file_digest
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from torch import Tensor, nn
 
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import UserError, near, one_line
+from ssbench.settings import file_of
 
 from .objective import Regression
 
@@ -66,39 +64,6 @@ class Features(Regression):
         return F.layer_norm(tokens, tokens.shape[-1:]), {}
 
 
-def identified(checkpoint: str) -> str:
-    """`file@digest` of a file's name: what is in it identifies a result too, not its name alone.
-
-    Raises ValueError where a name already has the digest of other content, and where the file can't be read.
-    """
-    if checkpoint in ("", "pretrained"):
-        return checkpoint
-    try:
-        file, known = _parted(checkpoint)
-        if not file.is_file():
-            return checkpoint
-        found = _digest(file, file.stat().st_mtime_ns, file.stat().st_size)
-    except OSError as error:
-        raise ValueError(f"it can't be read ({error.strerror})") from None
-    if known not in ("", found):
-        raise ValueError(f"the file's digest is {found}, these are other weights")
-    return f"{file.as_posix()}@{found}"
-
-
-def _parted(checkpoint: str) -> tuple[Path, str]:
-    """A file and the digest that follows its name, if any."""
-    file, _, digest = checkpoint.rpartition("@")
-    named = file and re.fullmatch("[0-9a-f]{16}", digest) and not Path(checkpoint).is_file()
-    return (Path(file), digest) if named else (Path(checkpoint), "")
-
-
-@lru_cache
-def _digest(file: Path, written: int, size: int) -> str:
-    """The start of a file's SHA-256, read once as long as it is not `written` again."""
-    with file.open("rb") as opened:
-        return file_digest(opened, "sha256").hexdigest()[:16]
-
-
 def load(network: str, checkpoint: str) -> nn.Module:
     """A timm network with the weights of a file, of timm's hub (`pretrained`), or of an installed package (empty).
 
@@ -113,7 +78,7 @@ def load(network: str, checkpoint: str) -> nn.Module:
             raise UserError(
                 f"mim.checkpoint=pretrained: no weights for {network} to be had ({one_line(error)})"
             ) from None
-    file = _parted(checkpoint)[0] if checkpoint else _packaged(network)
+    file = file_of(checkpoint) if checkpoint else _packaged(network)
     if not file.is_file():
         raise UserError(f"mim.checkpoint={checkpoint}: there is no such file")
     made = timm.create_model(network, pretrained=False)

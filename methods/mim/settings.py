@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
 
 from ssbench.errors import near
-from ssbench.settings import Settings, setting
+from ssbench.settings import Settings, identified, setting
 
 from .architectures import ARCHITECTURES, MAEDecoder
 from .content import MASKS
-from .networks import identified
 from .online import Heads
 from .pairs import PAIRS
 from .regularisers import REGULARISERS
@@ -197,7 +196,7 @@ class MIMSettings(Settings):
     @field_validator("checkpoint")
     @classmethod
     def _identified(cls, checkpoint: str) -> str:
-        return identified(checkpoint)
+        return checkpoint if checkpoint == "pretrained" else identified(checkpoint)
 
     @property
     def taught(self) -> bool:

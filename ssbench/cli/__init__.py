@@ -1,10 +1,11 @@
 """The command line: one small file a verb. Imports are inside the functions, so that --help needs no torch."""
 
 import sys
+from io import TextIOWrapper
 
 import typer
 
-from ssbench.cli import describe, doctor, listing, run, show_masks, tables
+from ssbench.cli import check, describe, doctor, listing, run, show_masks, tables
 from ssbench.errors import UserError
 
 app = typer.Typer(
@@ -18,11 +19,15 @@ app.command("tables")(tables.tables)
 app.command("show-masks")(show_masks.show_masks)
 app.command("list")(listing.listing)
 app.command("describe")(describe.describe)
+app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
     """Exit status: 0 done, 1 some cell failed, 2 the command was wrong, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # else something stands in for it that takes any text
+            stream.reconfigure(errors="replace")  # a terminal without the table's dashes shows ? and loses no table
     try:
         app()
     except UserError as error:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Exit, Option
 
+from ssbench.errors import UserError
+
 if TYPE_CHECKING:
     from ssbench.plan import Cell, Suite
     from ssbench.workshop import Workshop
@@ -17,7 +19,7 @@ def run(
     dataset: Annotated[str, Option(help="Data that is evaluated, and pretrained on.  [default: shapes]")] = "",
     pretrain_on: Annotated[str, Option(help="Other data to pretrain on.")] = "",
     backbone: Annotated[str, Option(help="Presets or timm models.  [default: vit-nano]")] = "",
-    seeds: Annotated[str, Option(help="Seeds, comma-separated.  [default: 0,1,2]")] = "",
+    seeds: Annotated[str, Option(help="Seeds and ranges of them, such as 0-4 or 0,1,7.  [default: 0,1,2]")] = "",
     budget: Annotated[
         str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=64000]")
     ] = "",
@@ -117,6 +119,7 @@ def _names(cells: "list[Cell]") -> dict[str, str]:
 
 def _print_plan(todo: "list[Cell]", names: dict[str, str], done: int, shop: "Workshop") -> None:
     from ssbench.check import estimate
+    from ssbench.registry import blame
 
     first = {cell.spec.pretraining.digest(): cell for cell in reversed(todo)}
     kinds: dict[str, list[Cell]] = {}
@@ -125,9 +128,15 @@ def _print_plan(todo: "list[Cell]", names: dict[str, str], done: int, shop: "Wor
     print(f"{len(todo)} cells to run, {done} already recorded; {len(first)} pretrainings")
     seconds = 0.0
     for cells in kinds.values():
-        each, p = estimate(shop.open(cells[0])), cells[0].spec.pretraining
-        seconds += each * len(cells)
-        cost = f"{len(cells)} x {each:.0f} s" if each else "no training"
+        p = cells[0].spec.pretraining
+        try:
+            each = estimate(shop.open(cells[0]))
+            seconds += each * len(cells)
+            cost = f"{len(cells)} x {each:.0f} s" if each else "no training"
+        except UserError:
+            raise
+        except Exception as error:  # a plugin may fail in any way, and its cells alone would
+            cost = f"would fail: {blame(error, [cells[0].method])}"
         print(f"  {names[p.digest()]} on {p.data.name}, {p.backbone}, {p.budget or 'untrained'}: {cost}")
     print(f"pretraining about {seconds / 60:.1f} min on {shop.device}, from three timed steps each; tasks come on top")
 

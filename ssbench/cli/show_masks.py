@@ -38,6 +38,7 @@ def show_masks(
 def _show(cells: "list[Cell]", results: Path, device: str, out: Path) -> None:
     from ssbench.cli.progress import Progress
     from ssbench.errors import NotApplicable, UserError
+    from ssbench.registry import blame
     from ssbench.results.store import Store, write_bytes
     from ssbench.training.trained import assemble, pictured
     from ssbench.workshop import Workshop
@@ -61,8 +62,12 @@ def _show(cells: "list[Cell]", results: Path, device: str, out: Path) -> None:
                 file = out / _name(cell)
                 write_bytes(file, found[-1].read_bytes())
                 print(f"{file} (along training: {found[-1].parent})")
+        except UserError:
+            raise
         except NotApplicable as error:
             raise UserError(f"{cell.method.name}: {error}") from None
+        except Exception as error:  # a plugin may fail in any way
+            raise UserError(f"{cell.method.name}: {blame(error, [cell.method])}") from None
         except KeyboardInterrupt:
             print("ssbench: interrupted; the same command goes on from here", file=sys.stderr)
             raise Exit(130) from None

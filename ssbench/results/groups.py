@@ -182,7 +182,7 @@ def digest(value: Any) -> str:
 
 def slugged(text: str) -> str:
     """Lower-case letters, digits and single hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())[:150].strip("-")  # it becomes a file's name
 
 
 def _slug(spec: Spec) -> str:

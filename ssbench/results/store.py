@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from ssbench.errors import UserError
+from ssbench.errors import UserError, one_line, warn
 from ssbench.results.record import SCHEMA, Record
 from ssbench.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+LONGEST = 240  # bytes of a file's name: most file systems end at 255, and a file being written has ten more
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
@@ -50,6 +51,24 @@ def write_tensors(file: Path, tensors: "Mapping[str, Tensor]") -> None:
         save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path)
 
 
+def read_tensors(file: Path, device: str = "cpu") -> "dict[str, Tensor] | None":
+    """What `write_tensors` wrote; None where nothing is, or a file that is cut off, which is dropped with a word."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file, device=device) if file.exists() else None
+    except SafetensorError as error:
+        drop(file, error)
+        return None
+
+
+def drop(file: Path, error: Exception) -> None:
+    """Remove a file that can't be read and will be made again, and say so."""
+    file.unlink(missing_ok=True)
+    warn(f"{file} can't be read and is made again ({one_line(error)})")
+
+
 def _flat(arrays: Mapping[str, Arrays]) -> dict[str, Any]:
     return {f"{metric}/{name}": value for metric, group in arrays.items() for name, value in group.items()}
 
@@ -65,9 +84,9 @@ class Store:
 
     def _file(self, spec: Spec) -> Path:
         p = spec.pretraining
-        return self.records / f"{p.method}.{spec.task}.{spec.data.name}.s{p.seed}.{spec.id}.json".replace(
-            "/", "_"
-        ).replace(":", "-")
+        end = f".s{p.seed}.{spec.id}.json"  # with the id in it, what stands before may be cut
+        start = f"{p.method}.{spec.task}.{spec.data.name}".replace("/", "_").replace(":", "-")
+        return self.records / (start.encode()[: LONGEST - len(end)].decode(errors="ignore") + end)
 
     def find(self, spec: Spec) -> Record | None:
         """The record of this very cell, if there is one."""

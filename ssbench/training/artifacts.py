@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 import ssbench
 from ssbench.method import Method
-from ssbench.results.store import write_tensors
+from ssbench.results.store import read_tensors, write_tensors
 from ssbench.rng import derive
 
 
@@ -28,13 +27,14 @@ def prepare(method: Method, images: Tensor, folder: Path, owner: str, data: str,
         nonlocal inside, making
         entered = time.perf_counter()
         file = folder / f"{key(owner, name, data)}.safetensors"
-        if not file.exists():
+        found = read_tensors(file)
+        if found is None:
             torch.manual_seed(derive(0, name))  # the run's seed is not in the key, so it must not be in the content
             tensors = {label: value.detach().cpu() for label, value in make().items()}
             taken = torch.tensor(time.perf_counter() - entered, dtype=torch.float64)
-            write_tensors(file, {"seconds": taken, **tensors})
+            found = {"seconds": taken, **tensors}
+            write_tensors(file, found)
         torch.manual_seed(derive(seed, f"prepare/{name}"))  # what follows draws the same, made or found
-        found = load_file(file)
         making += float(found["seconds"])
         inside += time.perf_counter() - entered
         return found

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssbench.data import Split
-from ssbench.errors import NotApplicable
+from ssbench.errors import NotApplicable, one_line, warn
 from ssbench.features import represent
 from ssbench.method import Method
 from ssbench.rng import derive
@@ -35,7 +35,7 @@ def measure(method: Method, select: Split, seed: int, ignore_index: int, most: i
     """RankMe of the judged encoder on all of `select`, then the method's own measures; only what is finite.
 
     The method sees at most `most` images, evenly spaced, and their masks (B, S, S) where the data has some, with
-    ignored pixels as background.
+    ignored pixels as background. Where it fails, its measures are left out with a word.
     """
     found = {}
     with undisturbed(method, derive(seed, "measures")):
@@ -47,7 +47,10 @@ def measure(method: Method, select: Split, seed: int, ignore_index: int, most: i
         objects = select.targets["mask"][index].to(where) if "mask" in select.targets else None
         if objects is not None:
             objects = objects.masked_fill(objects == ignore_index, 0)
-        found |= {name: float(value) for name, value in method.measures(images, objects).items()}
+        try:
+            found |= {name: float(value) for name, value in method.measures(images, objects).items()}
+        except Exception as error:  # a plugin may fail in any way, and what was trained is worth more
+            warn(f"{type(method).__name__}.measures is left out: {type(error).__name__}: {one_line(error)}")
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 

@@ -1,4 +1,4 @@
-"""The one training loop: a straight line. Views are made on the device, terms are read every LOG steps.
+"""The one training loop: a straight line. Views are made on the device, terms are read every `log` steps.
 
 All randomness of a step is derived from the seed and the step's number, so an interrupted run goes on as if it had not
 been.
@@ -7,6 +7,7 @@ been.
 import math
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,15 +19,16 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssbench.data import IN_MEMORY, Split
-from ssbench.errors import UserError
-from ssbench.method import Batch, Method
-from ssbench.results.store import replacing
+from ssbench.errors import Broken, UserError
+from ssbench.method import Batch, Method, View
+from ssbench.results.store import drop, replacing
 from ssbench.rng import derive, onto
 from ssbench.spec import Budget, Train
 from ssbench.training.views import make
 
 LOG = 50  # steps between readings of the loss: each one waits for the device
 SAVE = 30.0  # seconds between checkpoints
+COUNTED = (1 / 8, 3 / 8, 5 / 8, 7 / 8)  # shares of the budget at which FLOPs are counted
 PICTURED = (0.0, 0.25, 0.5)  # shares of the budget at which a picture is taken; the end is another
 
 
@@ -55,6 +57,8 @@ class Loop:
     seed: int
     autocast: torch.dtype | None
     device: torch.device
+    log: int = LOG
+    save: float = SAVE
 
     def batch(self, step: int, progress: float) -> Batch:
         """The views of one step. Each epoch is one shuffle; its last part, less than a batch, is left out."""
@@ -115,14 +119,77 @@ def rate(progress: float, warmup: float) -> float:
 
 
 def flops_a_step(run: Loop) -> float:
-    """Forward and backward FLOPs of one step, 2 a multiply-add, by torch's counter; the method is left as it was."""
-    state = {name: value.clone() for name, value in run.method.state_dict().items()}
+    """FLOPs of a step with its backward pass and `after_step`, 2 a multiply-add, by torch's counter.
+
+    They are the mean over a step in each quarter of the budget, since what a step computes may follow a schedule. The
+    method is left as it was. Raises Broken unless the terms are named scalars, their gradient reaches the encoder, and
+    the loss is the same once the state is put back.
+    """
+    method = run.method
+    _check_views(method)
+    state = deepcopy(method.state_dict())
+    first: dict[str, float] = {}
     with FlopCounterMode(display=False) as counter:
-        # halfway: what a step computes may follow a schedule, and the middle of a linear one is its mean
-        total(run.terms(0, 0.5)).backward()
-    run.method.load_state_dict(state)
-    run.method.zero_grad(set_to_none=True)
-    return float(counter.get_total_flops())
+        for step, progress in enumerate(COUNTED):
+            terms = _checked(run.terms(step, progress), method)
+            first = first or _values(terms)
+            loss = total(terms)
+            if loss.requires_grad:
+                loss.backward()
+            method.after_step(progress)
+    reached = any(weight.grad is not None for part in (method.encoder, method.judged()) for weight in part.parameters())
+    method.zero_grad(set_to_none=True)
+    if not reached:
+        raise Broken(f"no gradient of {type(method).__name__}.loss reaches the encoder, which would stay as it is")
+    _put_back(run, state, first)
+    return float(counter.get_total_flops()) / len(COUNTED)
+
+
+def _check_views(method: Method) -> None:
+    views: object = method.views
+    found = views if isinstance(views, list | tuple) else [views]
+    if not found or not all(isinstance(view, View) for view in found) or found is not views:
+        held = ", ".join(dict.fromkeys(type(view).__name__ for view in found)) or "empty"
+        raise Broken(f"{type(method).__name__}.views is no list of View: {held}")
+
+
+def _checked(terms: object, method: Method) -> dict[str, Tensor]:
+    """What a loss gave; raises Broken unless it is named, finite scalars."""
+    loss = f"{type(method).__name__}.loss"
+    if not isinstance(terms, dict) or not terms:
+        came = "an empty dict" if isinstance(terms, dict) else f"a {type(terms).__name__}"
+        raise Broken(f"{loss} gives {came}, not a dict of named scalar tensors")
+    for name, term in terms.items():
+        if not isinstance(name, str) or not isinstance(term, Tensor) or term.ndim:
+            came = f"a tensor of shape {tuple(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
+            raise Broken(f"{loss} gives {came} as {name!r}, not a dict of named scalar tensors")
+        if not term.isfinite():
+            raise Broken(f"{loss} gives {float(term.detach())} as {name!r} before anything is trained")
+    return terms
+
+
+def _put_back(run: Loop, state: dict[str, Any], first: dict[str, float]) -> None:
+    """Load the state from before the first step; raises Broken where that does not give its terms again."""
+    name = type(run.method).__name__
+    try:
+        run.method.load_state_dict(state)
+    except RuntimeError as error:
+        what = str(error).splitlines()[-1].strip()
+        raise Broken(f"the state of {name} can't be put back, so no interrupted run could go on: {what}") from error
+    again = _values(run.terms(0, COUNTED[0]))
+    close = 1e-4 if run.autocast is None else 1e-2  # atomic additions of a GPU differ by less
+    changed = [key for key in first if not math.isclose(first[key], again.get(key, math.nan), rel_tol=close)]
+    if changed:
+        term, then = first[changed[0]], again.get(changed[0], math.nan)
+        raise Broken(
+            f"{name}.loss gives another {changed[0]!r} ({term:.6g}, then {then:.6g})"
+            " after its state is put back: it keeps some outside of parameters and persistent buffers, or draws numbers"
+            " from elsewhere than torch; an interrupted run would end otherwise"
+        )
+
+
+def _values(terms: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(term.detach()) for name, term in terms.items()}
 
 
 def total(terms: dict[str, Tensor]) -> Tensor:
@@ -166,15 +233,15 @@ def pretrain(
         method.after_step(progress)
         step += 1
         sums = {name: sums.get(name, 0) + term.detach() for name, term in terms.items()}
-        if step % LOG == 0 or step == steps:
-            log.append(_read(sums, step, 1 + (step - 1) % LOG))
+        if step % run.log == 0 or step == steps:
+            log.append(_read(sums, step, 1 + (step - 1) % run.log))
             sums = {}
             tell(_line(log[-1], step, steps, progress, elapsed, recipe.batch))
-            if time.perf_counter() - saved > SAVE:
+            if time.perf_counter() - saved > run.save:
                 _save(checkpoint, method, optimiser, step, spent + time.perf_counter() - started, log, progress)
                 saved = time.perf_counter()
     if sums:  # a budget of seconds ends between two readings
-        log.append(_read(sums, step, 1 + (step - 1) % LOG))
+        log.append(_read(sums, step, 1 + (step - 1) % run.log))
     elapsed = spent + time.perf_counter() - started  # once more: reading the terms has waited for the device
     if picture:
         picture(step)
@@ -232,15 +299,22 @@ def _resume(
     file: Path, method: Method, optimiser: torch.optim.Optimizer
 ) -> tuple[int, float, list[dict[str, float]], float]:
     """Steps done, seconds spent, the log, and the progress that the last step had; -1 for none. Raises RuntimeError."""
+    nothing: tuple[int, float, list[dict[str, float]], float] = 0, 0.0, [], -1.0
     if not file.exists():
-        return 0, 0.0, [], -1.0
+        return nothing
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # what is cut off fails in many ways
+        drop(file, error)
+        return nothing
+    try:
         method.load_state_dict(state["method"])
         optimiser.load_state_dict(state["optimiser"])
         return state["step"], state["seconds"], state["log"], state["progress"]
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # what is cut off or of other code fails in any way
+    except Exception as error:  # what is of other code fails in any way
         text = "the interrupted run left there does not fit this code: remove the file, and the run starts again"
         raise RuntimeError(f"{file}: {text}") from error

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ssbench.errors import one_line, warn
 from ssbench.method import Method
 from ssbench.results.store import write_bytes
 from ssbench.rng import derive
@@ -20,17 +21,24 @@ GAP = 2  # white pixels between cells
 
 
 def keep(method: Method, images: Tensor, folder: Path, seed: int, step: int) -> None:
-    """Write `<step>.png` of uint8 images (B, C, S, S) into `folder`; nothing where the method makes no picture.
+    """Write `<step>.png` of uint8 images (B, C, S, S) into `folder`.
+
+    Nothing where the method makes no picture, and a word where it fails.
 
     Every step's picture draws the same random numbers, so that pictures of one training differ by what was learned.
     """
     for file in of(folder):
         if int(file.stem) > step:  # left by a training of these weights' name that went another way
             file.unlink()
-    with undisturbed(method, derive(seed, "picture")):
-        panels = method.picture(method.encoder.normalise(images.to(method.encoder.mean.device)))
-    if panels is not None:
-        write_bytes(folder / f"{step:06d}.png", draw(panels))
+    try:
+        with undisturbed(method, derive(seed, "picture")):
+            panels = method.picture(method.encoder.normalise(images.to(method.encoder.mean.device)))
+        drawn = draw(panels) if panels is not None else None
+    except Exception as error:  # a plugin may fail in any way, and its training is worth more
+        warn(f"{type(method).__name__}.picture is left out: {type(error).__name__}: {one_line(error)}")
+        return
+    if drawn is not None:
+        write_bytes(folder / f"{step:06d}.png", drawn)
 
 
 def of(folder: Path) -> list[Path]:

@@ -8,14 +8,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from ssbench.encoders.encoder import Encoder, build
-from ssbench.errors import NotApplicable
+from ssbench.errors import Broken, NotApplicable
 from ssbench.method import Method
 from ssbench.registry import load
 from ssbench.results.provenance import code, environment, weights_digest
-from ssbench.results.store import write_bytes, write_tensors
+from ssbench.results.store import drop, read_tensors, write_bytes, write_tensors
 from ssbench.rng import derive
 from ssbench.settings import make
 from ssbench.spec import Pretraining, Train
@@ -25,12 +24,17 @@ from ssbench.workshop import Job
 
 
 def assemble(job: Job) -> tuple[Method, Loop | None]:
-    """The untrained method around its encoder, and its training loop if it trains; raises UserError, NotApplicable."""
+    """The untrained method around its encoder, and its training loop if it trains.
+
+    Raises UserError, NotApplicable, Broken, and whatever a plugin's `build` does.
+    """
     spec, kind = job.pretraining, load(job.cell.method)
     if kind.supervised and "label" not in job.origin.targets:
         raise NotApplicable(f"{job.cell.pretrain_on} has no labels")
     torch.manual_seed(derive(spec.seed, "init"))
     method = kind(new_encoder(job), make(kind.Settings, spec.settings, spec.method), len(job.origin.classes))
+    if not isinstance(method.judged(), Encoder):
+        raise Broken(f"{kind.__name__}.judged() gives {type(method.judged()).__name__}, not an Encoder")
     if not kind.trains:
         return method.to(job.device), None
     recipe = make(Train, spec.train or {}, "train")
@@ -55,11 +59,12 @@ def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, str]]:
     """The pretrained encoder of a cell, trained now or found in the cache, how it went, and what made it where."""
     weights = _weights(job.cache, job.pretraining)
     story = weights.with_suffix(".json")
-    if weights.exists() and story.exists():
+    told = _told(story)
+    kept = read_tensors(weights, str(job.device)) if told else None
+    if told and kept:
         encoder = new_encoder(job).to(job.device)
-        encoder.load_state_dict(load_file(weights, device=str(job.device)))
-        told = json.loads(story.read_text())
-        return encoder, Trained(**told["trained"]), told["made"]
+        encoder.load_state_dict(kept)
+        return encoder, *told
     method, run = assemble(job)
     done = Trained(0, 0, 0, 0, 0, []) if run is None else _train(job, run, weights.with_suffix(".partial"))
     most = min(diagnostics.MEASURED, run.recipe.batch) if run else diagnostics.MEASURED  # what training had room for
@@ -70,6 +75,16 @@ def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, str]]:
     write_tensors(weights, encoder.state_dict())
     write_bytes(story, json.dumps({"trained": asdict(done), "made": made}).encode())
     return encoder, done, made
+
+
+def _told(story: Path) -> tuple[Trained, dict[str, str]] | None:
+    """How a training went and what made it where; None where nothing is, or a cut off file, which is dropped."""
+    try:
+        told = json.loads(story.read_bytes()) if story.exists() else None
+        return (Trained(**told["trained"]), told["made"]) if told else None
+    except (ValueError, KeyError, TypeError) as error:
+        drop(story, error)
+        return None
 
 
 def _train(job: Job, run: Loop, checkpoint: Path) -> Trained:

@@ -46,7 +46,7 @@ FLOORS = (  # from the ground; a package stands for all of its files
     ("data", "results"),
     ("plan", "method", "features", "workshop", "task"),
     ("training",),
-    ("check", "run"),
+    ("check", "contracts", "run"),
     ("cli",),
 )
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from ssbench.encoders.encoder import Encoder, build
 from ssbench.errors import UserError
 from ssbench.methods.mim.codebooks import FeatureKMeans
-from ssbench.methods.mim.networks import Features, identified, load
+from ssbench.methods.mim.networks import Features, load
+from ssbench.settings import identified
 
 DAISY = 985
 TINY = "test_efficientnet"

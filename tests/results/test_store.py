@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from ssbench.errors import UserError
 from ssbench.results.record import Record
-from ssbench.results.store import Store, replacing, write_bytes, write_tensors
+from ssbench.results.store import Store, read_tensors, replacing, write_bytes, write_tensors
 from ssbench.spec import Budget, DataRef, Pretraining, Spec
 
 DATA = DataRef(name="folder:my/photos", fingerprint="f0", settings={"image_size": 32})
@@ -200,3 +200,34 @@ def test_a_record_of_another_version_is_refused(tmp_path: Path) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 99}))
     with pytest.raises(UserError, match="99"):
         store.find(spec())
+
+
+@pytest.mark.parametrize("name", ["p" * 250, "é" * 127], ids=["ascii", "two bytes"])
+def test_a_long_folder_name_is_cut_in_the_records_name_and_found_again(tmp_path: Path, name: str) -> None:
+    store, data = Store(tmp_path), DATA.model_copy(update={"name": f"folder:{name}"})
+    first, second = (record(seed=seed) for seed in (0, 1))
+    of = [one.model_copy(update={"spec": one.spec.model_copy(update={"data": data})}) for one in (first, second)]
+    of = [one.model_copy(update={"id": one.spec.id}) for one in of]
+    for one in of:
+        assert one.id in store.write(one, ARRAYS).name
+        assert store.find(one.spec) is not None
+    assert {one.id for one in store.all()} == {one.id for one in of}
+
+
+def test_a_short_name_is_whole(tmp_path: Path) -> None:
+    one = record()
+    assert Store(tmp_path).write(one, {}).name == f"simclr.knn.folder-my_photos.s0.{one.id}.json"
+
+
+@pytest.mark.parametrize("length", [0, 7, 60])
+def test_tensors_that_are_cut_off_are_dropped_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, length: int
+) -> None:
+    file = tmp_path / f"w{length}.safetensors"
+    assert read_tensors(file) is None and not caplog.records
+    write_tensors(file, {"w": torch.ones(3, 2)})
+    found = read_tensors(file)
+    assert found is not None and torch.equal(found["w"], torch.ones(3, 2))
+    file.write_bytes(file.read_bytes()[:length])
+    assert read_tensors(file) is None and not file.exists()
+    assert f"{file} can't be read and is made again" in caplog.text

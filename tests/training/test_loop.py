@@ -1,5 +1,7 @@
 import math
+import random
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import torch
 
 from ssbench.data import Dataset
 from ssbench.encoders.encoder import build
-from ssbench.errors import UserError
+from ssbench.errors import Broken, UserError
 from ssbench.method import Batch, Method
 from ssbench.spec import Budget, Train
 from ssbench.training.loop import flops_a_step, loop, pretrain, rate, total_steps
@@ -85,16 +87,133 @@ def test_flops_are_those_of_the_matrix_products_and_the_count_changes_nothing(ti
     assert all(torch.equal(value, before[key]) for key, value in run.method.state_dict().items())
 
 
-def test_flops_are_those_of_a_step_halfway(tiny: Dataset) -> None:
-    seen = []
-
+def test_flops_are_the_mean_over_the_budget_with_the_work_after_a_step(tiny: Dataset) -> None:
     class Scheduled(Shrink):
         def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
-            seen.append(batch.progress)
+            if batch.progress >= 0.5:
+                torch.ones(100, 200) @ torch.ones(200, 300)
             return super().loss(batch)
 
-    flops_a_step(loop(method(Scheduled), tiny.fit, Train(batch=16), 0, "float32", CPU))
-    assert seen == [0.5]
+        def after_step(self, progress: float) -> None:
+            if progress < 0.25:
+                torch.ones(10, 20) @ torch.ones(20, 30)
+
+    def counted(kind: type[Method]) -> float:
+        return flops_a_step(loop(method(kind), tiny.fit, Train(batch=16), 0, "float32", CPU))
+
+    assert counted(Scheduled) - counted(Shrink) == (2 * 100 * 200 * 300) / 2 + (2 * 10 * 20 * 30) / 4
+
+
+class Listed(Shrink):
+    def loss(self, batch: Batch) -> Any:
+        return [*super().loss(batch).values()]
+
+
+class Empty(Shrink):
+    def loss(self, batch: Batch) -> Any:
+        return {}
+
+
+class Number(Shrink):
+    def loss(self, batch: Batch) -> Any:
+        return {"square": 1.0}
+
+
+class Unreduced(Shrink):
+    def loss(self, batch: Batch) -> Any:
+        return {"square": self.encoder.pooled(batch.views[0]).square()}
+
+
+class NotANumber(Shrink):
+    def loss(self, batch: Batch) -> Any:
+        return {"square": self.encoder.pooled(batch.views[0]).mean() * math.nan}
+
+
+class Detached(Shrink):
+    def build(self) -> None:
+        self.head = torch.nn.Linear(self.encoder.dim, 1)
+
+    def loss(self, batch: Batch) -> Any:
+        with torch.no_grad():
+            pooled = self.encoder.pooled(batch.views[0])
+        return {"square": self.head(pooled).square().mean()}
+
+
+class Constant(Shrink):
+    def loss(self, batch: Batch) -> Any:
+        return {"zero": batch.views[0].sum() * 0}
+
+
+class Remembers(Shrink):
+    """Keeps earlier vectors as an attribute, or as a buffer that is in no state, as lightly's memory bank is."""
+
+    persistent = False
+
+    def build(self) -> None:
+        self.register_buffer("bank", torch.ones(self.encoder.dim), persistent=self.persistent)
+
+    def loss(self, batch: Batch) -> Any:
+        pooled = self.encoder.pooled(batch.views[0])
+        loss = (pooled - self.bank).square().mean()
+        self.bank = pooled.detach().mean(0)
+        return {"square": loss}
+
+
+class Grows(Remembers):
+    persistent = True
+
+    def loss(self, batch: Batch) -> Any:
+        pooled = self.encoder.pooled(batch.views[0])
+        self.bank = torch.cat([self.bank, pooled.detach().mean(0)])
+        return {"square": pooled.square().mean()}
+
+
+class Dreams(Shrink):
+    def loss(self, batch: Batch) -> Any:
+        return {"square": self.encoder.pooled(batch.views[0]).square().mean() * random.random()}
+
+
+class Viewless(Shrink):
+    @property
+    def views(self) -> Any:
+        return [0.2, 1.0]
+
+
+class Uncalled(Shrink):
+    def views(self) -> Any:  # type: ignore[override]
+        return []
+
+
+BROKEN: list[tuple[type[Method], str]] = [
+    (Listed, r"^Listed.loss gives a list, not a dict of named scalar tensors$"),
+    (Empty, r"^Empty.loss gives an empty dict, not a dict of named scalar tensors$"),
+    (Number, r"^Number.loss gives a float as 'square', not a dict of named scalar tensors$"),
+    (Unreduced, r"^Unreduced.loss gives a tensor of shape \(16, 96\) as 'square', not a dict of named scalar tensors$"),
+    (NotANumber, r"^NotANumber.loss gives nan as 'square' before anything is trained$"),
+    (Detached, r"^no gradient of Detached.loss reaches the encoder, which would stay as it is$"),
+    (Constant, r"^no gradient of Constant.loss reaches the encoder"),
+    (Remembers, r"^Remembers.loss gives another 'square' \(.*\) after its state is put back: it keeps some outside of"),
+    (Grows, r"^the state of Grows can't be put back, so no interrupted run could go on: size mismatch for bank"),
+    (Dreams, r"^Dreams.loss gives another 'square' .* or draws numbers from elsewhere than torch"),
+    (Viewless, r"^Viewless.views is no list of View: float$"),
+    (Uncalled, r"^Uncalled.views is no list of View: method$"),
+]
+
+
+@pytest.mark.parametrize(("kind", "text"), BROKEN, ids=[kind.__name__ for kind, _ in BROKEN])
+def test_a_broken_promise_is_named_before_anything_is_trained(
+    tiny: Dataset, tmp_path: Path, kind: type[Method], text: str
+) -> None:
+    run = loop(method(kind), tiny.fit, Train(batch=16), 0, "float32", CPU)
+    with pytest.raises(Broken, match=text):
+        pretrain(run, Budget(unit="steps", amount=2), tmp_path / "part", lambda text: None)
+
+
+def test_a_buffer_that_is_in_the_state_may_remember(tiny: Dataset) -> None:
+    class Keeps(Remembers):
+        persistent = True
+
+    assert flops_a_step(loop(method(Keeps), tiny.fit, Train(batch=16), 0, "float32", CPU)) > 0
 
 
 @pytest.mark.parametrize(("steps", "taken"), [(8, [0, 2, 4, 8]), (6, [0, 2, 3, 6]), (2, [0, 1, 2]), (1, [0, 1])])
@@ -121,11 +240,7 @@ def test_time_for_pictures_is_no_part_of_a_budget_of_seconds(tiny: Dataset, tmp_
 
 
 @pytest.mark.parametrize("broken_at", [2, 4, 5])
-def test_an_interrupted_training_misses_no_picture(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int
-) -> None:
-    monkeypatch.setattr("ssbench.training.loop.SAVE", 0.0)
-    monkeypatch.setattr("ssbench.training.loop.LOG", 1)
+def test_an_interrupted_training_misses_no_picture(tiny: Dataset, tmp_path: Path, broken_at: int) -> None:
     budget, at = Budget(unit="steps", amount=8), list[int]()
 
     def pull_the_plug(text: str) -> None:
@@ -133,27 +248,40 @@ def test_an_interrupted_training_misses_no_picture(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
+        run = replace(loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU), log=1, save=0.0)
         pretrain(run, budget, tmp_path / "part", pull_the_plug, at.append)
-    run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
+    run = replace(loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU), log=1, save=0.0)
     pretrain(run, budget, tmp_path / "part", lambda text: None, at.append)
     assert sorted(set(at)) == [0, 2, 4, 8]  # one taken after the last checkpoint is taken again
 
 
-@pytest.mark.parametrize("left", [b"", b"half a fil", {"method": {"w": torch.zeros(1)}}, {"method": None}, {}], ids=str)
-def test_what_other_code_left_of_a_run_is_named(tiny: Dataset, tmp_path: Path, left: bytes | dict[str, Any]) -> None:
+@pytest.mark.parametrize("left", [{"method": {"w": torch.zeros(1)}}, {"method": None}, {}], ids=str)
+def test_what_other_code_left_of_a_run_is_named(tiny: Dataset, tmp_path: Path, left: dict[str, Any]) -> None:
     file = tmp_path / "part"
-    file.write_bytes(left) if isinstance(left, bytes) else torch.save(left, file)
+    torch.save(left, file)
     run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
     with pytest.raises(RuntimeError, match=r"part: the interrupted run left there does not fit .* remove the file"):
         pretrain(run, Budget(unit="steps", amount=2), file, lambda text: None)
     assert file.exists()
 
 
+@pytest.mark.parametrize("kept", [0, 10, 500])
+def test_what_is_cut_off_of_a_run_is_dropped_and_the_run_starts_again(
+    tiny: Dataset, tmp_path: Path, kept: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / f"part{kept}"
+    torch.save({"method": {"w": torch.zeros(1000)}}, file)
+    file.write_bytes(file.read_bytes()[:kept])
+    run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
+    assert pretrain(run, Budget(unit="steps", amount=2), file, lambda text: None).steps == 2
+    assert f"{file} can't be read and is made again" in caplog.text
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_by_name(tiny: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
     class Broken(Shrink):
         def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
-            return {"fine": self.encoder.pooled(batch.views[0]).mean(), "broken": batch.views[0].sum() * math.inf}
+            late = math.inf if batch.progress == 0.5 else 0.0
+            return {"fine": self.encoder.pooled(batch.views[0]).mean(), "broken": torch.tensor(late)}
 
     run = loop(method(Broken), tiny.fit, Train(batch=16), 0, "float32", CPU)
     with pytest.raises(RuntimeError, match="the loss term broken is not finite at step 50"):
