@@ -22,8 +22,9 @@ from ssbench.training.loop import Loop, flops_a_step, total
 from ssbench.training.trained import assemble
 
 MAE = ("mim.decoder_depth=8", "mim.decoder_width=512")  # MAE's own decoder; ssbench's is for small encoders
+WARM = 70  # seconds after which no more is compiled beforehand
 SECONDS, FEWEST = 1.5, 6  # a measurement takes so long, and so many steps at least; on the CPU so many are enough
-WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy", "hipStreamSynchronize")
+WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy")
 COMPILED = ("Block", "BasicBlock", "Bottleneck")  # classes of modules that are compiled, each kind once
 
 
@@ -162,7 +163,7 @@ def measure(case: Case, variant: str, data: Path, work: Path) -> dict[str, Any]:
         "GEMM TFLOP/s": peak / 1e12,
         "MFU %": 100 * flops / each / peak,
         **shares,
-        **(waits(step, each) if variant == "plain" and DEVICE == "cuda" else {}),
+        **(waits(step, each) if variant == "plain" else {}),
         "GB": round(torch.cuda.max_memory_allocated() / 2**30, 1) if DEVICE == "cuda" else 0,
         "to start s": round(ready - entered, 1),
     }
@@ -170,6 +171,16 @@ def measure(case: Case, variant: str, data: Path, work: Path) -> dict[str, Any]:
 
 def waits(step: Callable[[int], Any], each: float, steps: int = 3) -> dict[str, Any]:
     """Where a step waits for the device, by torch's own watch and by the profiler; how busy the device is, in %."""
+    try:
+        places = watched(step, steps) if DEVICE == "cuda" else []
+        waited, busy = profiled(step, steps)
+    except Exception as error:  # profilers differ between machines, and the times above are worth more
+        return {"waits": [f"not measured, {error}"], "waits profiled": -1, "busy %": -1}
+    return {"waits": places, "waits profiled": waited, "busy %": round(100 * busy / steps / each, 1)}
+
+
+def watched(step: Callable[[int], Any], steps: int) -> list[str]:
+    """The lines of code that waited."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
@@ -178,16 +189,19 @@ def waits(step: Callable[[int], Any], each: float, steps: int = 3) -> dict[str, 
                 step(number)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    places = {f"{Path(w.filename).name}:{w.lineno}" for w in told if "called a synchronizing" in str(w.message)}
     torch.cuda.synchronize()
+    return sorted({f"{Path(w.filename).name}:{w.lineno}" for w in told if "called a synchronizing" in str(w.message)})
+
+
+def profiled(step: Callable[[int], Any], steps: int) -> tuple[int, float]:
+    """How often the host waited, and the seconds in which the device worked."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profiler:
         for number in range(steps):
             step(number)
     found = profiler.key_averages()
-    waited = sum(event.count for event in found if event.key in WAITS)
-    busy = sum(event.self_device_time_total for event in found if str(event.device_type).endswith("CUDA")) / 1e6
-    return {"waits": sorted(places), "waits profiled": waited, "busy %": round(100 * busy / steps / each, 1)}
+    busy = sum(event.self_device_time_total for event in found if str(event.device_type).endswith("CUDA"))
+    return sum(event.count for event in found if event.key in WAITS), busy / 1e6
 
 
 def compiled(cases: tuple[Case, ...]) -> list[tuple[Case, str]]:
@@ -202,11 +216,13 @@ def variants(cases: tuple[Case, ...]) -> list[tuple[Case, str]]:
 
 
 def main(out: Path, work: Path, rehearsal: bool, warm: bool) -> None:
-    cases, data = TINY if rehearsal else CASES, work / "drawn"
+    cases, data, begun = TINY if rehearsal else CASES, work / "drawn", time.perf_counter()
     if not (data / "test.parquet").exists():
         drawn(data, 96, 48)
     for case, variant in compiled(cases) if warm else variants(cases):
         named, started = {"case": str(case), "variant": variant}, time.perf_counter()
+        if warm and started - begun > WARM:
+            break
         try:
             if warm:
                 step, _ = prepared(case, variant, data, work, case.batch)
