@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test lint types tables clean
+.PHONY: demo test lint types tables gpu-rehearsal clean
 
 demo: .venv/demo
 	$(BIN)/ssbench run --method mim-block --task linear-probe --results runs
@@ -32,5 +32,19 @@ tables: .venv/demo
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
 	touch $@
 
+# The whole GPU script with tiny sizes on the CPU, with what the GPU machine has and the carried wheels alone.
+CIFAR10 ?= ../shared/data/cifar10
+PYTHON312 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python3.12) python3.12)
+gpu-rehearsal: .venv-gpu/ready benchmarks/gpu/wheels
+	PYTHON=$(CURDIR)/.venv-gpu/bin/python benchmarks/gpu/run.sh runs/gpu-rehearsal --rehearsal
+
+.venv-gpu/ready: benchmarks/gpu/machine.txt
+	$(PYTHON312) -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip install --quiet --requirement benchmarks/gpu/machine.txt
+	touch $@
+
+benchmarks/gpu/wheels: benchmarks/gpu/carried.txt
+	benchmarks/gpu/fetch.sh $(CIFAR10)
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-gpu build dist *.egg-info
