@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from ssbench.errors import UserError, near
 from ssbench.results.grid import SPARKS, Frame, Value
+from ssbench.results.marks import MARK
 from ssbench.results.store import Store, write_bytes
 from ssbench.results.table import DASH, Cell, Column, Row, Table
 
@@ -42,8 +43,8 @@ def csv(table: Shown) -> str:
 
 
 def _csv_table(table: Table) -> tuple[list[str], list[list[object]]]:
-    """Each column's mean, deviation, number of seeds, status and whether it is ahead; four decimals."""
-    parts = ("mean", "sd", "n", "status", "ahead")
+    """Each column's mean, deviation, number of seeds, status and marks: bold, and not ahead of the controls."""
+    parts = ("mean", "sd", "n", "status", "ahead", "behind")
     header = ["method", "control", *(f"{column.header} {part}" for column in table.columns for part in parts), *COSTS]
     rows: list[list[object]] = []
     for row in table.rows:
@@ -149,10 +150,10 @@ def _texts(table: Shown) -> tuple[list[str], list[list[Text]]]:
 
 
 def _cell(cell: Cell, column: Column) -> str:
-    """`47.1 ± 0.6 [1]`."""
+    """`47.1 ± 0.6 ° [1]`."""
     text = "failed" if cell.status == "failed" else DASH
     if cell.mean is not None:
-        text = column.text(cell.mean, cell.sd)
+        text = column.text(cell.mean, cell.sd) + f" {MARK}" * cell.behind
     return " ".join([text, *(f"[{note}]" for note in cell.notes)])
 
 
@@ -179,7 +180,7 @@ def _notes(table: Shown) -> list[str]:
 
 
 def _values(cell: Cell) -> list[object]:
-    return [_rounded(cell.mean), _rounded(cell.sd), len(cell.values), cell.status, cell.bold]
+    return [_rounded(cell.mean), _rounded(cell.sd), len(cell.values), cell.status, cell.bold, cell.behind]
 
 
 def _rounded(value: float | None) -> float | None:
@@ -195,7 +196,7 @@ TEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", DASH: "--"}
-    | {"→": r"$\rightarrow$"}
+    | {"→": r"$\rightarrow$", MARK: r"$^\circ$"}
     | dict.fromkeys(SPARKS, "")  # no font of LaTeX's own has bars
 )
 

@@ -121,3 +121,8 @@ def test_what_it_shows_and_measures_is_in_range(name: str, tiny: Dataset) -> Non
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in TRAINED])
 def test_a_method_that_does_not_train_is_a_control(name: str) -> None:
     assert METHODS[name].control
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].control])
+def test_a_ceiling_sees_labels_and_a_floor_does_not(name: str) -> None:
+    assert load(METHODS[name]).supervised == (METHODS[name].control == "ceiling")
