@@ -67,7 +67,8 @@ def test_a_planted_leak_is_counted(done: Path, ssbench: Command, photos: Path, t
     ran = ssbench(*asked("random-init", "knn", tmp_path / "leaky", tmp_path / "r"))
     assert ran.returncode == 0, ran.stderr
     found = Store(tmp_path / "r").all()[0].data
-    assert 5 < found["test_images_seen_in_pretraining"] <= 10  # but for those that the hash put into select
+    assert found["test_images_seen_in_pretraining"] == 10  # those that the hash put into select too
+    assert "10 of 10 test images are also in the training data" in ran.stdout
 
 
 def test_no_record_holds_a_path(done: Path, photos: Path) -> None:
