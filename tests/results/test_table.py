@@ -13,7 +13,7 @@ from ssbench.errors import UserError
 from ssbench.results.marks import BOLD, FEW
 from ssbench.results.metrics import score
 from ssbench.results.record import Costs, Record, Score
-from ssbench.results.render import csv, latex, markdown, readme, write
+from ssbench.results.render import csv, latex, markdown, readme, screen, write
 from ssbench.results.store import Store
 from ssbench.results.table import Table, build
 from ssbench.spec import Budget, DataRef, Pretraining, Spec
@@ -583,6 +583,22 @@ def test_markdown_is_not_broken_by_what_names_and_reasons_contain(store: Store) 
     text = markdown(only(build(store, {})))
     assert r"simclr [a=x\|y]" in text
     assert r"failed: &lt;b>\|" in text
+
+
+@pytest.mark.parametrize("width", [200, 100, 60, 45])
+def test_a_screen_shows_what_fits_and_names_the_rest(store: Store, width: int) -> None:
+    for task in ("knn", "linear-probe"):
+        make(store, "simclr", 70, 71, 72, task=task)
+        make_controls(store, task=task)
+    text = screen(only(build(store, CONTROLS)), width)
+    assert max(map(len, text.splitlines())) <= width
+    words = " ".join(text.split())
+    assert "*71.0 ± 1.0*" in words and "*bold*: ahead of every other row" in words
+    assert ("only in the files" in words) == (width < 100)
+    if width == 60:
+        assert "only in the files: pretrain s, GFLOPs / image, params M" in words
+    for name in ("knn", "images", "params"):
+        assert name in words
 
 
 def test_numbers_of_markdown_keep_their_trailing_zeros(store: Store) -> None:
