@@ -24,13 +24,12 @@ METHODS = {
         "tell by how many quarter turns an image was rotated",
         "Gidaris et al. 2018, arXiv:1803.07728",
     ),
-    "random-init": Entry("controls:RandomInit", "control", "the encoder as it starts, untrained", control=True),
-    "raw-pixels": Entry("controls:RawPixels", "control", "no network: the pixels themselves", control=True),
+    "random-init": Entry("controls:RandomInit", "control", "the encoder as it starts, untrained", control="floor"),
+    "raw-pixels": Entry("controls:RawPixels", "control", "no network: the pixels themselves", control="floor"),
     "supervised": Entry(
         "controls:Supervised",
         "control",
         "cross-entropy with the labels, for the same budget",
-        control=True,
-        labels=True,
+        control="ceiling",
     ),
 }

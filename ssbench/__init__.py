@@ -1,7 +1,8 @@
 """ssbench: which self-supervised pretraining should I use, for my images, at my budget?
 
 What a method's or a task's file needs is here: `ssbench.Method`, `View`, `Task`, `Metric`, `Settings`, `setting`,
-`Entry`, `UserError`. Names are loaded on first use, so that `import ssbench` costs nothing.
+`Entry`, `UserError`. Names are loaded on first use, so that
+`import ssbench` costs nothing. `ssbench.frame("results")` gives all records as one pandas frame.
 """
 
 from importlib import import_module as _import_module
@@ -25,6 +26,7 @@ _HOME = {
     "Task": "task",
     "UserError": "errors",
     "View": "method",
+    "frame": "results.frame",
     "setting": "settings",
 }
 __all__ = [*_HOME]

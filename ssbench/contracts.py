@@ -182,7 +182,7 @@ def shows_and_measures(entry: Entry, data: Dataset) -> None:
 
 def is_control(entry: Entry, data: Dataset) -> None:
     """what does not train is a control"""
-    _hold(entry.control, "it declares trains = False, so its Entry needs control=True")
+    _hold(bool(entry.control), "it declares trains = False, so its Entry needs control='floor'")
 
 
 def task_is_described(entry: Entry, data: Dataset) -> None:

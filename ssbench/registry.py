@@ -34,8 +34,7 @@ class Entry:
     preset: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""  # where the preset's values are published
     scope: str = ""
-    control: bool = False
-    labels: bool = False  # it sees labels, so a method that does not is not asked to be ahead of it
+    control: Literal["", "floor", "ceiling"] = ""  # a floor must be beaten, a ceiling is approached
     owner: str = "ssbench"
     name: str = ""
 
@@ -112,9 +111,9 @@ def _holds(entry: Entry, file: str) -> bool:
     return any(Path(file).is_relative_to(home.parent if package else home) for home, package in homes)
 
 
-def controls(plugins: tuple[str, ...] = ()) -> dict[str, bool]:
-    """The controls by name, and whether each one uses labels."""
-    return {name: entry.labels for name, entry in entries("methods", plugins).items() if entry.control}
+def controls(plugins: tuple[str, ...] = ()) -> dict[str, str]:
+    """The controls by name, and what each is: a `floor` or a `ceiling`."""
+    return {name: entry.control for name, entry in entries("methods", plugins).items() if entry.control}
 
 
 def _built_in(kind: Kind) -> list[Entry]:

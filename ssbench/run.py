@@ -34,7 +34,11 @@ def execute(
     for cell in cells:
         begin(cell)
         blank = Record(
-            id=cell.spec.id, status="failed", spec=cell.spec, created=datetime.now(UTC).isoformat(timespec="seconds")
+            id=cell.spec.id,
+            status="failed",
+            spec=cell.spec,
+            supervised=load(cell.method).supervised,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         arrays: dict[str, Arrays] = {}
         try:
@@ -121,7 +125,14 @@ def _score(metric: metrics.Metric, outcome: Outcome) -> Score:
     samples = len(next(iter(arrays.values())))
     value = metrics.score(metric.kind, arrays)
     return Score(
-        value=value, low=low, high=high, unit=metric.unit, better=metric.better, kind=metric.kind, samples=samples
+        value=value,
+        low=low,
+        high=high,
+        unit=metric.unit,
+        better=metric.better,
+        kind=metric.kind,
+        samples=samples,
+        floor=metrics.floor(metric.kind, arrays),
     )
 
 

@@ -40,7 +40,7 @@ class Workshop:
     device: torch.device
     tell: Tell
     _datasets: dict[tuple[str, str], Dataset] = field(default_factory=dict)
-    _leaks: dict[tuple[str, str], int] = field(default_factory=dict)
+    _leaks: dict[tuple[str, str], int | None] = field(default_factory=dict)
 
     def open(self, cell: Cell) -> Job:
         """A cell with its data sets in memory; raises UserError where they can't be read."""
@@ -48,11 +48,17 @@ class Workshop:
         judged = self._dataset(cell, cell.data, cell.spec.data)
         return Job(cell, origin, judged, self.store.cache, self.device, self.tell)
 
-    def leaked(self, job: Job) -> int:
-        """How many test images of a cell are, pixel for pixel, among the images of its pretraining."""
+    def leaked(self, job: Job) -> int | None:
+        """How many test images of a cell are, pixel for pixel, among what it trains and chooses on.
+
+        That is fit and select, of what is pretrained on and of what is evaluated. None where their sizes differ.
+        """
         pair = job.cell.pretrain_on, job.cell.data
         if pair not in self._leaks:
-            self._leaks[pair] = data.repeated(job.origin.fit.images, job.judged.test.images)
+            self._leaks[pair] = data.repeated(
+                (part.images for found in (job.origin, job.judged) for part in (found.fit, found.select)),
+                job.judged.test.images,
+            )
         return self._leaks[pair]
 
     def _dataset(self, cell: Cell, source: str, ref: DataRef) -> Dataset:

@@ -13,7 +13,7 @@ MINE = '''"""A control that sees nothing."""
 from ssbench import Entry, Method
 class Mine(Method):
     trains = False
-METHODS = {"mine": Entry("Mine", "control", "sees nothing", control=True)}
+METHODS = {"mine": Entry("Mine", "control", "sees nothing", control="floor")}
 '''
 
 

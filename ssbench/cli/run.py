@@ -142,14 +142,22 @@ def _print_plan(todo: "list[Cell]", names: dict[str, str], done: int, shop: "Wor
 
 
 def _print_tables(cells: "list[Cell]", asked: "Suite", store: Any, done: int) -> None:
+    """What fits the terminal, or 120 characters elsewhere; the rest is in files, which `ssbench tables` writes."""
+    from shutil import get_terminal_size
+
     from ssbench.registry import controls
     from ssbench.results.grid import grids, measures, pivots
-    from ssbench.results.render import Shown, markdown
+    from ssbench.results.render import Shown, screen
     from ssbench.results.table import build
 
     records = [record for cell in cells if (record := store.find(cell.spec)) is not None]
     known = controls(asked.plugin)
-    made: list[Shown] = [*build(store, known, records), *grids(pivots(store, records)), *measures(records, known)]
-    for one in made:
-        print(f"\n{markdown(one)}")
+    width = get_terminal_size().columns if sys.stdout.isatty() else 120
+    for table in build(store, known, records):
+        print(f"\n{screen(table, width)}")
+    more: list[Shown] = [*grids(pivots(store, records)), *measures(records, known)]
     print(f"Records: {store.records} ({len(cells) - done} new). Next: ssbench tables --results {store.folder}")
+    if more:
+        print(f"It writes these in full, and as files in {store.tables}, with:")
+    for one in more:
+        print(f"  {one.slug}.md: {one.title}")

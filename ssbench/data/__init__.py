@@ -168,11 +168,15 @@ def fingerprint(root: Path, files: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def repeated(seen: "Tensor", judged: "Tensor") -> int:
-    """How many images of `judged` (M, C, S, S) are, pixel for pixel, among `seen` (N, C, S, S)."""
-    if seen.shape[1:] != judged.shape[1:]:
-        return 0
-    known = {hashlib.md5(image.numpy().tobytes()).digest() for image in seen}
+def repeated(seen: "Iterable[Tensor]", judged: "Tensor") -> int | None:
+    """How many images of `judged` (M, C, S, S) are, pixel for pixel, among those of `seen`, each (N, C, S, S).
+
+    None where shapes differ: then the same picture has other pixels.
+    """
+    parts = [*seen]
+    if any(part.shape[1:] != judged.shape[1:] for part in parts):
+        return None
+    known = {hashlib.md5(image.numpy().tobytes()).digest() for part in parts for image in part}
     return sum(hashlib.md5(image.numpy().tobytes()).digest() in known for image in judged)
 
 

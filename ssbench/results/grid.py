@@ -7,7 +7,7 @@ hold still: the largest part of it without holes, since another suite may have r
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, stdev
@@ -28,11 +28,15 @@ from ssbench.results.groups import (
     heading,
     slugged,
 )
+from ssbench.results.marks import TEST, failing, leaders, sides
 from ssbench.results.record import Record
+from ssbench.results.stats import SEEDS
 from ssbench.results.store import Store
-from ssbench.results.table import DASH, SPREAD, Column, columns_of, leader, lines_of
+from ssbench.results.table import DASH, SPREAD, Column, columns_of, lines_of
 
-BOLD = "bold: ahead of every other cell, paired bootstrap over test samples and pooled sd over seeds"
+BOLD = (
+    f"bold: ahead of every other cell, by {TEST}, at 5 % for the whole grid (Holm over rivals); {SEEDS} seeds or more"
+)
 OPTIMUM = ("best on select", "its test score", "optimum 95 %")
 EXPLAINED = (
     "best on select: the value with the best mean over seeds on the part of the training data that is held out for "
@@ -95,6 +99,7 @@ def pivots(store: Store, records: Iterable[Record]) -> list[Pivot]:
     made = []
     for group in groups(records):
         cells = arrange(group.records)
+        failed = failing(cells)
         methods = sorted({line.method for line, _ in cells})
         for head, column in columns_of(cells).items():
             for method in methods:
@@ -103,7 +108,7 @@ def pivots(store: Store, records: Iterable[Record]) -> list[Pivot]:
                     for (line, at), runs in cells.items()
                     if at == head and line.method == method
                 }
-                made += [_pivot(store, group, method, head, column, *axes) for axes in _axes(done)]
+                made += [_pivot(store, group, method, head, column, failed, *axes) for axes in _axes(done)]
     return made
 
 
@@ -193,6 +198,7 @@ def _pivot(
     method: str,
     head: Head,
     column: Column,
+    failed: Container[Line],
     rows: Axis,
     columns: Axis,
     runs: Runs,
@@ -203,7 +209,8 @@ def _pivot(
         for row in rows[1]:
             line = {value: runs.get((canonical(row), canonical(value)), []) for value in columns[1]}
             optimum.append(_optimum(store, column, {value: found for value, found in line.items() if found}))
-    ahead = leader(store, column, dict(sorted(runs.items())))
+    barred = {key for key, found in runs.items() if Line.of(found[0].spec.pretraining) in failed}
+    ahead = leaders({head: sides(store, dict(sorted(runs.items())))}, barred).get(head)
     values = rows[1], columns[1]
     return Pivot(group, method, head, column, rows[0], columns[0], values, fixed, runs, ahead, tuple(optimum))
 
@@ -313,12 +320,12 @@ def _data(pivot: Pivot) -> str:
     return spec.data.name + (f", pretrained on {source.name}" if source != spec.data else "")
 
 
-def measures(records: Iterable[Record], controls: Mapping[str, bool]) -> list[Frame]:
+def measures(records: Iterable[Record], controls: Mapping[str, str]) -> list[Frame]:
     """A frame for each table whose records have measures: rows as in the table, a control only where it has some."""
     return [frame for group in groups(records) if (frame := _measures(group, controls)) is not None]
 
 
-def _measures(group: Group, controls: Mapping[str, bool]) -> Frame | None:
+def _measures(group: Group, controls: Mapping[str, str]) -> Frame | None:
     found: dict[Line, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))  # by seed and name
     curves: dict[Line, dict[int, list[float]]] = defaultdict(dict)  # by seed
     for record in sorted(group.records, key=lambda r: (r.spec.pretraining.seed, r.spec.id)):

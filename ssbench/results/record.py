@@ -17,6 +17,7 @@ class Score(Frozen):
     better: Literal["higher", "lower"]
     kind: Literal["accuracy", "iou", "mean"]
     samples: int
+    floor: float | None = None  # what the best constant answer scores; None: no such answer, or not recorded
 
 
 class Costs(Frozen):
@@ -41,6 +42,7 @@ class Record(Frozen):
     status: Literal["done", "not-applicable", "failed"]
     reason: str = ""  # why it is not done
     spec: Spec
+    supervised: bool = False  # the method trains on labels
     headline: str = ""
     scores: dict[str, Score] = {}
     details: dict[str, Any] = {}  # what the task adds, such as the label resolution or the IoU of each class

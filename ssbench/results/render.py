@@ -5,17 +5,20 @@ from collections.abc import Sequence
 from csv import writer
 from io import StringIO
 from pathlib import Path
+from textwrap import fill
 from typing import NamedTuple
 
 from tabulate import tabulate
 
 from ssbench.errors import UserError, near
 from ssbench.results.grid import SPARKS, Frame, Value
+from ssbench.results.marks import MARK
 from ssbench.results.store import Store, write_bytes
 from ssbench.results.table import DASH, Cell, Column, Row, Table
 
 ENDINGS = (".md", ".csv", ".tex")
 COSTS = ("images seen", "pretraining s", "GFLOPs / image", "parameters M")
+SHORT = ("images\nseen", "pretrain\ns", "GFLOPs /\nimage", "params\nM")  # the same, on a screen
 Shown = Table | Frame
 
 
@@ -28,9 +31,39 @@ def markdown(table: Shown) -> str:
     """Title, pipe table and notes."""
     header, rows = _texts(table)
     body = [[f"**{_plain(cell.text)}**" if cell.bold else _plain(cell.text) for cell in row] for row in rows]
-    align = ("left", *["right"] * (len(header) - 1))
-    grid = tabulate(body, [_plain(name) for name in header], "pipe", disable_numparse=True, colalign=align)
+    names = [_plain(name) for name in header]
+    grid = tabulate(body, names, "pipe", disable_numparse=True, colalign=_align(len(header)))
     return "\n\n".join([f"**{_plain(table.title)}**", grid, *map(_plain, _notes(table))]) + "\n"
+
+
+def screen(table: Table, width: int) -> str:
+    """What fits `width` characters: title, rows with marks, costs and notes; what is left out is named.
+
+    Headers are short. Costs go first where there is no room, from the right, then columns.
+    """
+    header, rows = _texts(table)
+    count = len(table.columns)
+    names = [_short(column) for column in table.columns]
+    brief = ["method", *names, *header[1 + count : len(header) - len(COSTS)], *SHORT]
+    body = [[f"*{cell.text}*" if cell.bold else cell.text for cell in row] for row in rows]
+    for shown in range(len(brief), 1, -1):
+        grid = tabulate([row[:shown] for row in body], brief[:shown], disable_numparse=True, colalign=_align(shown))
+        if max(map(len, grid.splitlines())) <= width:
+            break
+    left = [f"only in the files: {', '.join(brief[shown:])}"] if shown < len(brief) else []
+    stars = [note.replace("bold:", "*bold*:", 1) if note.startswith("bold:") else note for note in _notes(table)]
+    notes = [fill(note, width, break_on_hyphens=False) for note in [*left, *stars]]
+    return "\n".join([fill(table.title, width), "", grid, "", *notes]) + "\n"
+
+
+def _short(column: Column) -> str:
+    """`knn top1 ↑`, on two lines, which the narrowest table needs."""
+    arrow = {"higher": "↑", "lower": "↓"}[column.score.better] if column.score else ""
+    return f"{column.task}\n{column.metric} {arrow}".strip()
+
+
+def _align(columns: int) -> list[str]:
+    return ["left", *["right"] * (columns - 1)]
 
 
 def csv(table: Shown) -> str:
@@ -42,8 +75,8 @@ def csv(table: Shown) -> str:
 
 
 def _csv_table(table: Table) -> tuple[list[str], list[list[object]]]:
-    """Each column's mean, deviation, number of seeds, status and whether it is ahead; four decimals."""
-    parts = ("mean", "sd", "n", "status", "ahead")
+    """Each column's mean, deviation, number of seeds, status and marks: bold, and not ahead of the controls."""
+    parts = ("mean", "sd", "n", "status", "ahead", "behind")
     header = ["method", "control", *(f"{column.header} {part}" for column in table.columns for part in parts), *COSTS]
     rows: list[list[object]] = []
     for row in table.rows:
@@ -149,10 +182,10 @@ def _texts(table: Shown) -> tuple[list[str], list[list[Text]]]:
 
 
 def _cell(cell: Cell, column: Column) -> str:
-    """`47.1 ± 0.6 [1]`."""
+    """`47.1 ± 0.6 ° [1]`."""
     text = "failed" if cell.status == "failed" else DASH
     if cell.mean is not None:
-        text = column.text(cell.mean, cell.sd)
+        text = column.text(cell.mean, cell.sd) + f" {MARK}" * cell.behind
     return " ".join([text, *(f"[{note}]" for note in cell.notes)])
 
 
@@ -179,7 +212,7 @@ def _notes(table: Shown) -> list[str]:
 
 
 def _values(cell: Cell) -> list[object]:
-    return [_rounded(cell.mean), _rounded(cell.sd), len(cell.values), cell.status, cell.bold]
+    return [_rounded(cell.mean), _rounded(cell.sd), len(cell.values), cell.status, cell.bold, cell.behind]
 
 
 def _rounded(value: float | None) -> float | None:
@@ -195,7 +228,7 @@ TEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", DASH: "--"}
-    | {"→": r"$\rightarrow$"}
+    | {"→": r"$\rightarrow$", MARK: r"$^\circ$"}
     | dict.fromkeys(SPARKS, "")  # no font of LaTeX's own has bars
 )
 

@@ -1,17 +1,18 @@
-"""How sure a score is: percentile bootstrap over test samples, and paired comparisons of two methods. No torch.
+"""How sure a score is: percentile bootstrap over test samples, and tests of two methods' difference. No torch.
 
 A resample is drawn once for a number of test samples and shared by all runs, so that the draws of two runs are joint
-and their difference is a paired one. How training runs differ is judged apart, by the pooled deviation over seeds.
+and their difference is a paired one.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import nan
+from math import nan, sqrt
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtr
 
 from ssbench.results.metrics import KINDS, Array, Kind, score
 from ssbench.rng import derive
@@ -20,43 +21,76 @@ Arrays = Mapping[
     str, NDArray[np.generic]
 ]  # of one run: what its kind of metric needs, see ssbench.results.metrics.Metric
 DRAWS = 2000
+SEEDS = 3  # that a test needs: two say too little of their own variance
+TINY = 1e-18  # a variance of nothing but rounding
+NORMAL = ndtri((np.arange(DRAWS) + 0.5) / DRAWS)  # the standard normal, by its quantiles
 BLOCK = 50  # draws multiplied at once: 20 MB of weights for 50,000 samples
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """How far `best` is ahead, in the metric's unit; positive is ahead whichever direction is better."""
+class Run:
+    """One seed of a row: its score, and its scores on resamples of the test samples. Higher is better."""
 
-    difference: float  # of the means over seeds
-    low: float  # 95 % interval of the difference, over test samples; NaN where the runs can't be paired
-    high: float
-    pooled_sd: float  # over seeds; NaN where a side has one seed
-    real: bool
+    value: float
+    draws: Array  # (DRAWS,)
+    samples: int
 
 
 def interval(kind: Kind, arrays: Arrays) -> tuple[float, float]:
     """The 95 % interval of one run's score over test samples (Efron 1979, percentile bootstrap, 2,000 draws)."""
-    return _limits(_draws(kind, [arrays])[:, 0])
+    low, high = np.percentile(_draws(kind, [arrays])[:, 0], [2.5, 97.5])
+    return float(low), float(high)
 
 
-def ahead(
-    kind: Kind, better: Literal["higher", "lower"], best: Sequence[Arrays], other: Sequence[Arrays]
-) -> Comparison:
-    """Whether the runs of `best` (one a seed) are really ahead of those of `other` on the same test samples.
-
-    Real means: the paired 95 % interval of the difference lies above zero, the difference of means exceeds the pooled
-    standard deviation over seeds, and both sides have at least two seeds. Runs whose numbers of test samples differ
-    can't be compared, so nothing about them is real.
-    """
+def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[int, Arrays]) -> dict[int, Run]:
+    """The runs of one row by seed. `better` is the metric's direction; where lower is better the sign is turned."""
     sign = 1 if better == "higher" else -1
-    values = [np.array([score(kind, run) for run in side]) for side in (best, other)]
-    difference = sign * float(values[0].mean() - values[1].mean())
-    pooled = _pooled_sd(values[0], values[1])
-    if len({len(KINDS[kind][0](run)) for run in (*best, *other)}) > 1:
-        return Comparison(difference, nan, nan, pooled, False)
-    draws = sign * _draws(kind, [*best, *other])  # (DRAWS, seeds of both)
-    low, high = _limits(draws[:, : len(best)].mean(1) - draws[:, len(best) :].mean(1))
-    return Comparison(difference, low, high, pooled, low > 0 and difference > pooled)  # never above NaN
+    sizes = {seed: len(KINDS[kind][0](run)) for seed, run in arrays.items()}
+    made = {}
+    for samples in dict.fromkeys(sizes.values()):  # all at once where they can be
+        seeds = [seed for seed, size in sizes.items() if size == samples]
+        draws = sign * _draws(kind, [arrays[seed] for seed in seeds])  # (DRAWS, seeds)
+        for at, seed in enumerate(seeds):
+            made[seed] = Run(sign * score(kind, arrays[seed]), draws[:, at], samples)
+    return {seed: made[seed] for seed in arrays}
+
+
+def ahead(one: Mapping[int, Run], other: Mapping[int, Run]) -> float:
+    """How likely the mean of `one` were this far above that of `other`, on the seeds of both, if it were not (p).
+
+    One-sided, with two errors. That over seeds is Welch's t-test (1947). That over test samples does not average out
+    over seeds, which share them: it is normal, with the variance that a paired bootstrap gives for the difference of
+    means, less the part of it that is each run's own, since seeds show that too. The p is the first one's mean over
+    the second, which never rejects more than it says, where one t-test with the sum of both does. A run's own part is
+    also the least variance that seeds are given: equal scores of different answers are no certainty. NaN, which is
+    neither small nor large, where fewer than SEEDS are common or numbers of test samples differ.
+    """
+    seeds = [seed for seed in one if seed in other]
+    count = len(seeds)
+    if count < SEEDS or len({side[seed].samples for side in (one, other) for seed in seeds}) > 1:
+        return nan
+    means, draws, spreads, owns = [], [], [], []
+    for side in (one, other):
+        values = np.array([side[seed].value for seed in seeds])
+        drawn = np.stack([side[seed].draws for seed in seeds], 1)  # (DRAWS, seeds)
+        own = float((drawn - drawn.mean(1, keepdims=True)).var(0, ddof=1).sum()) / (count - 1)  # of one run
+        means.append(float(values.mean()))
+        draws.append(drawn.mean(1))
+        spreads.append(max(float(values.var(ddof=1)), own, TINY) / count)
+        owns.append(own / count)
+    freedom = sum(spreads) ** 2 * (count - 1) / sum(spread**2 for spread in spreads)
+    shared = max(float((draws[0] - draws[1]).var(ddof=1)) - sum(owns), 0.0)
+    shifted = means[0] - means[1] + sqrt(shared) * NORMAL
+    return float(stdtr(freedom, -shifted / sqrt(sum(spreads))).mean())
+
+
+def holm(found: Sequence[float]) -> list[float]:
+    """Each p adjusted for there being several (Holm 1979): below 5 % in any one case in 20 at most, if none is true."""
+    order = np.argsort(found)
+    least = np.asarray(found)[order] * np.arange(len(found), 0, -1)
+    adjusted = np.empty(len(found))
+    adjusted[order] = np.minimum(np.maximum.accumulate(least), 1.0)
+    return adjusted.tolist()
 
 
 def leads(
@@ -81,19 +115,6 @@ def leads(
     return np.asarray(scores >= scores.max(1, keepdims=True) - 1e-9)  # sums of equals differ in their last digits
 
 
-def _pooled_sd(a: Array, b: Array) -> float:
-    """Of two sets of seeds; NaN unless each has at least two."""
-    if min(len(a), len(b)) < 2:
-        return nan
-    squares = (len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)
-    return float(np.sqrt(squares / (len(a) + len(b) - 2)))
-
-
-def _limits(draws: Array) -> tuple[float, float]:
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def _draws(kind: Kind, runs: Sequence[Arrays]) -> Array:
     """The metric of each run on each resample of the test samples, (DRAWS, R)."""
     per_sample, reduce = KINDS[kind]
@@ -101,7 +122,7 @@ def _draws(kind: Kind, runs: Sequence[Arrays]) -> Array:
     flat = stacked.reshape(len(stacked), -1)  # (N, R * k)
     weights = _weights(len(stacked))  # (DRAWS, N)
     sums = [weights[at : at + BLOCK].astype(np.float64) @ flat for at in range(0, DRAWS, BLOCK)]
-    return reduce(np.concatenate(sums).reshape(DRAWS, *stacked.shape[1:]))
+    return reduce(np.concatenate(sums).reshape(DRAWS, *stacked.shape[1:]), stacked.sum(0))
 
 
 @lru_cache(maxsize=1)

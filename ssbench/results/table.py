@@ -1,20 +1,19 @@
 """Records -> tables of mean ± deviation over seeds. Only what was made under the same conditions shares one."""
 
-from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
-from typing import Literal, TypeVar
+from typing import Literal
 
-from ssbench.results import stats
+from ssbench.results import metrics
 from ssbench.results.groups import Cells, Group, Head, Line, arrange, groups, heading, named
+from ssbench.results.marks import marks
 from ssbench.results.record import Record, Score
 from ssbench.results.store import Store
 
-K = TypeVar("K")
 Status = Literal["done", "not-applicable", "failed", "missing"]
 STRONGEST: tuple[Status, ...] = ("done", "failed", "not-applicable")  # which one a cell of several runs shows
-BOLD = "bold: ahead of every other row without labels, paired bootstrap over test samples and pooled sd over seeds"
 SPREAD = "±: sample standard deviation over seeds"
 DASH = "–"
 
@@ -26,6 +25,7 @@ class Cell:
     values: tuple[float, ...] = ()
     status: Status = "missing"
     bold: bool = False
+    behind: bool = False  # not shown to be ahead of the controls
     notes: tuple[int, ...] = ()  # numbers of the table's footnotes
 
     @property
@@ -94,8 +94,8 @@ def _seeds(rows: Iterable[Row]) -> list[int]:
     return sorted({len(cell.values) for row in rows for cell in row.cells if cell.values})
 
 
-def build(store: Store, controls: Mapping[str, bool], chosen: Iterable[Record] | None = None) -> list[Table]:
-    """Every table that the records give, by slug. `controls` maps a control's name to whether it uses labels.
+def build(store: Store, controls: Mapping[str, str], chosen: Iterable[Record] | None = None) -> list[Table]:
+    """Every table that the records give, by slug. `controls` says what each control is: a `floor` or a `ceiling`.
 
     `chosen` are the records to compare, else all of the store. Raises UserError on a record or predictions that can't
     be read.
@@ -104,21 +104,73 @@ def build(store: Store, controls: Mapping[str, bool], chosen: Iterable[Record] |
     return [_table(store, controls, group) for group in found]
 
 
-def _table(store: Store, controls: Mapping[str, bool], group: Group) -> Table:
+def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
     cells = arrange(group.records)
     columns = columns_of(cells)
-    bold = {(_leader(store, controls, cells, head, column), head) for head, column in columns.items()}
+    names = short(columns)
+    marked = marks(store, controls, cells, names)
     footnotes: list[str] = []
     rows = []
     for line, name in lines_of({line for line, _ in cells}, controls):
-        made = tuple(_cell(cells.get((line, head), []), (line, head) in bold, footnotes) for head in columns)
+        made = tuple(
+            _cell(cells.get((line, head), []), (line, head) in marked.bold, (line, head) in marked.behind, footnotes)
+            for head in columns
+        )
         runs = [record for head in columns for record in cells.get((line, head), [])]
-        rows.append(Row(name, line.method in controls, made, *_costs(runs)))
+        taught = any(record.supervised for record in runs) and line.method not in controls
+        rows.append(Row(name + " (labels)" * taught, line.method in controls, made, *_costs(runs)))
     title = heading(group, _seeds(rows))
-    return Table(group.slug, title, (*columns.values(),), tuple(rows), (BOLD, SPREAD), tuple(footnotes))
+    notes = (*marked.notes, SPREAD, *told(store, group.records, cells, columns, names))
+    return Table(group.slug, title, (*columns.values(),), tuple(rows), notes, tuple(footnotes))
 
 
-def lines_of(lines: Iterable[Line], controls: Mapping[str, bool]) -> Iterable[tuple[Line, str]]:
+def short(columns: Mapping[Head, Column]) -> dict[Head, str]:
+    """What notes call a column: its task, with the protocol where there are several."""
+    counts = Counter(column.task for column in columns.values())
+    return {head: one.task + f" (protocol {one.protocol})" * (counts[one.task] > 1) for head, one in columns.items()}
+
+
+def told(
+    store: Store,
+    records: Iterable[Record],
+    cells: Cells,
+    columns: Mapping[Head, Column],
+    names: Mapping[Head, str],
+) -> list[str]:
+    """What a reader should know of the records of a table: constant answers, repeated images, mixed code."""
+    floors = []
+    for head, column in columns.items():
+        done = next((r for (_, at), runs in cells.items() if at == head for r in runs if r.status == "done"), None)
+        if done is not None:
+            score = done.scores[done.headline]
+            value = metrics.floor(score.kind, store.arrays(done, done.headline)) if score.floor is None else score.floor
+            floors += [] if value is None else [f"{names[head]} {column.text(value, None)}"]
+    notes = [f"the best constant answer scores: {', '.join(floors)}"] if floors else []
+    data = [record.data for record in records if record.data]
+    repeated = {
+        (d["test_images_seen_in_pretraining"], d["test"]) for d in data if "test_images_seen_in_pretraining" in d
+    }
+    notes += [
+        f"{count} of {test} test images are also in the training data"
+        for count, test in sorted(repeated, key=str)
+        if isinstance(count, int) and count > 0
+    ]
+    if any(count is None for count, _ in repeated):
+        notes.append("whether test images are also in the training data is not comparable: their sizes differ")
+    made = sorted(records, key=lambda r: (r.created, r.id))
+    commits = [*dict.fromkeys(r.code["commit"][:7] for r in made if r.code.get("commit"))]
+    if len(commits) > 1:
+        shown = ", ".join(commits) if len(commits) <= 3 else f"{commits[0]} to {commits[-1]}"
+        notes.append(f"its records were made by {len(commits)} commits of ssbench: {shown}")
+    newest: dict[str, int] = {}
+    for record in made:
+        p = record.spec.pretraining
+        newest[p.method] = max(newest.get(p.method, 0), p.version)
+    old = {r.spec.pretraining.method for r in made if r.spec.pretraining.version < newest[r.spec.pretraining.method]}
+    return notes + [f"rows of an older loss beside a newer one: {', '.join(sorted(old))}"] * bool(old)
+
+
+def lines_of(lines: Iterable[Line], controls: Mapping[str, str]) -> Iterable[tuple[Line, str]]:
     """Rows and what they are called: methods by name, then every control, run or not."""
     variants: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
@@ -140,14 +192,14 @@ def columns_of(cells: Cells) -> dict[Head, Column]:
     return made
 
 
-def _cell(records: list[Record], bold: bool, footnotes: list[str]) -> Cell:
+def _cell(records: list[Record], bold: bool, behind: bool, footnotes: list[str]) -> Cell:
     """Values of the runs that were done; the others leave a footnote each, shared by cells with the same reason."""
     values = tuple(record.scores[record.headline].value for record in records if record.status == "done")
     found = {record.status for record in records}
     texts = sorted({_footnote(record, len(found) > 1) for record in records if record.status != "done"})
     footnotes += [text for text in texts if text not in footnotes]
     status: Status = next((status for status in STRONGEST if status in found), "missing")
-    return Cell(values, status, bold, tuple(sorted(footnotes.index(text) + 1 for text in texts)))
+    return Cell(values, status, bold, behind, tuple(sorted(footnotes.index(text) + 1 for text in texts)))
 
 
 def _footnote(record: Record, mixed: bool) -> str:
@@ -155,44 +207,20 @@ def _footnote(record: Record, mixed: bool) -> str:
     return f"{seed}{record.status.replace('-', ' ')}: {' '.join(record.reason.split())}"
 
 
-def _costs(records: list[Record]) -> tuple[float, float, float | None, float] | tuple[None, None, None, None]:
-    """Means over seeds, of seconds the median, which a busy machine moves less; the tasks of one seed share them."""
-    costs = [*{record.spec.pretraining.seed: record.costs for record in records if record.status == "done"}.values()]
+def _costs(
+    records: list[Record],
+) -> tuple[float | None, float | None, float | None, float] | tuple[None, None, None, None]:
+    """Means over seeds, of seconds the median, which a busy machine moves less; the tasks of one seed share them.
+
+    What was not trained has no images and no seconds: what an encoder that came with weights took is not known.
+    """
+    done = {record.spec.pretraining.seed: record for record in records if record.status == "done"}
+    costs = [record.costs for record in done.values()]
     if not costs:
         return None, None, None, None
+    parameters = fmean(cost.parameters for cost in costs)
+    if next(iter(done.values())).spec.pretraining.budget is None:
+        return None, None, None, parameters
     images = fmean(cost.images for cost in costs)
     gflops = fmean(cost.pretrain_gflops for cost in costs) / images if images else None
-    return images, median(cost.pretrain_seconds for cost in costs), gflops, fmean(cost.parameters for cost in costs)
-
-
-def _leader(store: Store, controls: Mapping[str, bool], cells: Cells, head: Head, column: Column) -> Line | None:
-    """The row that is really ahead of all others without labels, or None. A control never is.
-
-    A control without labels that was not run, or failed, has not been beaten; one that does not apply is left out.
-    """
-    if column.score is None:
-        return None
-    runs = {
-        line: records for (line, at), records in cells.items() if at == head and not controls.get(line.method, False)
-    }
-    known = {line.method for line, records in runs.items() if any(r.status != "failed" for r in records)}
-    if any(not labels and name not in known for name, labels in controls.items()):
-        return None
-    done = {line: [r for r in records if r.status == "done"] for line, records in runs.items()}
-    return leader(store, column, done, {line for line in done if line.method in controls})
-
-
-def leader(store: Store, column: Column, done: Mapping[K, list[Record]], barred: Container[K] = ()) -> K | None:
-    """The one whose done runs are really ahead of all others', or None. What is barred is a rival, but never leads."""
-    if column.score is None:
-        return None
-    kind, better = column.score.kind, column.score.better
-    means = {key: fmean(r.scores[column.metric].value for r in records) for key, records in done.items() if records}
-    order = sorted(means, key=lambda key: means[key], reverse=better == "higher")
-    best = next((key for key in order if key not in barred), None)
-    rivals = [key for key in order if key != best]  # the hardest to beat first
-    if best is None or not rivals:
-        return None
-    arrays = [store.arrays(record, column.metric) for record in done[best]]
-    others = ([store.arrays(record, column.metric) for record in done[key]] for key in rivals)
-    return best if all(stats.ahead(kind, better, arrays, other).real for other in others) else None
+    return images, median(cost.pretrain_seconds for cost in costs), gflops, parameters

@@ -27,3 +27,8 @@ def test_its_gradient_reaches_nearly_all_of_the_encoder(name: str, precision: st
         p.grad is not None and bool(p.grad.abs().sum() > 0) for p in run.method.encoder.parameters() if p.requires_grad
     ]
     assert sum(moved) > 0.9 * len(moved)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].control])
+def test_a_ceiling_sees_labels_and_a_floor_does_not(name: str) -> None:
+    assert load(METHODS[name]).supervised == (METHODS[name].control == "ceiling")

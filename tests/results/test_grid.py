@@ -22,7 +22,7 @@ from ssbench.spec import Budget, DataRef, Pretraining, Spec
 
 SHAPES = DataRef(name="shapes", fingerprint="f0", settings={})
 PHOTOS = DataRef(name="photos", fingerprint="f1", settings={})
-CONTROLS = {"random-init": False, "supervised": True}
+CONTROLS = {"random-init": "floor", "supervised": "ceiling"}
 SLUG = "shapes-vit-nano-samples-1000"
 Hits = NDArray[np.bool_]
 

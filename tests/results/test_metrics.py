@@ -1,8 +1,10 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, jaccard_score
 
-from ssbench.results.metrics import KINDS, iou_per_class, score
+from ssbench.results.metrics import KINDS, floor, iou_per_class, score
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int, ignore: int = 255) -> np.ndarray:
@@ -60,5 +62,41 @@ def test_a_weight_of_two_is_the_same_as_a_sample_twice(kind: str) -> None:
     per_sample, reduce = KINDS[kind]
     weights = np.array([2, 0, 1, 1, 0, 3, 0, 1])
     repeated = {name: np.repeat(value, weights, axis=0) for name, value in arrays.items()}
-    weighted = reduce(weights @ per_sample(arrays))
+    weighted = reduce(weights @ per_sample(arrays), per_sample(arrays).sum(0))
     assert weighted == pytest.approx(score(kind, repeated), abs=1e-9)  # type: ignore[arg-type]
+
+
+def test_a_resample_that_misses_a_class_keeps_the_classes_of_the_whole_truth() -> None:
+    draw = np.random.default_rng(5)
+    table = draw.integers(1, 9, size=(12, 3, 3))
+    table[:, 2] = 0
+    table[0, 2] = [1, 0, 9]  # one image has the rare class
+    whole = table.sum(0)
+
+    def slow(picked: "np.ndarray[Any, Any]") -> float:
+        each = []
+        for c in range(3):
+            counts = table[picked].sum(0)
+            counts = counts if counts[c].sum() else whole
+            each.append(counts[c, c] / (counts[c].sum() + counts[:, c].sum() - counts[c, c]))
+        return float(100 * np.mean(each))
+
+    per_sample, reduce = KINDS["iou"]
+    sums = per_sample({"confusion": table})
+    missed = 0
+    for _ in range(50):
+        picked = draw.integers(12, size=12)
+        missed += 0 not in picked
+        assert reduce(sums[picked].sum(0), sums.sum(0)) == pytest.approx(slow(picked))
+    assert 5 < missed < 45
+
+
+def test_the_floor_is_the_best_constant_answer() -> None:
+    draw = np.random.default_rng(6)
+    truth = draw.choice(4, size=300, p=[0.1, 0.6, 0.3, 0.0])
+    scores = [score("accuracy", {"truth": truth, "predicted": np.full(300, c)}) for c in range(4)]
+    assert floor("accuracy", {"truth": truth, "predicted": truth}) == pytest.approx(max(scores))
+    masks = draw.choice([0, 1, 3], size=(6, 5, 5), p=[0.7, 0.2, 0.1])
+    constant = [score("iou", {"confusion": confusion(masks, np.full_like(masks, c), 4)}) for c in range(4)]
+    assert floor("iou", {"confusion": confusion(masks, masks, 4)}) == pytest.approx(max(constant))
+    assert floor("mean", {"value": np.ones(3)}) is None

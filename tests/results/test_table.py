@@ -10,17 +10,18 @@ import pandas as pd
 import pytest
 
 from ssbench.errors import UserError
+from ssbench.results.marks import BOLD, FEW
 from ssbench.results.metrics import score
 from ssbench.results.record import Costs, Record, Score
-from ssbench.results.render import csv, latex, markdown, readme, write
+from ssbench.results.render import csv, latex, markdown, readme, screen, write
 from ssbench.results.store import Store
-from ssbench.results.table import BOLD, Table, build
+from ssbench.results.table import Table, build
 from ssbench.spec import Budget, DataRef, Pretraining, Spec
 
 SHAPES = DataRef(name="shapes", fingerprint="f0", settings={"image_size": 0})
 PHOTOS = DataRef(name="photos", fingerprint="f1", settings={"image_size": 0})
 BUDGET = Budget(unit="samples", amount=80_000)
-CONTROLS = {"random-init": False, "raw-pixels": False, "supervised": True}
+CONTROLS = {"random-init": "floor", "raw-pixels": "floor", "supervised": "ceiling"}
 UNTRAINED = ("random-init", "raw-pixels")
 HEADER = "linear-probe top1 % ↑ (protocol 1)"
 COSTS = Costs(images=80_000, pretrain_seconds=40, pretrain_gflops=1600, parameters=340_000)
@@ -37,6 +38,7 @@ def make(
     first: dict[str, Any] | None = None,
     costs: Costs = COSTS,
     better: Literal["higher", "lower"] = "higher",
+    supervised: bool = False,
     **changes: Any,
 ) -> None:
     """One record a seed, whose accuracy on 200 test samples is the value, in steps of 0.5 %.
@@ -60,7 +62,14 @@ def make(
         }
         about: dict[str, Any] = {"protocol": 1, "task_owner": "ssbench", "task_settings": {}, "data": SHAPES}
         spec = Spec(pretraining=Pretraining(**base | (first or {})), task=task, **about | changes)
-        blank = Record(id=spec.id, status="failed", reason=reason, spec=spec, created="2025-01-01T00:00:00+00:00")
+        blank = Record(
+            id=spec.id,
+            status="failed",
+            reason=reason,
+            spec=spec,
+            supervised=supervised or method == "supervised",
+            created="2025-01-01T00:00:00+00:00",
+        )
         if status != "done":
             store.write(blank.model_copy(update={"status": status}), {})
             continue
@@ -132,7 +141,7 @@ def test_unequal_numbers_of_seeds_have_a_column(store: Store) -> None:
     make(store, "swav", 50, 51, 52)
     make(store, "swav", 60, 61, 62, task="knn")
     make(store, "rotation", 50, 51)
-    table = only(build(store, {"raw-pixels": False}))
+    table = only(build(store, {"raw-pixels": "floor"}))
     assert {name: row["seeds"] for name, row in cells(table).items()} == {
         "simclr": "1/2",  # in the order of the columns: knn, linear-probe
         "swav": "3",
@@ -150,7 +159,7 @@ def test_costs_are_means_over_seeds_and_an_image(store: Store) -> None:
     found = cells(only(build(store, CONTROLS)))
     columns = ("images seen", "pretraining s", "GFLOPs / image", "parameters M")
     assert [found["simclr"][name] for name in columns] == ["80,000", "45.0", "0.02", "0.34"]
-    assert [found["random-init"][name] for name in columns] == ["0", "0.0", "–", "0.34"]
+    assert [found["random-init"][name] for name in columns] == ["–", "–", "–", "0.34"]
     assert [found["raw-pixels"][name] for name in columns] == ["–"] * 4
 
 
@@ -193,14 +202,19 @@ def test_nothing_is_bold_that_a_control_without_labels_beats_or_equals(store: St
     make(store, "simclr", 28, 29, 30)
     make_controls(store)
     assert bold(only(build(store, CONTROLS))) == []
-    assert bold(only(build(store, CONTROLS | {"raw-pixels": True}))) == ["simclr"]  # so it was raw-pixels
+    for seed in (0, 1, 2):
+        make(store, "raw-pixels", 0, seeds=(seed,), status="not-applicable", reason="no pixels")
+    assert bold(only(build(store, CONTROLS))) == ["simclr"]  # so it was raw-pixels
 
 
 def test_a_control_is_never_bold_and_supervised_need_not_be_beaten(store: Store) -> None:
     make(store, "simclr", 50, 51, 52)
     make_controls(store)
     assert bold(only(build(store, CONTROLS))) == ["simclr"]
-    assert bold(only(build(store, CONTROLS | {"supervised": False}))) == []
+    for record in store.all():  # as if the control had not seen labels
+        if record.supervised:
+            store.write(record.model_copy(update={"supervised": False}), {"top1": store.arrays(record, "top1")})
+    assert bold(only(build(store, CONTROLS))) == []
 
 
 def test_nothing_is_bold_while_a_control_without_labels_is_missing_or_failed(store: Store) -> None:
@@ -221,6 +235,103 @@ def test_a_control_that_does_not_apply_need_not_be_beaten(store: Store) -> None:
     assert bold(table) == ["simclr"]
     assert cells(table)["raw-pixels"][HEADER] == "– [1]"
     assert "[1] not applicable: raw pixels have no weights to train" in markdown(table)
+
+
+def test_nothing_is_bold_or_marked_with_two_seeds_and_the_table_says_so(store: Store) -> None:
+    make(store, "simclr", 70, 71)
+    make(store, "random-init", 20, 21)
+    table = only(build(store, {"random-init": "floor"}))
+    assert bold(table) == [] and "°" not in markdown(table) and FEW in table.notes
+
+
+def test_a_row_with_a_failed_seed_is_never_bold_and_says_so(store: Store) -> None:
+    make(store, "simclr", 70, 71, 72)
+    make(store, "swav", 50, 51, 52)
+    make_controls(store)
+    assert bold(only(build(store, CONTROLS))) == ["simclr"]
+    make(store, "simclr", 0, seeds=(3,), status="failed", reason="the loss is not finite")
+    table = only(build(store, CONTROLS))
+    assert bold(table) == [] and "never bold, since a seed of it failed: simclr" in table.notes
+
+
+def test_a_rival_without_spread_does_not_lower_the_bar(store: Store) -> None:
+    make(store, "simclr", 55, 61, 64)
+    make(store, "swav", 50, 50, 50)
+    assert bold(only(build(store, {}))) == []  # 10 ahead, 4.6 of deviation: t = 3.8 with two degrees of freedom
+
+
+def test_a_plugin_that_trains_on_labels_is_not_bold_and_no_rival_of_those_that_do_not(store: Store) -> None:
+    make(store, "supcon", 80, 81, 82, supervised=True)
+    make(store, "simclr", 60, 61, 62)
+    make_controls(store)
+    table = only(build(store, CONTROLS))
+    assert bold(table) == ["simclr"]
+    assert [row.name for row in table.rows][1] == "supcon (labels)"
+
+
+def test_rows_that_are_not_ahead_of_both_floors_are_marked(store: Store) -> None:
+    make(store, "simclr", 60, 61, 62)
+    make(store, "swav", 25, 26, 27)  # ahead of random-init alone
+    make(store, "rotation", 20, 21, 22)
+    make_controls(store)
+    table = only(build(store, CONTROLS))
+    assert {row.name: row.cells[0].behind for row in table.rows if row.name not in CONTROLS} == {
+        "rotation": True,
+        "simclr": False,
+        "swav": True,
+    }
+    assert cells(table)["swav"][HEADER] == "26.0 ± 1.0 °"
+    assert r"26.0 $\pm$ 1.0 $^\circ$" in latex(table)
+    assert any(note.startswith("°: not shown to be ahead of random-init and raw-pixels") for note in table.notes)
+    assert not any(note.startswith("no row without labels") for note in table.notes)
+    frame = pd.read_csv(StringIO(csv(table)), index_col="method")
+    assert [*frame[f"{HEADER} behind"]] == [True, False, True, False, False, False]
+
+
+def test_a_column_in_which_no_row_is_ahead_of_both_says_so(store: Store) -> None:
+    for task in ("knn", "linear-probe"):
+        make(store, "simclr", *((60, 61, 62) if task == "knn" else (24, 25, 26)), task=task)
+        make_controls(store, task=task)
+    notes = only(build(store, CONTROLS)).notes
+    assert "no row without labels is ahead of random-init and raw-pixels in linear-probe" in notes
+
+
+def test_what_a_constant_answer_scores_stands_under_the_table(store: Store) -> None:
+    make(store, "simclr", 60, 61, 62)
+    assert "the best constant answer scores: linear-probe 100.0" in only(build(store, {})).notes
+    for record in store.all():
+        found = record.scores["top1"].model_copy(update={"floor": 12.5})
+        store.write(record.model_copy(update={"scores": {"top1": found}}), {"top1": store.arrays(record, "top1")})
+    assert "the best constant answer scores: linear-probe 12.5" in only(build(store, {})).notes
+
+
+@pytest.mark.parametrize(
+    ("seen", "note"),
+    [
+        (3, "3 of 200 test images are also in the training data"),
+        (0, None),
+        (None, "whether test images are also in the training data is not comparable: their sizes differ"),
+    ],
+)
+def test_test_images_in_the_training_data_are_told(store: Store, seen: int | None, note: str | None) -> None:
+    make(store, "simclr", 60)
+    (record,) = store.all()
+    data = {"test": 200, "test_images_seen_in_pretraining": seen}
+    store.write(record.model_copy(update={"data": data}), {"top1": store.arrays(record, "top1")})
+    notes = [one for one in only(build(store, {})).notes if "test images" in one]
+    assert notes == ([note] if note else [])
+
+
+def test_a_table_of_several_commits_and_losses_says_so(store: Store) -> None:
+    make(store, "simclr", 60, 61)
+    make(store, "simclr", 60, first={"version": 2})
+    assert not any("commit" in note for note in only(build(store, {})).notes)
+    for at, record in enumerate(store.all()):
+        code = {"commit": f"{at}" * 40}
+        store.write(record.model_copy(update={"code": code}), {"top1": store.arrays(record, "top1")})
+    notes = only(build(store, {})).notes
+    assert any(note.startswith("its records were made by 3 commits of ssbench: ") for note in notes)
+    assert "rows of an older loss beside a newer one: simclr" in notes
 
 
 def test_each_column_has_a_winner_of_its_own(store: Store) -> None:
@@ -272,14 +383,14 @@ def test_equal_reasons_share_a_footnote_and_others_have_their_own(store: Store) 
 
 
 def test_settings_that_differ_keep_rows_apart_and_are_named(store: Store) -> None:
-    make(store, "simclr", 50, 51)
-    make(store, "simclr", 60, 61, first={"settings": {"temperature": 0.5, "width": 64}})
-    make(store, "swav", 40, 41)
+    make(store, "simclr", 50, 51, 52)
+    make(store, "simclr", 60, 61, 62, first={"settings": {"temperature": 0.5, "width": 64}})
+    make(store, "swav", 40, 41, 42)
     found = cells(only(build(store, {})))
     assert {name: row[HEADER] for name, row in found.items()} == {
-        "simclr [temperature=0.1]": "50.5 ± 0.7",
-        "simclr [temperature=0.5]": "**60.5 ± 0.7**",
-        "swav": "40.5 ± 0.7",
+        "simclr [temperature=0.1]": "51.0 ± 1.0",
+        "simclr [temperature=0.5]": "**61.0 ± 1.0**",
+        "swav": "41.0 ± 1.0",
     }
 
 
@@ -472,6 +583,22 @@ def test_markdown_is_not_broken_by_what_names_and_reasons_contain(store: Store) 
     text = markdown(only(build(store, {})))
     assert r"simclr [a=x\|y]" in text
     assert r"failed: &lt;b>\|" in text
+
+
+@pytest.mark.parametrize("width", [200, 100, 60, 45])
+def test_a_screen_shows_what_fits_and_names_the_rest(store: Store, width: int) -> None:
+    for task in ("knn", "linear-probe"):
+        make(store, "simclr", 70, 71, 72, task=task)
+        make_controls(store, task=task)
+    text = screen(only(build(store, CONTROLS)), width)
+    assert max(map(len, text.splitlines())) <= width
+    words = " ".join(text.split())
+    assert "*71.0 ± 1.0*" in words and "*bold*: ahead of every other row" in words
+    assert ("only in the files" in words) == (width < 100)
+    if width == 60:
+        assert "only in the files: pretrain s, GFLOPs / image, params M" in words
+    for name in ("knn", "images", "params"):
+        assert name in words
 
 
 def test_numbers_of_markdown_keep_their_trailing_zeros(store: Store) -> None:

@@ -1,0 +1,128 @@
+"""Which cells are bold, for being ahead of all others, and which are marked, for not being ahead of the controls."""
+
+from collections.abc import Container, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from math import isnan
+from statistics import fmean
+from typing import TypeVar
+
+from ssbench.results.groups import Cells, Head, Line
+from ssbench.results.record import Record
+from ssbench.results.stats import SEEDS, Run, ahead, holm, runs
+from ssbench.results.store import Store
+
+K = TypeVar("K", bound=Hashable)
+H = TypeVar("H", bound=Hashable)
+Side = Mapping[int, Run]  # by seed
+LEVEL = 0.05
+MARK = "°"
+TEST = "a test over common seeds and test samples"
+BOLD = (
+    f"bold: ahead of every other row without labels, by {TEST}, at 5 % for the whole table (Holm over rivals, columns)"
+)
+FEW = f"nothing is bold or marked: {TEST} needs {SEEDS} seeds"
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Of one table: its bold cells, those not shown to be ahead of the controls, and what is said of both."""
+
+    bold: frozenset[tuple[Line, Head]]
+    behind: frozenset[tuple[Line, Head]]
+    notes: tuple[str, ...]
+
+
+def sides(store: Store, done: Mapping[K, Iterable[Record]]) -> dict[K, dict[int, Run]]:
+    """What tests need of the done runs of one column, where there are any. Raises UserError on bad predictions."""
+    made = {}
+    for key, records in done.items():
+        arrays = {record.spec.pretraining.seed: store.arrays(record, record.headline) for record in records}
+        score = next((record.scores[record.headline] for record in records), None)
+        if score is not None:
+            made[key] = runs(score.kind, score.better, arrays)
+    return made
+
+
+def leaders(columns: Mapping[H, Mapping[K, Side]], barred: Container[K] = ()) -> dict[H, K]:
+    """The one of each column that is ahead of all others there, at 5 % for all columns together.
+
+    What is barred is a rival, but never leads. Two-sided, since the best was picked after looking; Holm's step-down
+    over its rivals and then over columns.
+    """
+    found = {}
+    for head, rows in columns.items():
+        best = max((key for key in rows if key not in barred), key=lambda key: _mean(rows[key]), default=None)
+        rivals = [side for key, side in rows.items() if key != best]
+        if best is not None and rivals:
+            adjusted = holm([2 * ahead(rows[best], side) for side in rivals])
+            if not any(map(isnan, adjusted)):
+                found[head] = best, max(adjusted)
+    level = holm([p for _, p in found.values()])
+    return {head: best for (head, (best, _)), p in zip(found.items(), level) if p <= LEVEL}
+
+
+def _mean(side: Side) -> float:
+    return fmean(run.value for run in side.values())
+
+
+def marks(store: Store, controls: Mapping[str, str], cells: Cells, names: Mapping[Head, str]) -> Marks:
+    """Of the rows and columns of one table; `names` says what columns are called, `controls` what each control is.
+
+    Rows that train on labels are neither bold, nor rivals, nor marked. While a floor has failed or was not run, it has
+    not been beaten, and nothing in its column is bold; one that does not apply there is left out. A row with a failed
+    seed is a rival, but never bold: the seeds that are left are not a fair sample.
+    """
+    floors = [name for name, role in controls.items() if role == "floor"]
+    labelled = {line for (line, _), found in cells.items() if any(record.supervised for record in found)}
+    failed = failing(cells)
+    columns: dict[Head, dict[Line, dict[int, Run]]] = {}
+    for head in names:
+        here = {line: found for (line, at), found in cells.items() if at == head and line not in labelled}
+        columns[head] = sides(store, {line: [r for r in found if r.status == "done"] for line, found in here.items()})
+    absent = {head: gone for head in names if columns[head] and (gone := _absent(floors, cells, head))}
+    barred = {line for line, _ in cells if line.method in controls or line in failed}
+    best = leaders({head: rows for head, rows in columns.items() if head not in absent}, barred)
+    behind, none = _behind(controls, floors, columns)
+    if not any(len(side) >= SEEDS for rows in columns.values() for side in rows.values()):
+        return Marks(frozenset(), frozenset(), (FEW,))
+    beaten = " and ".join(floors)
+    notes = [BOLD]
+    if behind:
+        notes.append(
+            f"{MARK}: not shown to be ahead of {beaten}, by the same test of each row by itself, one-sided at 5 %"
+        )
+    if none:
+        notes.append(f"no row without labels is ahead of {beaten} in {', '.join(names[head] for head in none)}")
+    for head, gone in absent.items():
+        notes.append(f"nothing is bold in {names[head]}: {', '.join(gone)} failed or was not run")
+    lost = sorted({line.method for line in failed if line.method not in controls})
+    if lost:
+        notes.append(f"never bold, since a seed of it failed: {', '.join(lost)}")
+    return Marks(frozenset((line, head) for head, line in best.items()), frozenset(behind), tuple(notes))
+
+
+def failing(cells: Cells) -> set[Line]:
+    """The rows of which a run has failed."""
+    return {line for (line, _), found in cells.items() if any(record.status == "failed" for record in found)}
+
+
+def _absent(floors: list[str], cells: Cells, head: Head) -> list[str]:
+    known = {
+        line.method for (line, at), found in cells.items() if at == head and any(r.status != "failed" for r in found)
+    }
+    return [name for name in floors if name not in known]
+
+
+def _behind(
+    controls: Mapping[str, str], floors: list[str], columns: Mapping[Head, Mapping[Line, Side]]
+) -> tuple[set[tuple[Line, Head]], list[Head]]:
+    """The cells that are not ahead of every floor of their column, and the columns where none is ahead."""
+    found, none = set(), []
+    for head, rows in columns.items():
+        walls = [side for line, side in rows.items() if line.method in floors]
+        own = {line: side for line, side in rows.items() if line.method not in controls}
+        behind = {line for line, side in own.items() if any(ahead(side, wall) > LEVEL for wall in walls)}
+        found |= {(line, head) for line in behind}
+        if own and behind == own.keys():
+            none.append(head)
+    return found, none
