@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from math import log
 
 import torch
 import torch.nn.functional as F
@@ -89,3 +90,6 @@ class Supervised(Method):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.labels is not None
         return {"cross_entropy": F.cross_entropy(self.head(self.encoder.pooled(batch.views[0])).float(), batch.labels)}
+
+    def chance(self, images: int) -> dict[str, float]:
+        return {"cross_entropy": log(self.classes)}

@@ -1,5 +1,7 @@
 """RotNet: tell by how many quarter turns an image was rotated (Gidaris et al. 2018, arXiv:1803.07728)."""
 
+from math import log
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,3 +35,6 @@ class Rotation(Method):
         turned = torch.cat([images.rot90(turns, (2, 3)) for turns in range(TURNS)])  # (4B, C, S, S)
         turns = torch.arange(TURNS, device=images.device).repeat_interleave(len(images))  # (4B,)
         return {"rotation": F.cross_entropy(self.head(self.encoder.pooled(turned)).float(), turns)}
+
+    def chance(self, images: int) -> dict[str, float]:
+        return {"rotation": log(TURNS)}

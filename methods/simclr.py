@@ -1,5 +1,7 @@
 """SimCLR: two views of one image agree, against all other images of the batch (Chen et al. 2020, arXiv:2002.05709)."""
 
+from math import log
+
 import torch
 from lightly.loss import NTXentLoss
 from lightly.models.modules import SimCLRProjectionHead
@@ -38,3 +40,6 @@ class SimCLR(Method):
         z = self.projector(pooled).float()  # (2B, out)
         with torch.autocast(z.device.type, enabled=False):  # cosines over a temperature lose digits in bfloat16
             return {"ntxent": self.criterion(*z.chunk(2))}
+
+    def chance(self, images: int) -> dict[str, float]:
+        return {"ntxent": log(2 * images - 1)}

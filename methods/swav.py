@@ -1,5 +1,7 @@
 """SwAV: predict one view's cluster from another, with equally used clusters (Caron et al. 2020, arXiv:2006.09882)."""
 
+from math import log
+
 import torch
 import torch.nn.functional as F
 from lightly.loss import SwaVLoss
@@ -74,6 +76,9 @@ class SwAV(Method):
         newest = torch.stack(z.detach().chunk(len(batch.views))[:CODED])  # (2, B, out)
         self.queue.copy_(torch.cat([newest, self.queue], 1)[:, : self.settings.queue])
         return {"swav": loss.squeeze()}
+
+    def chance(self, images: int) -> dict[str, float]:
+        return {"swav": log(self.settings.prototypes)}
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

@@ -85,6 +85,13 @@ class Method(nn.Module):
         """Named scalar terms."""
         raise NotImplementedError(f"{type(self).__name__} declares that it trains but has no loss")
 
+    def chance(self, images: int) -> dict[str, float]:
+        """What terms would be if every image of a batch of so many were told alike; terms of which that is known.
+
+        A cross-entropy over K choices is then log K. By these, a training that came to nothing is named.
+        """
+        return {}
+
     def after_step(self, progress: float) -> None:
         """Act after an optimiser step: move a teacher, renormalise prototypes. `progress` is in 0..1."""
 

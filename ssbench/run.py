@@ -79,6 +79,7 @@ def _measure(job: Job, shop: Workshop, blank: Record) -> tuple[Record, dict[str,
         "sweep": outcome.sweep,
         "loss": trained.log,
         "measures": trained.measures,
+        "warning": trained.warning,
         "costs": _costs(trained, encoder, seconds, job.device),
         "data": {
             "size": judged.size,

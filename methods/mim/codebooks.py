@@ -47,7 +47,8 @@ class Codes(nn.Module):
     def __init__(self, encoder: Encoder, codes: int) -> None:
         super().__init__()
         assert encoder.patch is not None
-        self.out, self.patch, self.channels = codes, encoder.patch, encoder.mean.shape[1]
+        self.out = self.choices = codes
+        self.patch, self.channels = encoder.patch, encoder.mean.shape[1]
         self.normalise = encoder.normalise  # not the encoder, which is not a part of this one
         self.register_buffer("perplexity", torch.zeros(()))
 

@@ -1,7 +1,7 @@
 """Masked image modelling: hide patches, predict them from the rest (MAE, He et al. 2021, arXiv:2111.06377)."""
 
 from copy import deepcopy
-from math import cos, pi
+from math import cos, log, pi
 from typing import Any, NamedTuple
 
 import torch
@@ -176,6 +176,14 @@ class MIM(Method):
     def _teacher(self) -> Encoder:
         assert self.teacher is not None
         return self.teacher
+
+    def chance(self, images: int) -> dict[str, float]:
+        s, found = self.settings, {}
+        if self.target.choices:
+            found["reconstruction"] = log(self.target.choices)
+        if self.pair is not None:
+            found[s.pair] = s.pair_weight * log(self.pair.choices or images)
+        return found
 
     def after_step(self, progress: float) -> None:
         if self.teacher is None:

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 class Regression(nn.Module):
     """The part that targets of real numbers share: how far off a prediction is, by `distance`."""
 
+    choices = 0
+
     def __init__(self, p: float, beta: float) -> None:
         super().__init__()
         self.p, self.beta = p, beta

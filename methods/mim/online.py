@@ -100,6 +100,7 @@ class IBOT(nn.Module):
     def __init__(self, encoder: Encoder, *, heads: Heads) -> None:
         super().__init__()
         self.heads, self.centred = heads, Centred(heads)
+        self.choices = len(self.centred.centre)
 
     @torch.no_grad()
     def forward(self, images: Tensor, teacher: Encoder | None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -121,6 +122,7 @@ class CAPI(nn.Module):
 
     def __init__(self, encoder: Encoder, *, clusters: int) -> None:
         super().__init__()
+        self.choices = clusters
         self.clusters = nn.Linear(encoder.dim, clusters)
         # tokens are unit vectors and temperatures low, so that codes are sharp from the start
         nn.init.normal_(self.clusters.weight)

@@ -1,6 +1,7 @@
 """What two views of one image must agree on, beside the reconstruction of the first. A pair is a module with
 
     forward(first: Seen, view (B, C, H, W), images, encoder, teacher) -> scalar
+    choices                                           that a cross-entropy is over; 0: the images of the batch
 
 where `first` is what the encoder made of the visible patches of `images`, and `view` is another view of the same
 images. `teacher` is the moving average of the encoder; it sees whole images. Optional:
@@ -27,6 +28,8 @@ OUT = 128  # of the projector
 class Pair(Protocol):
     """As above."""
 
+    choices: int
+
     def __call__(self, first: Seen, view: Tensor, images: Tensor, encoder: Encoder, teacher: Encoder) -> Tensor: ...
 
 
@@ -47,6 +50,8 @@ class InfoNCE(nn.Module):
 
     Projector and predictor on the mean of the encoder's tokens stand in for CMAE's feature decoder.
     """
+
+    choices = 0
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -74,6 +79,7 @@ class DINO(nn.Module):
     def __init__(self, encoder: Encoder, *, heads: Heads) -> None:
         super().__init__()
         self.heads, self.centred = heads, Centred(heads)
+        self.choices = len(self.centred.centre)
 
     def forward(self, first: Seen, view: Tensor, images: Tensor, encoder: Encoder, teacher: Encoder) -> Tensor:
         students = [_summary(encoder, *tokens) for tokens in (first[:2], encoder.sequence(view))]

@@ -3,6 +3,7 @@
     out                                            width of a prediction; None: as the encoder's, for a head of its own
     forward(images, teacher) -> target, terms      (B, N, d) or codes (B, N) without gradient; loss terms of its own
     loss(prediction (B, h, out), target) -> (B, h) how far each prediction is off
+    choices                                        that a cross-entropy is over; 0 for numbers
 
 built with the encoder, for its sizes, and with what it names as keyword-only arguments: settings, or `heads`, which are
 shared. Images are normalised by the data's mean and deviation, patches in row-major order. `teacher` is the moving
@@ -36,6 +37,7 @@ class Target(Protocol):
     """As above."""
 
     taught: bool
+    choices: int
 
     @property
     def out(self) -> int | None: ...

@@ -44,6 +44,7 @@ class Trained:
     log: list[dict[str, float]]
     prepare_seconds: float = 0.0
     measures: dict[str, float] = field(default_factory=dict)
+    warning: str = ""
 
 
 @dataclass(frozen=True)

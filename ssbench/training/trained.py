@@ -69,7 +69,8 @@ def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, str]]:
     done = Trained(0, 0, 0, 0, 0, []) if run is None else _train(job, run, weights.with_suffix(".partial"))
     most = min(diagnostics.MEASURED, run.recipe.batch) if run else diagnostics.MEASURED  # what training had room for
     found = diagnostics.measure(method, job.origin.select, job.pretraining.seed, job.origin.ignore_index, most)
-    done = replace(done, measures=found)
+    warning = diagnostics.warning(done.log, method.chance(run.recipe.batch), found) if run else ""
+    done = replace(done, measures=found, warning=warning)
     encoder = method.judged()
     made = {**code(), **environment(job.device), "weights": weights_digest(encoder)}
     write_tensors(weights, encoder.state_dict())

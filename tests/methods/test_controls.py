@@ -150,6 +150,13 @@ def test_supervised_loss_and_its_gradient_equal_the_slow_formula() -> None:
     np.testing.assert_allclose(method.head.bias.grad, by_bias, atol=1e-5)
 
 
+def test_supervised_without_a_say_gives_the_loss_of_guessing() -> None:
+    method: Any = Supervised(encoder(), Supervised.Settings(), classes=3)
+    method.head.requires_grad_(False).weight.zero_()
+    method.head.bias.zero_()
+    assert method.loss(batch())["cross_entropy"].item() == pytest.approx(method.chance(5)["cross_entropy"])
+
+
 def test_supervised_needs_labels() -> None:
     with pytest.raises(UserError, match="supervised needs labels"):
         Supervised(encoder(), Supervised.Settings(), classes=0)

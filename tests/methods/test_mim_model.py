@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from itertools import product
+from math import log
 from typing import Any
 
 import pytest
@@ -296,3 +297,32 @@ def test_a_ratio_that_can_not_be_kept_later_is_refused_before_training(
     with pytest.raises(UserError, match=message) as error:
         make_mim(**settings)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("preset", "chance"),
+    [
+        ("beit", {"reconstruction": log(256)}),
+        ("capi", {"reconstruction": log(128)}),
+        ("ibot", {"reconstruction": log(256), "dino": 2 * log(256)}),
+        ("cmae", {"infonce": log(4)}),
+        ("mim-random", {}),
+    ],
+)
+def test_chance_is_the_loss_where_all_patches_are_told_alike(
+    preset: str, chance: dict[str, float], make_mim: MakeMIM, mim_batch: MakeBatch
+) -> None:
+    mim = make_mim(**PRESETS[preset].preset)
+    assert mim.chance(4) == pytest.approx(chance)
+    alike = {
+        "beit": lambda: [mim.predict.head.weight, mim.predict.head.bias],
+        "capi": lambda: [mim.target.head.parametrizations.weight.original0],
+        "ibot": lambda: [mim.heads.student.last_layer.weight_g],
+        "cmae": lambda: [mim.pair.teacher_project[3].weight],
+        "mim-random": list,
+    }[preset]()
+    for weight in alike:
+        weight.data.zero_()
+    terms = mim.loss(mim_batch(pictures(), pictures().flip(0)))
+    for name, value in chance.items():
+        assert terms[name].item() == pytest.approx(value, rel=1e-5)

@@ -62,6 +62,13 @@ def test_turning_all_images_once_only_moves_the_labels() -> None:
     assert method.loss(given)["rotation"].item() == pytest.approx(before, abs=1e-5)
 
 
+def test_a_head_that_says_nothing_gives_the_loss_of_guessing() -> None:
+    method = made()
+    method.head.requires_grad_(False).weight.zero_()
+    method.head.bias.zero_()
+    assert method.loss(batch())["rotation"].item() == pytest.approx(method.chance(3)["rotation"])
+
+
 def test_order_of_images_does_not_matter() -> None:
     method, given = made(), batch()
     turned = Batch([given.views[0].flip(0)], given.index.flip(0), None, given.generator, 0.5)

@@ -87,6 +87,7 @@ def test_collapsed_views_give_the_loss_of_guessing() -> None:
     image = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).expand(5, 3, 16, 16)
     same = Batch([image, image], torch.arange(5), None, torch.Generator(), 0.5)
     assert method.loss(same)["ntxent"].item() == pytest.approx(log(2 * 5 - 1), abs=1e-5)
+    assert method.chance(5) == pytest.approx({"ntxent": log(2 * 5 - 1)})
 
 
 def test_order_of_images_and_of_views_does_not_matter() -> None:

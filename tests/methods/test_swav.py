@@ -205,6 +205,14 @@ def test_loss_keeps_float32_under_autocast() -> None:
     assert loss.item() == pytest.approx(slow_loss(z, weight, codes_of(z, weight, None)), abs=1e-5)
 
 
+def test_prototypes_that_are_all_alike_give_the_loss_of_guessing() -> None:
+    method = made()
+    method.prototypes.requires_grad_(False).weight.copy_(
+        method.prototypes.weight[:1].expand_as(method.prototypes.weight)
+    )
+    assert method.loss(batch(0.1))["swav"].item() == pytest.approx(method.chance(4)["swav"], abs=1e-5)
+
+
 def test_order_of_images_does_not_matter() -> None:
     given, order = batch(0.1), torch.tensor([2, 0, 3, 1])
     turned = Batch([view[order] for view in given.views], given.index[order], None, given.generator, 0.1)

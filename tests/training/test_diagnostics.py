@@ -9,7 +9,7 @@ from ssbench.data import Dataset
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable
 from ssbench.method import Method
-from ssbench.training.diagnostics import measure, rankme, undisturbed
+from ssbench.training.diagnostics import measure, rankme, undisturbed, warning
 
 
 def test_orthonormal_rows_have_their_number_as_rank() -> None:
@@ -81,3 +81,23 @@ def test_looking_leaves_modes_and_random_numbers_as_they_were(untrained: Encoder
         raise ZeroDivisionError
     assert torch.equal(torch.rand(2), expected) and torch.is_grad_enabled()
     assert method.training and untrained.trunk.blocks.training and not untrained.trunk.norm.training
+
+
+@pytest.mark.parametrize(
+    ("log", "chance", "measures", "said"),
+    [
+        # losses of committed runs: SwAV at a rate that it did not survive, rotation, masked patches without a chance
+        ([{"step": 50, "swav": 4.6}, {"step": 1000, "swav": 4.44}], {"swav": math.log(128)}, {}, "ended at 4.44"),
+        ([{"step": 1000, "rotation": 1.04}], {"rotation": math.log(4)}, {"rankme": 20.0}, ""),
+        ([{"step": 1000, "reconstruction": 0.06}], {}, {"rankme": 4.4}, ""),
+        ([{"step": 1000, "reconstruction": 0.01}], {}, {"rankme": 1.2}, "RankMe 1.2"),
+        ([{"step": 9, "a": 1.0, "b": 0.1}], {"a": 1.0, "b": 1.0}, {}, ""),  # together
+        ([{"step": 9, "a": 0.0}], {"b": 1.0}, {}, ""),  # a term that is not there
+        ([], {"a": 1.0}, {}, ""),
+    ],
+)
+def test_a_training_that_came_to_nothing_is_named(
+    log: list[dict[str, float]], chance: dict[str, float], measures: dict[str, float], said: str
+) -> None:
+    found = warning(log, chance, measures)
+    assert said in found and bool(said) == bool(found)
