@@ -90,12 +90,12 @@ def choose(
     metric: Metric,
     axes: Sequence[str],
     arrays: Callable[[int], Mapping[str, NDArray[np.generic]]],
-    lower: str,
+    remedy: str,
 ) -> tuple[int, bool]:
     """Position of the best point of a sweep and whether it lies at the edge of its grid; raises RuntimeError.
 
     Every point has `diverged`, `select_` and the metric's name, and a value for each axis. The best did not diverge;
-    the first of equals wins. All points diverged: the error says to lower what `lower` names. At the edge means: along
+    the first of equals wins. All points diverged: the error names the `remedy`. At the edge means: along
     a numeric axis, the others held, it is the last point of the grid and ahead of its neighbour by more than one
     standard error of their difference on `select` (as in CART's one-standard-error rule, Breiman et al. 1984), so that
     the best may lie outside. Zero is no edge, nor is the only value. `arrays(i)` is what point i predicted on `select`.
@@ -103,7 +103,7 @@ def choose(
     sign, key = (1 if metric.better == "higher" else -1), f"select_{metric.name}"
     sound = [i for i, point in enumerate(sweep) if not point["diverged"]]
     if not sound:
-        raise RuntimeError(f"every point of the sweep diverged: the features are not finite, or lower {lower}")
+        raise RuntimeError(f"every point of the sweep diverged: the features are not finite, or {remedy}")
     best = max(sound, key=lambda i: sign * sweep[i][key])
 
     def at_edge(axis: str) -> bool:

@@ -24,7 +24,7 @@ TASKS = {
     "segmentation": Entry(
         "segmentation:Segmentation",
         family="frozen maps",
-        summary="best of a grid of linear classifiers on each place of the feature map",
+        summary="linear classifiers, and nearest neighbours, on each place of the feature map",
         paper="Oquab et al. 2023, arXiv:2304.07193",
     ),
 }

@@ -84,7 +84,7 @@ class Finetune(Task):
         def predictions(point: int) -> dict[str, NDArray[np.generic]]:
             return {"predicted": scores[point].argmax(1).cpu().numpy(), "truth": truth.cpu().numpy()}
 
-        best, at_edge = choose(sweep, self.metrics[0], ("lr",), predictions, "finetune.lrs")
+        best, at_edge = choose(sweep, self.metrics[0], ("lr",), predictions, "lower finetune.lrs")
         selected = {**sweep[best], "regularised": s.regularised, "at_edge": at_edge, "refit": "none"}
 
         test = bench.test(selected)

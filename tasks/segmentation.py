@@ -1,122 +1,208 @@
-"""Linear segmentation: one linear layer on each place of the frozen map (Oquab et al. 2023, arXiv:2304.07193)."""
+"""Segmentation by frozen maps: one linear layer on each place (Oquab et al. 2023, arXiv:2304.07193), or its neighbours.
+
+Most pixels are background, and a linear layer that is trained to the end on them says background everywhere. Its scores
+are therefore moved by a share of the classes' log-frequencies (Menon et al. 2021, arXiv:2007.07314).
+"""
 
 from collections.abc import Sequence
-from itertools import product
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssbench.features import Part
 from ssbench.results.metrics import Metric, iou_per_class, score
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task
-from ssbench.training.loop import rate
+from ssbench.task import Bench, Outcome, Task, choose
 
-CHUNK = 64  # images a product when heads are only applied
+CHUNK = 64  # images at a time
+QUERIES = 256  # places a product with the bank
 
 
 class Segmentation(Task):
-    """Batch norm and a 1x1 convolution, scores upsampled bilinearly to the masks' size, cross-entropy a pixel.
+    """`miou`: logistic regression on standardised places, scores upsampled bilinearly to the masks' size.
 
-    One head for each learning rate and weight decay, all trained at once; `select` picks one by mIoU, which is of one
-    confusion table over all images and pixels, ignored ones left out, averaged over the classes in the truth. A head
-    whose weights are not finite counts as 0 %; raises RuntimeError when all are such.
+    Every place learns its share of each class, which is the pixels' cross-entropy with one prediction a place. The
+    problem is convex: L-BFGS solves it once for each penalty, the largest first, and `select` picks penalty and shift.
+    `miou@knn`: a place copies, pixel by pixel, what most of its k nearest places in a bank have; nothing is trained,
+    `select` picks k, and the bank is of `fit` for `select` and of both for the test (CAPI, eval_segmentation.py).
+
+    mIoU is of one confusion table over all images and pixels, ignored ones left out, averaged over the classes in the
+    truth. Raises RuntimeError where the features are not finite.
     """
 
     class Settings(Base):
-        lrs: tuple[float, ...] = setting((1e-3, 3e-3, 1e-2), "peak learning rates", source="project: DINOv2's, more")
-        weight_decays: tuple[float, ...] = setting((1e-4,), "AdamW weight decays", source="DINOv2, linear segmentation")
-        iterations: int = setting(
-            500, "steps", source="project: CPU seconds; 2,000 gained nothing on shapes", unit="steps", ge=1
+        penalties: tuple[float, ...] = setting(
+            (1e-2, 1e-3, 1e-4, 1e-5), "half the squared weights times this, beside the mean loss", source="project"
         )
-        batch: int = setting(32, "images a step", source="project: twice DINOv2's, at a tenth of its size", ge=1)
+        shifts: tuple[float, ...] = setting(
+            (0, 0.25, 0.5, 0.75, 1), "share of log-frequency off the scores", source="project: none to Menon et al.'s 1"
+        )
+        iterations: int = setting(
+            60, "of L-BFGS for each penalty, at most", source="project: 120 move mIoU by 0.1 on shapes", ge=1
+        )
+        ks: tuple[int, ...] = setting((1, 3, 10, 30), "neighbours", source="CAPI, eval_segmentation.py", min_length=1)
+        bank: int = setting(32768, "places in it, at most", source="project: for a CPU; CAPI all", unit="places", ge=1)
 
+    version = 2
     needs = frozenset({"mask"})
-    metrics = (Metric("miou", "%", "higher", "iou"),)
+    metrics = (Metric("miou", "%", "higher", "iou"), Metric("miou@knn", "%", "higher", "iou"))
     settings: Settings
 
     def evaluate(self, bench: Bench) -> Outcome:
-        s, data = self.settings, bench.data
-        grid = list(product(s.lrs, s.weight_decays))
-        heads = train(bench, grid, s)
-        tables = heads.confusion(bench.select, data.ignore_index)  # (G, N, C, C)
+        s, data, parts = self.settings, bench.data, [bench.fit, bench.select]
+        classes, ignore, grid = data.mask_classes, data.ignore_index, bench.fit.map().shape[-2:]
+        mean, std = moments(bench.fit)
+        points = [(penalty, shift) for penalty in sorted(s.penalties, reverse=True) for shift in s.shifts]
+        heads, frequency = train(bench, mean, std, s)  # (H, D + 1, C), (C,)
+        shifted = torch.cat([shift(head, frequency, s.shifts) for head in heads])  # (G, D + 1, C)
+        tables = apply(shifted, bench.select, mean, std, ignore)  # (G, N, C, C)
         sweep: list[dict[str, Any]] = []
-        for (lr, decay), table, weight in zip(grid, tables, heads.weights):
-            finite = bool(weight.isfinite().all())
+        for (penalty, share), head, table in zip(points, shifted, tables):
+            finite = bool(head.isfinite().all())
             value = miou(table) if finite else 0.0
-            sweep.append({"lr": lr, "weight_decay": decay, "select_miou": value, "diverged": not finite})
-        if all(row["diverged"] for row in sweep):
-            raise RuntimeError("every head diverged: the features are not finite, or all of segmentation.lrs too high")
-        best = max(range(len(sweep)), key=lambda i: (not sweep[i]["diverged"], sweep[i]["select_miou"]))  # ties: first
-        lr, decay = grid[best]
-        at_edge = lr in (min(s.lrs), max(s.lrs))
-        selected = {**sweep[best], "at_edge": at_edge, "refit": "none"}
+            sweep.append({"penalty": penalty, "shift": share, "select_miou": value, "diverged": not finite})
+        best, edge = choose(sweep, self.metrics[0], ("penalty", "shift"), confusions(tables), "raise the penalties")
+        bank = Bank(parts[:1], mean, std, s.bank, ignore, classes)
+        near = bank.confusion(bench.select, s.ks)  # (K, N, C, C)
+        tries = [{"k": k, "select_miou@knn": miou(table), "diverged": False} for k, table in zip(s.ks, near)]
+        nearest, _ = choose(tries, self.metrics[1], ("k",), confusions(near), "take other ks")
+        selected = {**sweep[best], **tries[nearest], "at_edge": edge, "refit": "none; knn: fit+select"}
 
         test = bench.test(selected)
         truth = test.target("mask").long()  # (N, S, S)
-        table = heads.confusion(test, data.ignore_index)[best]  # (N, C, C)
-        oracle = patch_modes(truth, test.map().shape[-2:], data.mask_classes, data.ignore_index)
-        bound = miou(confusion(oracle, truth, data.mask_classes, data.ignore_index))
-        outcome = Outcome(selected, sweep, details=details(table) | {"patch_oracle_miou": bound})
-        outcome.details["label_resolution"] = truth.shape[-1]
+        table = apply(shifted[best : best + 1], test, mean, std, ignore)[0]  # (N, C, C)
+        bound = miou(confusion(patch_modes(truth, grid, classes, ignore), truth, classes, ignore))
+        found = details(table) | {"patch_oracle_miou": bound, "label_resolution": truth.shape[-1]}
+        outcome = Outcome(selected, [*sweep, *tries], details=found)
         outcome.add("miou", confusion=table)
+        whole = Bank(parts, mean, std, s.bank, ignore, classes)
+        outcome.add("miou@knn", confusion=whole.confusion(test, (s.ks[nearest],))[0])
         return outcome
 
 
-class Heads(nn.Module):
-    """G linear heads behind one batch norm. Its scale and shift are left out: the heads can express them."""
-
-    def __init__(self, width: int, classes: int, count: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(width, affine=False)
-        self.weights = nn.ParameterList(torch.zeros(classes, width, 1, 1) for _ in range(count))
-        self.biases = nn.ParameterList(torch.zeros(classes) for _ in range(count))
-
-    def forward(self, maps: Tensor, size: int) -> Tensor:
-        """Feature maps (B, D, h, w) -> scores (B, G, C, size, size)."""
-        scores = F.conv2d(self.norm(maps), torch.cat([*self.weights]), torch.cat([*self.biases]))  # (B, G * C, h, w)
-        scores = F.interpolate(scores, (size, size), mode="bilinear", align_corners=False)
-        return scores.unflatten(1, (len(self.weights), -1))
-
-    @torch.no_grad()
-    def confusion(self, part: Part, ignore: int) -> Tensor:
-        """Counts of (truth, predicted) pixels of each head and image, (G, N, C, C)."""
-        self.eval()
-        counts = []
-        for maps, truth in zip(part.map().split(CHUNK), part.target("mask").long().split(CHUNK)):
-            scores = self(maps, truth.shape[-1])  # (n, G, C, S, S)
-            found = scores.max(2).indices.transpose(0, 1)  # (G, n, S, S); argmax takes ten times as long
-            counts.append(torch.stack([confusion(one, truth, scores.shape[2], ignore) for one in found]))
-        return torch.cat(counts, 1)
+def moments(part: Part) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (D, 1, 1) of each dimension over images and places; RuntimeError where they aren't finite."""
+    maps = part.map()
+    if not maps.isfinite().all():
+        raise RuntimeError("the features are not finite")
+    return maps.mean((0, 2, 3))[:, None, None], maps.std((0, 2, 3))[:, None, None] + 1e-6
 
 
-def train(bench: Bench, grid: list[tuple[float, float]], settings: Segmentation.Settings) -> Heads:
-    """Heads trained on the maps of `fit`, one for each learning rate and weight decay; all see the same batches."""
-    s, ignore = settings, bench.data.ignore_index
-    maps, masks = bench.fit.map(), bench.fit.target("mask").long()  # (N, D, h, w), (N, S, S)
-    heads = Heads(maps.shape[1], bench.data.mask_classes, len(grid)).to(maps.device).train()
-    pairs = zip(heads.weights, heads.biases)
-    groups = [{"params": pair, "peak": lr, "weight_decay": decay} for pair, (lr, decay) in zip(pairs, grid)]
-    optimiser = torch.optim.AdamW(groups)
-    generator, needed = bench.generator("segmentation"), s.iterations * s.batch
-    shuffles = [torch.randperm(len(maps), generator=generator) for _ in range(-(-needed // len(maps)))]
-    for step, index in enumerate(torch.cat(shuffles)[:needed].view(s.iterations, s.batch).to(maps.device)):
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * rate(step / s.iterations, warmup=0)
-        truth = masks[index]  # (B, S, S)
-        scores = heads(maps[index], truth.shape[-1])  # (B, G, C, S, S)
-        wanted = truth.repeat_interleave(len(grid), 0)  # (B * G, S, S)
-        errors = F.cross_entropy(scores.flatten(0, 1), wanted, ignore_index=ignore, reduction="sum")
-        loss = errors / (truth != ignore).sum().clamp(min=1)  # each head's mean over pixels, summed over the heads
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        if (step + 1) % 100 == 0:
-            bench.progress(f"segmentation: step {step + 1}/{s.iterations}  loss a head {loss.item() / len(grid):.3f}")
-    return heads
+def places(part: Part, mean: Tensor, std: Tensor) -> Tensor:
+    """Standardised features of all places, (N * h * w, D)."""
+    return ((part.map() - mean) / std).permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def pixels(part: Part, ignore: int, classes: int) -> Tensor:
+    """Classes of the pixels of each place, (N * h * w, p * p), uint8; ignored ones are `classes`.
+
+    Masks whose side is no multiple of the map's are brought to the next one by nearest neighbours.
+    """
+    masks, (h, w) = part.target("mask"), part.map().shape[-2:]
+    masks = masks.masked_fill(masks == ignore, classes)
+    rows, columns = -(-masks.shape[1] // h), -(-masks.shape[2] // w)
+    fitted = F.interpolate(masks[:, None], (h * rows, w * columns))[:, 0]  # (N, h * rows, w * columns)
+    return fitted.view(-1, h, rows, w, columns).transpose(2, 3).reshape(-1, rows * columns)
+
+
+def train(bench: Bench, mean: Tensor, std: Tensor, settings: Segmentation.Settings) -> tuple[Tensor, Tensor]:
+    """Heads (H, D + 1, C), the bias last, one for each penalty from the largest on, and the classes' shares of pixels.
+
+    Each starts where the one before has ended, the first at zero.
+    """
+    s, ignore, classes = settings, bench.data.ignore_index, bench.data.mask_classes
+    x, found = places(bench.fit, mean, std), pixels(bench.fit, ignore, classes)
+    counts = torch.cat([count(chunk, classes) for chunk in found.split(CHUNK * QUERIES)])  # (M, C)
+    seen, total = counts.sum(1), counts.sum().clamp(min=1)  # a place that is ignored teaches nothing
+    head = x.new_zeros(x.shape[1] + 1, classes).requires_grad_()
+    heads = []
+    for penalty in sorted(s.penalties, reverse=True):
+        optimiser = torch.optim.LBFGS(
+            [head], max_iter=s.iterations, history_size=10, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+        )
+
+        def loss(penalty: float = penalty, optimiser: torch.optim.LBFGS = optimiser) -> Tensor:
+            optimiser.zero_grad()
+            scores = x @ head[:-1] + head[-1]  # (M, C)
+            errors = (seen * scores.logsumexp(1)).sum() - (counts * scores).sum()
+            value = errors / total + penalty / 2 * head[:-1].square().sum()
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        reached = optimiser.step(loss)  # type: ignore[no-untyped-call]
+        bench.progress(f"segmentation: penalty {penalty:g}  loss {reached.item():.3f}")
+        heads.append(head.detach().clone())
+    return torch.stack(heads), counts.sum(0) / total
+
+
+def count(found: Tensor, classes: int) -> Tensor:
+    """How many pixels (M, L) of each place are of each class, (M, C); those of class C are not counted."""
+    tally = torch.zeros(len(found), classes + 1, device=found.device)
+    return tally.scatter_add_(1, found.long(), torch.ones_like(found, dtype=tally.dtype))[:, :classes]
+
+
+def shift(head: Tensor, frequency: Tensor, shares: Sequence[float]) -> Tensor:
+    """A head (D + 1, C) whose biases are less by each share of the classes' log-frequencies, (S, D + 1, C).
+
+    A class that `fit` does not have stays as it is: its score is low enough, and its log-frequency is not finite.
+    """
+    log = frequency.log().masked_fill(frequency == 0, 0)
+    moved = head.repeat(len(shares), 1, 1)
+    moved[:, -1] -= log.new_tensor(shares)[:, None] * log
+    return moved
+
+
+@torch.no_grad()
+def apply(heads: Tensor, part: Part, mean: Tensor, std: Tensor, ignore: int) -> Tensor:
+    """Counts of (truth, predicted) pixels of each head (G, D + 1, C) and image, (G, N, C, C)."""
+    classes, weight, bias = heads.shape[2], heads[:, :-1], heads[:, -1]
+    counts = []
+    for maps, truth in zip(part.map().split(CHUNK), part.target("mask").long().split(CHUNK)):
+        x = (maps - mean) / std  # (n, D, h, w)
+        found = []
+        for one, plus in zip(weight, bias):
+            scores = F.conv2d(x, one.T[..., None, None], plus)  # (n, C, h, w)
+            found.append(F.interpolate(scores, truth.shape[-2:], mode="bilinear").max(1).indices)  # argmax: 10 x slower
+        counts.append(torch.stack([confusion(each, truth, classes, ignore) for each in found]))
+    return torch.cat(counts, 1)
+
+
+class Bank:
+    """Places of some splits and the classes of their pixels, evenly spaced; those all ignored are left out."""
+
+    def __init__(self, parts: Sequence[Part], mean: Tensor, std: Tensor, most: int, ignore: int, classes: int) -> None:
+        labels = torch.cat([pixels(part, ignore, classes) for part in parts])
+        kept = (labels != classes).any(1).nonzero()[:, 0]
+        index = kept[torch.linspace(0, len(kept) - 1, min(len(kept), most), device=kept.device).long()]
+        x = torch.cat([places(part, mean, std) for part in parts])[index]
+        self.features, self.labels = F.normalize(x, dim=1), labels[index]  # (M, D), (M, L)
+        self.mean, self.std, self.ignore, self.classes = mean, std, ignore, classes
+
+    def vote(self, query: Tensor, ks: Sequence[int]) -> Tensor:
+        """For each k what most of the k nearest by cosine have at each pixel, (K, Q, L); the smallest class of equals.
+
+        Ignored pixels have no vote.
+        """
+        most, found = min(max(ks), len(self.features)), []
+        index = (F.normalize(query, dim=1) @ self.features.T).topk(most, dim=1).indices  # (Q, most), nearest first
+        voters = self.labels[index].long()  # (Q, most, L)
+        for k in ks:
+            tally = query.new_zeros(len(query), self.classes + 1, voters.shape[2])
+            tally.scatter_add_(1, voters[:, :k], torch.ones_like(voters[:, :k], dtype=tally.dtype))
+            found.append(tally[:, : self.classes].argmax(1))
+        return torch.stack(found)
+
+    def confusion(self, part: Part, ks: Sequence[int]) -> Tensor:
+        """Counts of (truth, predicted) pixels for each k and image, (K, N, C, C)."""
+        truth, (h, w) = part.target("mask").long(), part.map().shape[-2:]
+        found = torch.cat([self.vote(chunk, ks) for chunk in places(part, self.mean, self.std).split(QUERIES)], 1)
+        rows, columns = -(-truth.shape[1] // h), -(-truth.shape[2] // w)
+        fitted = found.view(-1, h, w, rows, columns).transpose(2, 3).reshape(-1, 1, h * rows, w * columns)
+        copied = F.interpolate(fitted.to(torch.uint8), truth.shape[-2:]).view(len(ks), *truth.shape).long()
+        return torch.stack([confusion(one, truth, self.classes, self.ignore) for one in copied])
 
 
 def confusion(found: Tensor, truth: Tensor, classes: int, ignore: int) -> Tensor:
@@ -125,6 +211,11 @@ def confusion(found: Tensor, truth: Tensor, classes: int, ignore: int) -> Tensor
     cell = (image * classes + truth) * classes + found
     counts = cell[truth != ignore].bincount(minlength=len(truth) * classes**2)
     return counts.view(len(truth), classes, classes).int()
+
+
+def confusions(tables: Tensor) -> Any:
+    """What each point of a sweep predicted, out of its counts (G, N, C, C), as `choose` asks for it."""
+    return lambda point: {"confusion": tables[point].cpu().numpy()}
 
 
 def miou(table: Tensor) -> float:

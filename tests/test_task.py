@@ -26,7 +26,7 @@ def choice(hits: list[int], axes: dict[str, list[Any]], diverged: tuple[int, ...
         {**point, "select_top1": 100 * h / COUNT, "diverged": i in diverged}
         for i, (point, h) in enumerate(zip(points, hits))
     ]
-    return choose(sweep, TOP1, tuple(axes), lambda i: predictions(hits[i]), "task.lrs")
+    return choose(sweep, TOP1, tuple(axes), lambda i: predictions(hits[i]), "lower task.lrs")
 
 
 def test_the_first_of_the_best_that_did_not_diverge_is_chosen() -> None:

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from ssbench.results.metrics import score
 from ssbench.task import Bench
-from ssbench.tasks.segmentation import Heads, Segmentation, confusion, details, miou, patch_modes, train
+from ssbench.tasks.segmentation import Bank, Segmentation, confusion, details, miou, moments, patch_modes, train
 
 MakeBench = Callable[..., Bench]
 CLASSES, IGNORED = 5, 255
@@ -89,16 +90,17 @@ def test_the_patch_oracle_says_each_patchs_most_frequent_class() -> None:
 
 def test_it_learns_masks_that_a_linear_layer_can_tell(make_bench: MakeBench) -> None:
     maps, targets = quadrants(120)
-    table = make_bench(maps, targets, (80, 20, 20))
-    settings = Segmentation.Settings(iterations=150)
-    found = Segmentation(settings).evaluate(table)
-    assert score("iou", found.arrays["miou"]) > 90
-    assert found.arrays["miou"]["confusion"].shape == (20, 3, 3)
-    assert (found.arrays["miou"]["confusion"].sum((1, 2)) == 16 * 16 - 4).all()  # the ignored corner is left out
-    assert [(row["lr"], row["weight_decay"]) for row in found.sweep] == list(
-        product(settings.lrs, settings.weight_decays)
-    )
-    assert found.selected["select_miou"] == max(row["select_miou"] for row in found.sweep)
+    settings = Segmentation.Settings()
+    found = Segmentation(settings).evaluate(make_bench(maps, targets, (80, 20, 20)))
+    for name in ("miou", "miou@knn"):
+        table = found.arrays[name]["confusion"]
+        assert score("iou", found.arrays[name]) > 90 and table.shape == (20, 3, 3)
+        assert (table.sum((1, 2)) == 16 * 16 - 4).all()  # the ignored corner is left out
+    points = [(row["penalty"], row["shift"]) for row in found.sweep if "penalty" in row]
+    assert points == list(product(settings.penalties, settings.shifts))
+    assert [row["k"] for row in found.sweep if "k" in row] == list(settings.ks)
+    for key in ("select_miou", "select_miou@knn"):
+        assert found.selected[key] == max(row.get(key, 0) for row in found.sweep)
     assert found.details["patch_oracle_miou"] == 100 and found.details["label_resolution"] == 16
     assert found.details["classes_averaged"] == 3
 
@@ -107,59 +109,111 @@ def test_ignored_pixels_teach_nothing(make_bench: MakeBench) -> None:
     maps, targets = quadrants(40)
     wrong = {"mask": targets["mask"].clone()}
     targets["mask"][:, 8:] = IGNORED
-    wrong["mask"][:, 8:] = (wrong["mask"][:, 8:] + 1) % 3
-    wrong["mask"][:, 8:] = IGNORED
-    settings = Segmentation.Settings(iterations=5)
-    heads = [train(make_bench(maps, t, (40, 0, 0)), [(1e-2, 0.0)], settings) for t in (targets, wrong)]
-    torch.testing.assert_close(heads[0].weights[0], heads[1].weights[0])
+    settings = Segmentation.Settings(penalties=(1e-2,))
+    other = maps.clone()
+    other[:, :, 2:] += 1  # the places below, all of them ignored
+    mean, std = moments(make_bench(maps, targets, (40, 0, 0)).fit)
+    heads = [train(make_bench(x, targets, (40, 0, 0)), mean, std, settings)[0] for x in (maps, other)]
+    torch.testing.assert_close(heads[0], heads[1])
+    assert not torch.allclose(heads[0], train(make_bench(maps, wrong, (40, 0, 0)), mean, std, settings)[0])
 
 
-def test_heads_trained_together_equal_each_trained_alone(make_bench: MakeBench) -> None:
+def test_heads_are_those_of_logistic_regression(make_bench: MakeBench) -> None:
     maps, targets = quadrants(40)
+    maps += torch.randn(maps.shape, generator=torch.Generator().manual_seed(1))
+    targets["mask"][:, :2, :2] = targets["mask"][:, 2:4, 2:4]  # nothing ignored: a place has one class
     table = make_bench(maps, targets, (40, 0, 0))
-    settings = Segmentation.Settings(iterations=20, batch=8)
-    grid = [(1e-3, 0.0), (1e-1, 0.0), (1e-1, 1.0)]
-    together = train(table, grid, settings)
-    order = torch.cat([torch.randperm(40, generator=g) for g in [table.generator("segmentation")] for _ in range(4)])
-    for g, (lr, decay) in enumerate(grid):
-        head = nn.Sequential(
-            nn.BatchNorm2d(3, affine=False), nn.Conv2d(3, 3, 1), nn.Upsample((16, 16), mode="bilinear")
-        )
-        for parameter in head.parameters():
-            nn.init.zeros_(parameter)
-        optimiser = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 20)
-        for index in order.view(20, 8):
-            optimiser.zero_grad()
-            F.cross_entropy(head(maps[index]), targets["mask"][index].long(), ignore_index=IGNORED).backward()
-            optimiser.step()
-            schedule.step()
-        conv = head[1]
-        assert isinstance(conv, nn.Conv2d)
-        torch.testing.assert_close(together.weights[g], conv.weight, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(together.biases[g], conv.bias, atol=1e-5, rtol=1e-5)
+    mean, std = moments(table.fit)
+    heads, frequency = train(table, mean, std, Segmentation.Settings(penalties=(1e-1, 1e-3), iterations=200))
+    x = ((maps - mean) / std).permute(0, 2, 3, 1).flatten(0, 2).double().numpy()
+    y = targets["mask"][:, ::4, ::4].flatten().numpy()
+    np.testing.assert_allclose(frequency, np.bincount(y) / len(y), atol=1e-6)
+    for head, penalty in zip(heads, (1e-1, 1e-3)):
+        oracle = LogisticRegression(C=1 / (penalty * len(y)), tol=1e-10, max_iter=5000).fit(x, y)
+        np.testing.assert_allclose(head[:-1].T, oracle.coef_, atol=2e-3)
+        bias = head[-1] - head[-1].mean()  # a constant for all classes changes nothing
+        np.testing.assert_allclose(bias, oracle.intercept_ - oracle.intercept_.mean(), atol=2e-3)
 
 
-def test_a_batch_of_ignored_pixels_alone_breaks_nothing(make_bench: MakeBench) -> None:
+def test_more_iterations_change_no_score(make_bench: MakeBench) -> None:
+    maps, targets = quadrants(80)
+    maps += 2 * torch.randn(maps.shape, generator=torch.Generator().manual_seed(1))
+    tables = [
+        Segmentation(Segmentation.Settings(iterations=n)).evaluate(make_bench(maps, targets, (40, 20, 20))).sweep
+        for n in (60, 600)
+    ]
+    for a, b in zip(*tables):
+        assert a.get("select_miou", 0) == pytest.approx(b.get("select_miou", 0), abs=0.2)
+
+
+def test_rare_classes_that_a_converged_head_never_says_are_found_by_the_shift(make_bench: MakeBench) -> None:
+    generator = torch.Generator().manual_seed(0)
+    classes = (torch.rand(150, 4, 4, generator=generator) < 0.1).long() * torch.randint(
+        1, 3, (150, 4, 4), generator=generator
+    )
+    noise = 1.5 * torch.randn(150, 3, 4, 4, generator=generator)
+    masks = F.interpolate(classes[:, None].to(torch.uint8), (16, 16))[:, 0]
+    found = Segmentation(Segmentation.Settings()).evaluate(
+        make_bench(F.one_hot(classes, 3).permute(0, 3, 1, 2) + noise, {"mask": masks}, (100, 30, 20))
+    )
+    plain = max(row["select_miou"] for row in found.sweep if row.get("shift") == 0)
+    assert found.selected["shift"] > 0 and found.selected["select_miou"] > plain + 2
+
+
+def test_a_place_copies_the_pixels_of_its_neighbours_as_a_loop_does(make_bench: MakeBench) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(9, 5, 2, 2, generator=generator)
+    masks = torch.randint(0, 4, (9, 6, 6), generator=generator, dtype=torch.uint8)
+    masks[torch.rand(masks.shape, generator=generator) < 0.2] = IGNORED
+    table = make_bench(maps, {"mask": masks}, (6, 0, 3))
+    mean, std = moments(table.fit)
+    found = Bank([table.fit], mean, std, 1000, IGNORED, 4).confusion(table.test({}), (1, 5))
+    x = ((maps - mean) / std).permute(0, 2, 3, 1).double().numpy()  # (N, 2, 2, D)
+    x /= np.linalg.norm(x, axis=-1, keepdims=True)
+    bank = [(x[n, i, j], masks[n, 3 * i : 3 * i + 3, 3 * j : 3 * j + 3]) for n, i, j in np.ndindex(6, 2, 2)]
+    for k, table_of_k in zip((1, 5), found):
+        expected = np.zeros((3, 4, 4), int)
+        for n, i, j in np.ndindex(3, 2, 2):
+            near = sorted(bank, key=lambda one: -(one[0] @ x[6 + n, i, j]))[:k]
+            for a, b in np.ndindex(3, 3):
+                votes = [int(labels[a, b]) for _, labels in near if labels[a, b] != IGNORED]
+                said = max(range(4), key=lambda c: (votes.count(c), -c))
+                if (truth := int(masks[6 + n, 3 * i + a, 3 * j + b])) != IGNORED:
+                    expected[n, truth, said] += 1
+        np.testing.assert_array_equal(table_of_k, expected)
+
+
+def test_a_bank_is_evenly_spaced_and_without_places_that_are_ignored(make_bench: MakeBench) -> None:
+    maps, targets = quadrants(20)
+    targets["mask"][:, :8] = IGNORED
+    table = make_bench(maps, targets, (10, 10, 0))
+    mean, std = moments(table.fit)
+    bank = Bank([table.fit, table.select], mean, std, 16, IGNORED, 3)
+    assert bank.features.shape == (16, 3) and (bank.labels != 3).all()
+    assert len(Bank([table.fit], mean, std, 1000, IGNORED, 3).features) == 10 * 8
+
+
+def test_a_mask_that_the_map_does_not_divide_is_judged_at_its_own_size(make_bench: MakeBench) -> None:
+    maps, targets = quadrants(40)
+    masks = F.interpolate(targets["mask"][:, None], (15, 15))[:, 0]
+    found = Segmentation(Segmentation.Settings()).evaluate(make_bench(maps, {"mask": masks}, (20, 10, 10)))
+    for arrays in found.arrays.values():
+        assert arrays["confusion"].sum() == (masks[30:] != IGNORED).sum() and score("iou", arrays) > 80
+
+
+def test_images_of_ignored_pixels_alone_break_nothing(make_bench: MakeBench) -> None:
     maps, targets = quadrants(12)
     targets["mask"][0] = targets["mask"][9] = IGNORED
-    said: list[str] = []
-    table = make_bench(maps, targets, (1, 7, 4), progress=said.append)  # image 0 is all that it learns from
-    found = Segmentation(Segmentation.Settings(iterations=100, batch=1)).evaluate(table)
-    assert said[-1].endswith("loss a head 0.000")
+    found = Segmentation(Segmentation.Settings()).evaluate(make_bench(maps, targets, (4, 4, 4)))
     assert not any(row["diverged"] for row in found.sweep)
     assert found.arrays["miou"]["confusion"][1].sum() == 0
     assert np.isfinite(score("iou", found.arrays["miou"]))
 
 
-def test_a_head_that_diverges_counts_as_zero(make_bench: MakeBench) -> None:
+def test_features_that_are_not_finite_are_an_error(make_bench: MakeBench) -> None:
     maps, targets = quadrants(40)
-    settings = Segmentation.Settings(lrs=(1e37, 1e-2), weight_decays=(1e-2,), iterations=20, batch=8)
-    found = Segmentation(settings).evaluate(make_bench(maps, targets, (20, 10, 10)))
-    assert [(row["diverged"], row["select_miou"] > 0) for row in found.sweep] == [(True, False), (False, True)]
-    assert found.selected["lr"] == 1e-2
-    with pytest.raises(RuntimeError, match="every head diverged"):
-        Segmentation(settings).evaluate(make_bench(maps * torch.nan, targets, (20, 10, 10)))
+    with pytest.raises(RuntimeError, match="the features are not finite"):
+        Segmentation(Segmentation.Settings()).evaluate(make_bench(maps * torch.nan, targets, (20, 10, 10)))
 
 
 def test_judging_changes_no_statistics(make_bench: MakeBench, untrained: nn.Module) -> None:
@@ -171,6 +225,3 @@ def test_judging_changes_no_statistics(make_bench: MakeBench, untrained: nn.Modu
     Segmentation(Segmentation.Settings(iterations=2)).evaluate(table)
     for name, value in untrained.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
-    heads = Heads(table.fit.map().shape[1], 2, 1)
-    heads.confusion(table.select, IGNORED)
-    assert heads.norm.num_batches_tracked == 0
