@@ -6,10 +6,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+
+from ssbench.encoders.encoder import Encoder
+from ssbench.method import Batch, Method, View
 
 ROOT = Path(__file__).parent.parent
 Command = Callable[..., CompletedProcess[str]]
@@ -38,6 +42,17 @@ def test_the_laboratorys_commands_run(ssbench: Command, tmp_path: Path) -> None:
         assert ran.returncode == 0, ran.stderr
         assert ("mask by target" in ran.stdout) == ("--vary" in words)
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
+
+
+@pytest.mark.parametrize("kind", [Batch, View, Method, Encoder])
+def test_the_page_lists_all_that_an_author_may_use(kind: type) -> None:
+    page = (ROOT / "docs" / "add-a-method.md").read_text()
+    table = re.search(rf"^\| (?:part|field) of an? `{kind.__name__}` \|.*?\n\n", page, re.M | re.S)
+    assert table
+    listed = re.findall(r"^\| `(\w+)", table[0], re.M)
+    own = {**vars(kind), **getattr(kind, "__annotations__", {})} if kind in (Method, Encoder) else {}
+    names = [field.name for field in fields(kind)] if is_dataclass(kind) else [n for n in own if n[0] != "_"]
+    assert sorted(listed) == sorted({*names} - {"encoder", "mean", "std"})
 
 
 def test_the_example_package_is_the_pages_code() -> None:

@@ -148,6 +148,7 @@ class Remembers(Shrink):
     """Keeps earlier vectors as an attribute, or as a buffer that is in no state, as lightly's memory bank is."""
 
     persistent = False
+    bank: torch.Tensor
 
     def build(self) -> None:
         self.register_buffer("bank", torch.ones(self.encoder.dim), persistent=self.persistent)
