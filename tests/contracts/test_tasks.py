@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ssbench.data import Dataset
+from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder, build
 from ssbench.features import Part
 from ssbench.registry import entries, load
@@ -28,9 +29,7 @@ def bench(data: Dataset, cache: Path) -> Bench:
     trunk = encoder()
 
     def copy(drop_path: float) -> Encoder:
-        fresh = encoder()
-        fresh.load_state_dict(trunk.state_dict())
-        return fresh
+        return trainable(trunk, drop_path)
 
     parts = tuple(
         Part(trunk, split, cache, role) for role, split in (("f", data.fit), ("s", data.select), ("t", data.test))
