@@ -38,13 +38,15 @@ class Encoder(nn.Module):
     std: Tensor
 
     def __init__(self, trunk: nn.Module, mean: Tensor, std: Tensor, size: int = 0) -> None:
-        """A blank image of `size` px shows what the trunk gives; without a size, a subclass says so itself."""
+        """A blank image of `size` px shows what the trunk gives; without a size, a ViT or a subclass says so itself."""
         super().__init__()
         self.trunk: Any = trunk
         self.fixed = frozenset(name for name, weight in self.named_parameters() if not weight.requires_grad)
         self.register_buffer("mean", mean.reshape(1, -1, 1, 1).float())
         self.register_buffer("std", std.reshape(1, -1, 1, 1).float())
-        self._form = self._look(size) if size else Form(0, ("mean",), True)
+        classed = getattr(trunk, "cls_token", None) is not None  # what else is in front of patches are registers
+        said = Form(getattr(trunk, "num_features", 0), ("mean", "cls") if classed else ("mean",), True)
+        self._form = said if self.has_tokens or not size else self._look(size)
 
     @property
     def dim(self) -> int:
@@ -160,10 +162,6 @@ class Encoder(nn.Module):
     def _look(self, size: int) -> Form:
         blank = self.mean.new_zeros(1, self.mean.shape[1], size, size)
         with _evaluating(self):
-            if self.has_tokens:
-                width = self.sequence(blank).patches.shape[-1]
-                named = getattr(self.trunk, "cls_token", None) is not None  # what else is in front are registers
-                return Form(width, ("mean", "cls") if named else ("mean",), True)
             for norm in (True, False):  # Hiera refuses the first
                 try:
                     whole, maps = self.trunk.forward_intermediates(blank, indices=1, norm=norm)
