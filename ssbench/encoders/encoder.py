@@ -100,8 +100,8 @@ class Encoder(nn.Module):
         return weights[..., prefix:].mean((1, 2))
 
     def pooled(self, images: Tensor) -> Tensor:
-        """One vector an image, (B, D): the mean of the patch tokens, or of a conv net's last map."""
-        return self.vectors(images)["mean"]
+        """One vector an image, (B, D), by the first pooling: the mean of patch tokens or of a conv net's last map."""
+        return self.vectors(images)[self.poolings[0]]
 
     def vectors(self, images: Tensor) -> dict[str, Tensor]:
         """Every pooling, each (B, D), from one pass."""

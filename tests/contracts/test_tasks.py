@@ -62,6 +62,8 @@ def test_it_hands_in_a_prediction_for_each_test_sample_and_its_whole_sweep(
     task = load(TASKS[name])
     assert task.metrics[0].name in found.arrays
     for metric in task.metrics:
+        if metric.name not in found.arrays:
+            continue  # not of this encoder
         arrays = found.arrays[metric.name]
         assert all(len(value) == len(tiny.test) for value in arrays.values())
         assert 0 <= metrics.score(metric.kind, arrays) <= 100
