@@ -19,8 +19,8 @@ CHUNK = 256  # queries a product
 class KNN(Task):
     """Score of a class: the sum of exp(cosine / temperature) over those of the k nearest that are of it.
 
-    Nothing is chosen: the headline's k is fixed, and its vector is of the encoder's first pooling. The bank is `fit` for
-    `select`, and both of them for the test.
+    Nothing is chosen: the headline's k is fixed, and its vector is of the encoder's first pooling. The bank is `fit`
+    for `select`, and both of them for the test.
     """
 
     class Settings(Base):
