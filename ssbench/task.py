@@ -16,7 +16,7 @@ from ssbench.encoders.encoder import Encoder
 from ssbench.features import Part
 from ssbench.results.metrics import Metric, score
 
-GROUPS = 20  # of select samples, left out one after another to see how sure a difference is
+GROUPS = 20  # of select samples, left out one after another to see how sure a score is
 
 
 @dataclass
@@ -95,10 +95,10 @@ def choose(
     """Position of the best point of a sweep and whether it lies at the edge of its grid; raises RuntimeError.
 
     Every point has `diverged`, `select_` and the metric's name, and a value for each axis. The best did not diverge;
-    the first of equals wins. All points diverged: the error names the `remedy`. At the edge means: along
-    a numeric axis, the others held, it is the last point of the grid and ahead of its neighbour by more than one
-    standard error of their difference on `select` (as in CART's one-standard-error rule, Breiman et al. 1984), so that
-    the best may lie outside. Zero is no edge, nor is the only value. `arrays(i)` is what point i predicted on `select`.
+    the first of equals wins. All points diverged: the error names the `remedy`. At the edge means: along a numeric
+    axis, the others held, it is the last point of the grid and ahead of its neighbour by more than one standard error
+    of its score on `select` (CART's one-standard-error rule, Breiman et al. 1984), so that the best may lie outside.
+    Zero is no edge, nor is the only value. `arrays(i)` is what point i predicted on `select`.
     """
     sign, key = (1 if metric.better == "higher" else -1), f"select_{metric.name}"
     sound = [i for i, point in enumerate(sweep) if not point["diverged"]]
@@ -114,21 +114,18 @@ def choose(
             return False
         near = line[1] if best == line[0] else line[-2]
         ahead = sign * (sweep[best][key] - sweep[near][key])
-        return sweep[near]["diverged"] or ahead > _standard_error(metric, arrays(best), arrays(near))
+        return sweep[near]["diverged"] or ahead > _standard_error(metric, arrays(best))
 
     numeric = [axis for axis in axes if isinstance(sweep[best][axis], int | float)]
     return best, any(at_edge(axis) for axis in numeric)
 
 
-def _standard_error(
-    metric: Metric, a: Mapping[str, NDArray[np.generic]], b: Mapping[str, NDArray[np.generic]]
-) -> float:
-    """Of the paired difference of two scores on the same samples: the delete-a-group jackknife (Kott 2001)."""
-    count = len(next(iter(a.values())))
+def _standard_error(metric: Metric, arrays: Mapping[str, NDArray[np.generic]]) -> float:
+    """Of a score over the samples it is of: the delete-a-group jackknife (Kott 2001)."""
+    count = len(next(iter(arrays.values())))
     groups = np.arange(count) % min(GROUPS, count)
-
-    def without(group: int, arrays: Mapping[str, NDArray[np.generic]]) -> float:
-        return score(metric.kind, {name: value[groups != group] for name, value in arrays.items()})
-
-    left = np.array([without(group, a) - without(group, b) for group in range(groups.max() + 1)])
-    return float(np.sqrt((len(left) - 1) * left.var()))
+    left = [
+        score(metric.kind, {name: value[groups != group] for name, value in arrays.items()})
+        for group in range(groups.max() + 1)
+    ]
+    return float(np.sqrt((len(left) - 1) * np.var(left)))

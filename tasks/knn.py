@@ -12,13 +12,15 @@ from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task
 
 OTHERS = (10, 100, 200)  # scored beside the headline's k; with 20 they are the grid of DINO's eval_knn.py
+POOLINGS = ("mean", "cls")  # those that are not the headline's, where the encoder has them, stand beside it
 CHUNK = 256  # queries a product
 
 
 class KNN(Task):
     """Score of a class: the sum of exp(cosine / temperature) over those of the k nearest that are of it.
 
-    Nothing is chosen: the headline's k is fixed. The bank is `fit` for `select`, and both of them for the test.
+    Nothing is chosen: the headline's k is fixed, and its vector is of the encoder's first pooling. The bank is `fit`
+    for `select`, and both of them for the test.
     """
 
     class Settings(Base):
@@ -28,6 +30,7 @@ class KNN(Task):
     metrics = (
         Metric("top1", "%", "higher", "accuracy"),
         *(Metric(f"top1@{k}", "%", "higher", "accuracy") for k in OTHERS),
+        *(Metric(f"top1@{pooling}", "%", "higher", "accuracy") for pooling in POOLINGS),
     )
 
     def evaluate(self, bench: Bench) -> Outcome:
@@ -37,7 +40,7 @@ class KNN(Task):
         extra, truth = bench.select.pooled(), bench.select.target("label")
         found = votes(extra, bank, labels, classes, ks, s.temperature)
         sweep = [{"k": k, "select_top1": 100 * (found[k] == truth).float().mean().item()} for k in ks]
-        selected = {"k": s.k, "temperature": s.temperature, "pooling": "mean", "refit": "fit+select"}
+        selected = {"k": s.k, "temperature": s.temperature, "pooling": bench.fit.poolings[0], "refit": "fit+select"}
 
         test = bench.test(selected)
         bank, labels = torch.cat([bank, extra]), torch.cat([labels, truth])
@@ -45,6 +48,10 @@ class KNN(Task):
         outcome = Outcome(selected, sweep, details={"bank": len(bank)})
         for metric, k in zip(self.metrics, (s.k, *OTHERS)):
             outcome.add(metric.name, predicted=found[k], truth=test.target("label"))
+        for pooling in [one for one in bench.fit.poolings[1:] if one in POOLINGS]:
+            bank = torch.cat([bench.fit.pooled(pooling), bench.select.pooled(pooling)])
+            other = votes(test.pooled(pooling), bank, labels, classes, (s.k,), s.temperature)[s.k]
+            outcome.add(f"top1@{pooling}", predicted=other, truth=test.target("label"))
         return outcome
 
 

@@ -129,10 +129,10 @@ def train(bench: Bench, mean: Tensor, std: Tensor, settings: Segmentation.Settin
             scores = x @ head[:-1] + head[-1]  # (M, C)
             errors = (seen * scores.logsumexp(1)).sum() - (counts * scores).sum()
             value = errors / total + penalty / 2 * head[:-1].square().sum()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             return value
 
-        reached = optimiser.step(loss)  # type: ignore[no-untyped-call]
+        reached = optimiser.step(loss)
         bench.progress(f"segmentation: penalty {penalty:g}  loss {reached.item():.3f}")
         heads.append(head.detach().clone())
     return torch.stack(heads), counts.sum(0) / total

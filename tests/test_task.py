@@ -68,10 +68,9 @@ def test_an_edge_beside_a_point_that_diverged_is_one() -> None:
     assert choice([300, 0], {"lr": [1, 2]}, diverged=(1,)) == (0, True)
 
 
-def test_the_standard_error_is_that_of_paired_differences() -> None:
-    a, b = (np.random.default_rng(seed).integers(0, 2, COUNT) for seed in (0, 1))
-    truth = np.zeros(COUNT, int)
-    found = _standard_error(TOP1, {"predicted": a, "truth": truth}, {"predicted": b, "truth": truth})
-    expected = 100 * ((a == 0).astype(float) - (b == 0)).std(ddof=1) / COUNT**0.5
-    assert found == pytest.approx(expected, rel=0.5)  # twenty groups know it to about a sixth
-    assert _standard_error(TOP1, predictions(300), predictions(300)) == 0
+def test_the_standard_error_is_that_of_a_share() -> None:
+    right = np.random.default_rng(0).integers(0, 2, COUNT)
+    found = _standard_error(TOP1, {"predicted": right, "truth": np.zeros(COUNT, int)})
+    share = (right == 0).mean()
+    assert found == pytest.approx(100 * (share * (1 - share) / COUNT) ** 0.5, rel=0.5)  # twenty groups: within a sixth
+    assert _standard_error(TOP1, predictions(COUNT)) == 0

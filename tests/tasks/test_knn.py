@@ -7,12 +7,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
-from torch import Tensor
+from torch import Tensor, nn
 
+from ssbench.data import Split
+from ssbench.encoders.encoder import Encoder
+from ssbench.method import Method
 from ssbench.results.metrics import score
 from ssbench.task import Bench
 from ssbench.tasks import knn
 from ssbench.tasks.knn import KNN, votes
+from ssbench.training.diagnostics import measure
 
 MakeBench = Callable[..., Bench]
 
@@ -95,3 +99,33 @@ def test_the_headline_is_the_vote_of_the_set_k(make_bench: MakeBench, digits: tu
     found = KNN(KNN.Settings(k=1)).evaluate(make_bench(images, {"label": labels}, (200, 100, 100)))
     oracle = of_sklearn(images[300:400].flatten(1), images[:300].flatten(1), labels[:300], 1, 0.07)
     np.testing.assert_array_equal(found.arrays["top1"]["predicted"], oracle)
+
+
+class ClassVector(Encoder):
+    """Has a class vector and no mean."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity(), torch.zeros(64), torch.ones(64))
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        return ("cls",)
+
+    def vectors(self, images: Tensor) -> dict[str, Tensor]:
+        return {"cls": images.flatten(1)}
+
+
+def test_the_first_pooling_is_the_headlines_and_the_other_stands_beside_it(
+    make_bench: MakeBench, digits: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = digits
+    both = KNN(KNN.Settings()).evaluate(make_bench(images, {"label": labels}, (200, 100, 100)))
+    np.testing.assert_array_equal(both.arrays["top1"]["predicted"], both.arrays["top1@cls"]["predicted"])
+    table = make_bench(images, {"label": labels}, (200, 100, 100), ClassVector())
+    alone = KNN(KNN.Settings()).evaluate(table)
+    assert alone.selected["pooling"] == "cls" and not {"top1@cls", "top1@mean"} & alone.arrays.keys()
+    np.testing.assert_array_equal(both.arrays["top1"]["predicted"], alone.arrays["top1"]["predicted"])
+    encoder = ClassVector()
+    torch.testing.assert_close(encoder.pooled(images), images.flatten(1))
+    select = Split(images[:50], tuple(map(str, range(50))))
+    assert 1 < measure(Method(encoder, Method.Settings()), select, seed=0, ignore_index=255)["rankme"] <= 50

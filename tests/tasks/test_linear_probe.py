@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
+from ssbench.encoders.encoder import Encoder
 from ssbench.results.metrics import score
 from ssbench.task import Bench
-from ssbench.tasks.linear_probe import LinearProbe, apply, train
+from ssbench.tasks.linear_probe import LinearProbe, train
 from ssbench.training.loop import rate
 
 MakeBench = Callable[..., Bench]
@@ -45,13 +47,13 @@ def test_heads_trained_together_equal_each_under_torchs_adamw(make_bench: MakeBe
     labels = torch.randint(4, (100,), generator=generator)
     table = make_bench(features[0, :, :, None, None], {"label": labels}, (100, 0, 0))
     settings = LinearProbe.Settings(epochs=20, batch=40)  # three batches: 34, 33 and 33
-    heads = train(features, labels, 4, GRID, settings, table)
-    assert heads.shape == (2, 7, 4, len(GRID))
-    for (p, x), (g, (lr, decay)) in product(enumerate(features), enumerate(GRID)):
-        one = alone(x, labels, 4, lr, decay, 20, 3, table.generator("probe"))
-        torch.testing.assert_close(heads[p, :-1, :, g].T, one.weight, atol=1e-5, rtol=0)
-        torch.testing.assert_close(heads[p, -1, :, g], one.bias, atol=1e-5, rtol=0)
-        np.testing.assert_array_equal(apply(heads, features)[p, :, g], one(x).argmax(1))
+    for x in features:
+        heads = train(F.pad(x, (0, 1), value=1.0), labels, 4, GRID, settings, table)
+        assert heads.shape == (7, 4, len(GRID))
+        for g, (lr, decay) in enumerate(GRID):
+            one = alone(x, labels, 4, lr, decay, 20, 3, table.generator("probe"))
+            torch.testing.assert_close(heads[:-1, :, g].T, one.weight, atol=1e-5, rtol=0)
+            torch.testing.assert_close(heads[-1, :, g], one.bias, atol=1e-5, rtol=0)
 
 
 def test_it_reaches_the_best_possible_classifier_and_logistic_regression(make_bench: MakeBench) -> None:
@@ -89,7 +91,7 @@ def test_the_sweep_has_every_point_of_the_grid_and_the_choice_is_its_first_best(
     settings = LinearProbe.Settings(epochs=3, batch=20)
     found = LinearProbe(settings).evaluate(make_bench(images, {"label": labels}, (300, 100, 100)))
     points = [(row["pooling"], row["lr"], row["weight_decay"]) for row in found.sweep]
-    assert points == list(product(("mean", "cls"), settings.lrs, settings.weight_decays))
+    assert points == list(product(("mean", "cls", "cls+mean"), settings.lrs, settings.weight_decays))
     scores = [row["select_top1"] for row in found.sweep]
     assert found.sweep[scores.index(max(scores))].items() <= found.selected.items()
     assert len(set(scores)) > 3
@@ -108,6 +110,41 @@ def test_the_choice_ignores_the_test_split_which_opens_once(
     assert score("accuracy", first.arrays["top1"]) > score("accuracy", second.arrays["top1"]) + 30
     with pytest.raises(RuntimeError, match="opened twice"):
         LinearProbe(settings).evaluate(tables[0])
+
+
+class Halves(Encoder):
+    """The class vector has one half of what tells classes apart and the mean, which is wider, the other."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity(), torch.zeros(64), torch.ones(64))
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        return ("cls", "mean")
+
+    def vectors(self, images: Tensor) -> dict[str, Tensor]:
+        return {"cls": images.flatten(1)[:, :24], "mean": images.flatten(1)[:, 24:]}
+
+
+def test_class_vector_and_mean_side_by_side_are_a_pooling_of_their_own_width(
+    make_bench: MakeBench, digits: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = digits
+    settings = LinearProbe.Settings(epochs=20, lrs=(1e-2,), weight_decays=(0,))
+    found = LinearProbe(settings).evaluate(make_bench(images, {"label": labels}, (1000, 200, 500), Halves()))
+    scores = {row["pooling"]: row["select_top1"] for row in found.sweep}
+    assert list(scores) == ["cls", "mean", "cls+mean"] and found.selected["pooling"] == "cls+mean"
+    assert score("accuracy", found.arrays["top1"]) > 90 and scores["cls+mean"] > scores["mean"] + 1
+
+
+def test_many_classes_take_no_table_of_images_by_classes(make_bench: MakeBench) -> None:
+    count, classes = 4000, 1000
+    features, labels = torch.randn(count, 2, generator=torch.Generator().manual_seed(0)), torch.arange(count) % classes
+    table = make_bench(features[..., None, None], {"label": labels}, (count, 0, 0))
+    settings = LinearProbe.Settings(epochs=1, batch=50)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        train(features, labels, classes, [(1e-3, 0.0)], settings, table)
+    assert max(event.cpu_memory_usage for event in seen.events()) < 4 * count * classes / 10
 
 
 def test_features_are_standardised_by_fit_alone(make_bench: MakeBench, digits: tuple[Tensor, Tensor]) -> None:
@@ -130,13 +167,15 @@ def test_a_head_that_diverges_counts_as_zero_and_leaves_the_others_alone(
     for lrs in ((1e-2,), (1e38, 1e-2)):
         settings = LinearProbe.Settings(lrs=lrs, weight_decays=(1e-2,), epochs=10)
         runs.append(LinearProbe(settings).evaluate(make_bench(images, {"label": labels}, (300, 100, 100))))
-    assert [(row["diverged"], row["select_top1"] > 0) for row in runs[1].sweep] == [(True, False), (False, True)] * 2
+    assert [(row["diverged"], row["select_top1"] > 0) for row in runs[1].sweep] == [(True, False), (False, True)] * 3
     np.testing.assert_array_equal(*(run.arrays["top1"]["predicted"] for run in runs))
-    with pytest.raises(RuntimeError, match="every head diverged"):
+    with pytest.raises(RuntimeError, match=r"lower linear-probe\.lrs"):
         LinearProbe(settings).evaluate(make_bench(images * torch.nan, {"label": labels}, (300, 100, 100)))
 
 
-@pytest.mark.parametrize(("lrs", "edge"), [((1e-6, 1e-2, 1e-7), True), ((1e-6, 1e-2, 1e38), False)])
+@pytest.mark.parametrize(
+    ("lrs", "edge"), [((1e-6, 1e-2, 1e-7), True), ((1e-2, 9e-3), False), ((1e-6, 1e-2, 1e38), False)]
+)
 def test_a_choice_at_the_edge_of_the_grid_says_so(
     make_bench: MakeBench, digits: tuple[Tensor, Tensor], lrs: tuple[float, ...], edge: bool
 ) -> None:
