@@ -126,4 +126,5 @@ def test_a_table_is_made_of_what_there_is(parts: dict[str, ModuleType], tmp_path
     write(tmp_path / "speed.jsonl", {"case": "simclr", "variant": "compiled", "note": "TimeoutExpired"})
     write(tmp_path / "results.jsonl", {"method": "swav", "backbone": "resnet18", "note": "left out: 90 s"})
     text = table(tmp_path)
-    assert "**no** 0.002" in text and "TimeoutExpired" in text and "left out" in text
+    assert "0 of 1" in text and "**not: vit-nano 0.002**" in text
+    assert "TimeoutExpired" in text and "left out" in text
