@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from ssbench.encoders.encoder import Encoder, largest_divisor
+from ssbench.encoders.encoder import Encoder
+from ssbench.encoders.names import largest_divisor
 from ssbench.errors import NotApplicable, UserError
 from ssbench.method import Batch, Method
 

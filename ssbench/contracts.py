@@ -6,7 +6,6 @@ docstring is the promise.
 
 import math
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +14,7 @@ import torch
 
 from ssbench.data import Dataset, Split
 from ssbench.data.shapes import Scenes, draw
+from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder, build
 from ssbench.errors import Broken
 from ssbench.features import Part
@@ -255,6 +255,6 @@ def bench(data: Dataset, cache: Path) -> Bench:
     fit, select, test = (Part(trunk, getattr(data, role), cache, role) for role in ("fit", "select", "test"))
 
     def copy(drop_path: float) -> Encoder:
-        return deepcopy(trunk)
+        return trainable(trunk, drop_path)
 
     return Bench(data.facts, (fit, select, test), copy, lambda name: derive(0, name), CPU, lambda text: None)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import torch
 
+from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError
 from ssbench.features import Part
@@ -20,7 +21,7 @@ from ssbench.rng import derive
 from ssbench.settings import make
 from ssbench.task import Bench, Outcome, Task
 from ssbench.training.loop import Trained
-from ssbench.training.trained import new_encoder, trained_encoder
+from ssbench.training.trained import trained_encoder
 from ssbench.workshop import Job, Workshop
 
 
@@ -111,10 +112,7 @@ def bench(job: Job, encoder: Encoder) -> Bench:
     def copy(drop_path: float) -> Encoder:
         if not any(True for _ in encoder.parameters()):
             raise NotApplicable(f"{spec.method} has no weights to train")
-        torch.manual_seed(derive(spec.seed, "copy"))
-        fresh = new_encoder(job, drop_path).to(job.device)
-        fresh.load_state_dict(encoder.state_dict())
-        return fresh
+        return trainable(encoder, drop_path)
 
     parts = part("fit"), part("select"), part("test")
     return Bench(judged.facts, parts, copy, lambda name: derive(spec.seed, f"{task}/{name}"), job.device, job.tell)

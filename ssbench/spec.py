@@ -86,9 +86,7 @@ class DataSettings(Settings):
 class EncoderSettings(Settings):
     """How a named backbone is fitted to the data."""
 
-    patch: int = setting(
-        0, "patch size of a ViT; 0: the preset's, or an eighth of the image", source="project", unit="px", ge=0
-    )
+    patch: int = setting(0, "patch size of a ViT; 0: the preset's, or timm's own", source="project", unit="px", ge=0)
 
 
 class DataRef(Frozen):

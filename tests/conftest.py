@@ -1,6 +1,5 @@
 """What many tests use: small data on disk or drawn, a bench around known features, a command runner, one thread."""
 
-import copy
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ssbench import contracts
 from ssbench.data import Dataset, Split
+from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder, build
 from ssbench.features import Part
 from ssbench.method import Batch
@@ -82,10 +82,10 @@ class Given(Encoder):
         return images
 
 
-def vit(drop_path: float = 0.0) -> Encoder:
+def vit() -> Encoder:
     torch.manual_seed(0)
     mean, std = torch.full((3,), 0.5), torch.full((3,), 0.25)
-    return build("vit-nano", size=16, channels=3, mean=mean, std=std, drop_path=drop_path)
+    return build("vit-nano", size=16, channels=3, mean=mean, std=std)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def make_bench(tmp_path: Path) -> MakeBench:
         fit, select, test = (Part(found, split, cache, str(i)) for i, split in enumerate(splits))
 
         def fresh(drop_path: float) -> Encoder:
-            return copy.deepcopy(found)
+            return trainable(found, drop_path)
 
         return Bench(
             data.facts, (fit, select, test), fresh, lambda name: derive(0, name), torch.device("cpu"), progress

@@ -56,6 +56,7 @@ def test_every_cell_has_a_whole_record_with_its_predictions(done: Path) -> None:
         assert record.sweep and record.environment["torch"] and record.code["version"]
         assert next(iter(record.measures)) == "rankme" and record.measures["rankme"] > 1
     trained = next(r for r in records if r.spec.pretraining.method == "rotation")
+    assert {r.pretrained["built"] for r in records} == {"patch 4, 4 x 4, width 96", "8 x 8, width 80"}
     assert (trained.costs.steps, trained.costs.images) == (3, 48) and trained.costs.pretrain_gflops > 0 and trained.loss
 
 
@@ -290,6 +291,14 @@ WRONG = [
     (("--method", "simclr", "--dataset", "shape"), "unknown dataset 'shape'; did you mean shapes"),
     (("--method", "simclr", "--dataset", "shapes:hardest"), "unknown grade shapes:hardest; did you mean hard"),
     (("--method", "simclr", "--backbone", "vit-nona"), "unknown backbone 'vit-nona'; did you mean vit-nano"),
+    (
+        ("--method", "raw-pixels", "--dataset", "digits", "--backbone", "vit_tiny_patch16_224.augreg_in21k"),
+        "vit_tiny_patch16_224.augreg_in21k names trained weights",
+    ),
+    (
+        ("--method", "simclr", "--dataset", "digits", "--set", "data.image_size=13"),
+        "vit-nano has no patch that divides images of 13 px; set data.image_size=12 or 14",
+    ),
     (("--method", "simclr", "--budget", "sampels=10"), "did you mean samples"),
     (("--method", "simclr", "--seeds", "one"), "seeds=['one']: one is no seed"),
     (("--method", "simclr", "--seeds", "0,-4"), "-4 is no seed: a seed is a whole number from 0"),

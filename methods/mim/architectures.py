@@ -19,7 +19,8 @@ from timm.layers.mlp import Mlp
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from ssbench.encoders.encoder import Encoder, sincos
+from ssbench.encoders.encoder import Encoder
+from ssbench.encoders.start import sincos
 
 from .masks import Grid, split
 

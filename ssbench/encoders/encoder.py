@@ -1,17 +1,19 @@
 """The network that is judged: a timm trunk that gives patch tokens, a subset of them, a map, or one vector."""
 
 from collections.abc import Iterator
-from difflib import get_close_matches
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import timm
 import torch
 import torch.nn.functional as F
-from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
+from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
+from ssbench.encoders import names
 from ssbench.encoders.presets import PRESETS
-from ssbench.errors import NotApplicable, UserError
+from ssbench.encoders.start import start_as_mae
+from ssbench.errors import NotApplicable, UserError, one_line
 
 
 class Sequence(NamedTuple):
@@ -21,21 +23,35 @@ class Sequence(NamedTuple):
     patches: Tensor  # (B, n, D)
 
 
+class Form(NamedTuple):
+    """What a forward pass showed a trunk to give."""
+
+    dim: int
+    poolings: tuple[str, ...]
+    norm: bool | None  # whether timm can normalise the map; None where there is no map
+
+
 class Encoder(nn.Module):
     """A trunk and the pixel statistics it was trained with. Images are float (B, C, H, W), out of `normalise`."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, trunk: nn.Module, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, trunk: nn.Module, mean: Tensor, std: Tensor, size: int = 0) -> None:
+        """A blank image of `size` px shows what the trunk gives; without a size, a ViT or a subclass says so itself."""
         super().__init__()
         self.trunk: Any = trunk
+        self.fixed = frozenset(name for name, weight in self.named_parameters() if not weight.requires_grad)
         self.register_buffer("mean", mean.reshape(1, -1, 1, 1).float())
         self.register_buffer("std", std.reshape(1, -1, 1, 1).float())
+        classed = getattr(trunk, "cls_token", None) is not None  # what else is in front of patches are registers
+        said = Form(getattr(trunk, "num_features", 0), ("mean", "cls") if classed else ("mean",), True)
+        self._form = said if self.has_tokens or not size else self._look(size)
 
     @property
     def dim(self) -> int:
-        return int(self.trunk.num_features)
+        """Width of every pooling and of the map."""
+        return self._form.dim
 
     @property
     def patch(self) -> int | None:
@@ -44,12 +60,15 @@ class Encoder(nn.Module):
 
     @property
     def has_tokens(self) -> bool:
-        return all(hasattr(self.trunk, name) for name in ("_pos_embed", "blocks", "norm_pre", "num_prefix_tokens"))
+        """Whether patches are embedded one by one, so that some of them can be left out."""
+        wanted = ("_pos_embed", "blocks", "norm_pre", "num_prefix_tokens")
+        embedded = isinstance(getattr(self.trunk, "patch_embed", None), PatchEmbed)  # not so in hybrids
+        return embedded and all(hasattr(self.trunk, name) for name in wanted)
 
     @property
     def poolings(self) -> tuple[str, ...]:
         """What `vectors` gives; the first is the headline's."""
-        return ("mean", "cls") if getattr(self.trunk, "cls_token", None) is not None else ("mean",)
+        return self._form.poolings
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Patches down and across for images of this size."""
@@ -100,23 +119,59 @@ class Encoder(nn.Module):
         return weights[..., prefix:].mean((1, 2))
 
     def pooled(self, images: Tensor) -> Tensor:
-        """One vector an image, (B, D): the mean of the patch tokens, or of a conv net's last map."""
-        return self.vectors(images)["mean"]
+        """One vector an image, (B, D): the first of `poolings`."""
+        return self.vectors(images)[self.poolings[0]]
 
     def vectors(self, images: Tensor) -> dict[str, Tensor]:
-        """Every pooling, each (B, D), from one pass."""
-        if not self.has_tokens:
-            return {"mean": self.map(images).mean((2, 3))}
-        prefix, patches = self.sequence(images)
-        mean = patches.mean(1)
-        return {"mean": mean, "cls": prefix[:, 0]} if "cls" in self.poolings else {"mean": mean}
+        """Every pooling, each (B, D), from one pass: the mean over places, the class token, or both.
+
+        A trunk whose features have no places gives timm's own pooled vector as `cls`.
+        """
+        if self.has_tokens:
+            prefix, patches = self.sequence(images)
+            mean = patches.mean(1)
+            return {"mean": mean, "cls": prefix[:, 0]} if "cls" in self.poolings else {"mean": mean}
+        if self._form.norm is None:
+            return {"cls": self.trunk(images)}
+        if "cls" in self.poolings:
+            whole, maps = self.trunk.forward_intermediates(images, indices=1, norm=self._form.norm)
+            return {"mean": maps[-1].mean((2, 3)), "cls": whole[:, 0]}
+        return {"mean": self.map(images).mean((2, 3))}
 
     def map(self, images: Tensor) -> Tensor:
         """The last feature map, (B, D, h, w): patch tokens in their places, or a conv net's last stage."""
         if self.has_tokens:
             h, w = self.grid(images)
             return self.tokens(images).transpose(1, 2).unflatten(2, (h, w))
-        return self.trunk.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)[-1]
+        if self._form.norm is None:
+            raise NotApplicable("this backbone gives one vector an image and no map; take a ViT such as vit-nano")
+        norm = self._form.norm
+        return self.trunk.forward_intermediates(images, indices=1, norm=norm, intermediates_only=True)[-1]
+
+    def summary(self, size: int) -> str:
+        """What was built and what it gives for images of this size, in words; the same name can stand for several."""
+        blank = self.mean.new_zeros(1, self.mean.shape[1], size, size)
+        try:
+            with torch.no_grad(), _evaluating(self):
+                h, w = self.map(blank).shape[-2:]
+        except NotApplicable:
+            return f"width {self.dim}"
+        return f"{f'patch {self.patch}, ' if self.has_tokens else ''}{h} x {w}, width {self.dim}"
+
+    @torch.no_grad()
+    def _look(self, size: int) -> Form:
+        blank = self.mean.new_zeros(1, self.mean.shape[1], size, size)
+        with _evaluating(self):
+            for norm in (True, False):  # Hiera refuses the first
+                try:
+                    whole, maps = self.trunk.forward_intermediates(blank, indices=1, norm=norm)
+                    width, h, w = maps[-1].shape[1:]
+                except Exception:  # in ways of timm's own; what can't take the image at all raises below
+                    continue
+                tokens = isinstance(whole, Tensor) and whole.ndim == 3 and whole.shape[-1] == width
+                classed = tokens and whole.shape[1] > h * w  # patches behind a class token
+                return Form(width, ("mean", "cls") if classed else ("mean",), norm)
+            return Form(self.trunk(blank).shape[1], ("cls",), None)
 
     def _enter(
         self,
@@ -179,72 +234,56 @@ class Encoder(nn.Module):
         return Sequence(x[:, :prefix], x[:, prefix:])
 
 
-def build(
-    name: str, *, size: int, channels: int, mean: Tensor, std: Tensor, patch: int = 0, drop_path: float = 0.0
-) -> Encoder:
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a moment."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
+def build(name: str, *, size: int, channels: int, mean: Tensor, std: Tensor, patch: int = 0) -> Encoder:
     """A new encoder: any timm model or preset, fitted to the image size, channels and patch; raises UserError.
 
-    ViTs start as MAE's do (Xavier weights, fixed sine-cosine positions: models_mae.py), which matters more than any
-    other choice at small scale. ResNets get the 3x3 stem without pooling at 64 px and below, as in SimCLR's CIFAR code.
+    A timm ViT keeps its own patch unless `patch` is another. ViTs start as MAE's do (Xavier weights, fixed sine-cosine
+    positions: models_mae.py), which matters more than any other choice at small scale. ResNets get the 3x3 stem without
+    pooling at 64 px and below, as in SimCLR's CIFAR code.
     """
-    preset = PRESETS.get(name)
-    if preset is None and not timm.is_model(name):
-        close = get_close_matches(name, [*PRESETS, *timm.list_models()], n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(close)}?" if close else "; see ssbench list backbones"
-        raise UserError(f"unknown backbone {name!r}{hint}")
-    trunk_name = preset.trunk if preset else name
+    trunk_name, preset = names.trunk_of(name), PRESETS.get(name)
+    vit, config = names.is_vit(trunk_name), timm.get_pretrained_cfg(trunk_name)
     sizes: dict[str, Any] = dict(preset.sizes) if preset else {}
-    if drop_path:
-        sizes["drop_path_rate"] = drop_path
-    if _is_vit(trunk_name):
-        patch = patch or largest_divisor(size, size // (preset.grid if preset else 8))
-        if size % patch:
-            raise UserError(f"backbone.patch={patch} does not divide the image size {size}")
-        sizes |= {"img_size": size, "patch_size": patch, "dynamic_img_size": True}
-    elif patch:
+    if patch and not vit:
         raise UserError(f"backbone.patch={patch}: {name} is not a ViT whose patch size can be set")
-    elif (config := timm.get_pretrained_cfg(name)) is not None and config.fixed_input_size:
+    if patch:
+        names.check_patch(name, patch, size, asked=True)
+    if vit or (config is not None and config.fixed_input_size):
         sizes["img_size"] = size
-    trunk: Any = timm.create_model(trunk_name, in_chans=channels, num_classes=0, **sizes)
-    if _is_vit(trunk_name):
-        _start_as_mae(trunk)
-    if trunk_name.startswith("resnet") and size <= 64 and isinstance(trunk.conv1, nn.Conv2d):  # no deep stem
-        trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, 3, 1, 1, bias=False)
+    if vit:
+        sizes["dynamic_img_size"] = True
+    if patch or preset:
+        sizes["patch_size"] = patch or names.preset_patch(name, size)
+    try:
+        trunk: Any = timm.create_model(trunk_name, in_chans=channels, num_classes=0, **sizes)
+    except Exception as error:  # timm's networks refuse sizes in ways of their own
+        raise _unfit(name, size, error) from None
+    if vit:
+        names.check_patch(name, trunk.patch_embed.patch_size[0], size, asked=False)
+        start_as_mae(trunk)
+    stem = getattr(trunk, "conv1", None)
+    if trunk_name.startswith("resnet") and size <= 64 and isinstance(stem, nn.Conv2d):  # no deep stem
+        trunk.conv1 = nn.Conv2d(channels, stem.out_channels, 3, 1, 1, bias=False)
         nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
         trunk.maxpool = nn.Identity()
-    return Encoder(trunk, mean, std)
+    try:
+        return Encoder(trunk, mean, std, size)
+    except Exception as error:
+        raise _unfit(name, size, error) from None
 
 
-def largest_divisor(size: int, most: int) -> int:
-    """The largest divisor of `size` up to `most`, at least 1."""
-    return next(p for p in range(max(most, 1), 0, -1) if size % p == 0)
-
-
-def _is_vit(name: str) -> bool:
-    """Whether timm's name stands for a VisionTransformer or Eva class: the two that can drop tokens."""
-    return timm.model_entrypoint(name).__module__.rpartition(".")[2] in ("vision_transformer", "eva", "deit")
-
-
-@torch.no_grad()
-def _start_as_mae(trunk: Any) -> None:
-    for module in trunk.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    weight = trunk.patch_embed.proj.weight
-    nn.init.xavier_uniform_(weight.view(len(weight), -1))
-    if getattr(trunk, "cls_token", None) is not None:
-        nn.init.normal_(trunk.cls_token, std=0.02)
-    if getattr(trunk, "pos_embed", None) is not None:
-        trunk.pos_embed.requires_grad_(False)
-        trunk.pos_embed.zero_()
-        rows, columns = trunk.patch_embed.grid_size
-        trunk.pos_embed[0, -rows * columns :] = sincos(rows, columns, trunk.embed_dim)
-
-
-def sincos(rows: int, columns: int, width: int) -> Tensor:
-    """Fixed sine-cosine positions (rows * columns, width), MAE's but for the order of channels; 4 divides the width."""
-    if width % 4:
-        raise UserError(f"sine-cosine positions need a width that is a multiple of 4, not {width}")
-    return build_sincos2d_pos_embed([rows, columns], dim=width)
+def _unfit(name: str, size: int, error: Exception) -> UserError:
+    config = timm.get_pretrained_cfg(names.trunk_of(name))
+    hint = f"; set data.image_size={config.input_size[-1]}, timm's own" if config else "; set data.image_size"
+    return UserError(f"{name} can't take images of {size} px ({one_line(error)}){hint}")

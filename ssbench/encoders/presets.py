@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+LARGEST = 16  # px of a preset's patch: above that the grid grows instead, as in timm's ViTs at 224 px
+
 
 @dataclass(frozen=True)
 class Preset:
-    """A timm name with sizes. `grid` is the number of patches a side, so that the patch follows the image size."""
+    """A timm name with sizes. `grid` is the number of patches a side, up to LARGEST times as many pixels."""
 
     trunk: str
     grid: int
@@ -17,7 +19,8 @@ class Preset:
 
 def _vit(depth: int, width: int, heads: int, grid: int) -> Preset:
     sizes = {"depth": depth, "embed_dim": width, "num_heads": heads}
-    return Preset("vit_tiny_patch16_224", grid, sizes, f"ViT, depth {depth}, width {width}, {grid} x {grid} patches")
+    summary = f"ViT, depth {depth}, width {width}, {grid} x {grid} patches up to {grid * LARGEST} px"
+    return Preset("vit_tiny_patch16_224", grid, sizes, summary)
 
 
 PRESETS = {

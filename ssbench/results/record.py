@@ -55,7 +55,7 @@ class Record(Frozen):
     data: dict[str, Any] = {}  # sizes of the splits, classes, images skipped
     environment: dict[str, str] = {}
     code: dict[str, str] = {}
-    pretrained: dict[str, str] = {}  # code and environment that made the encoder, and the digest of its weights
+    pretrained: dict[str, str] = {}  # code and environment that made the encoder, its weights' digest, what was built
     created: str
     predictions: str = ""
     predictions_sha256: str = ""

@@ -5,7 +5,8 @@ import timm
 import torch
 from torch import Tensor
 
-from ssbench.encoders.encoder import Encoder, build, sincos
+from ssbench.encoders.encoder import Encoder, build
+from ssbench.encoders.start import sincos
 from ssbench.errors import NotApplicable, UserError
 
 
@@ -29,6 +30,46 @@ def test_a_vit_is_fitted_to_size_patch_and_channels(name: str) -> None:
     assert encoder.tokens(images(16, 1)).shape == (2, 16, encoder.dim)
     assert encoder.map(images(16, 1)).shape == (2, encoder.dim, 4, 4)
     assert encoder.pooled(images(16, 1)).shape == (2, encoder.dim)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "patch"),
+    [
+        ("vit_tiny_patch16_224", 224, 16),
+        ("vit_tiny_patch16_224", 32, 16),
+        ("vit_small_patch14_dinov2", 28, 14),
+        ("vit-nano", 8, 2),  # presets have their own grid
+        ("vit-nano", 16, 4),
+        ("vit-nano", 32, 8),
+        ("vit-nano", 64, 16),
+        ("vit-nano", 224, 16),  # as long as a patch has 16 px at most
+        ("vit-nano", 98, 14),
+        ("vit-nano", 28, 7),
+        ("vit-micro", 32, 4),
+        ("vit-micro", 224, 16),
+        ("vit-mini", 96, 12),
+    ],
+)
+def test_a_name_keeps_its_patch(name: str, size: int, patch: int) -> None:
+    encoder = made(name, size=size)
+    assert encoder.patch == patch
+    assert encoder.summary(size) == f"patch {patch}, {size // patch} x {size // patch}, width {encoder.dim}"
+
+
+def test_a_summary_says_what_a_conv_net_gives() -> None:
+    encoder = made("resnet18").train()
+    assert encoder.summary(32) == "4 x 4, width 512" and encoder.summary(64) == "8 x 8, width 512"
+    assert all(module.training for module in encoder.modules())
+
+
+def test_looking_at_a_blank_image_draws_no_random_number_and_moves_no_statistics() -> None:
+    torch.manual_seed(0)
+    encoder = build("resnet18", size=32, channels=3, mean=torch.zeros(3), std=torch.ones(3))
+    state = torch.get_rng_state()
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    Encoder(encoder.trunk, torch.zeros(3), torch.ones(3), size=32)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "mobilenetv3_small_050"])
@@ -75,7 +116,7 @@ def trunk_of(**sizes: Any) -> Encoder:
     trunk = timm.create_model("vit_tiny_patch16_224", **plain, embed_dim=64, num_heads=4, **sizes)
     for parameter in trunk.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    return Encoder(trunk, torch.zeros(3), torch.ones(3)).eval()
+    return Encoder(trunk, torch.zeros(3), torch.ones(3), size=32).eval()
 
 
 @pytest.mark.parametrize("size", [32, 48])
@@ -105,13 +146,13 @@ def test_attention_is_that_of_timms_last_block(sizes: dict[str, Any], size: int)
 @pytest.mark.parametrize("name", ["eva02_tiny_patch14_224", "vit_small_patch16_dinov3"])
 def test_attention_of_blocks_that_rotate_positions_is_refused(name: str) -> None:
     with pytest.raises(NotApplicable, match="attention can't be read; take a plain ViT such as vit-nano"):
-        made(name).attention(images())
+        made(name, patch=8).attention(images())
 
 
 @pytest.mark.parametrize("name", ["vit-nano", "eva02_tiny_patch14_224"])
 @torch.no_grad()
 def test_layers_are_what_the_last_blocks_give(name: str) -> None:
-    encoder, seen = made(name), list[Tensor]()
+    encoder, seen = made(name, patch=8), list[Tensor]()
     for block in encoder.trunk.blocks:
         block.register_forward_hook(lambda module, inputs, output: seen.append(output))
     encoder.trunk.forward_features(images(64))
@@ -150,8 +191,29 @@ def test_pixels_are_normalised_by_the_pretraining_data() -> None:
     [
         ("vit-nanoo", 32, 0, "unknown backbone 'vit-nanoo'; did you mean vit-nano"),
         ("resnet81", 32, 0, "did you mean resnet"),
-        ("vit-nano", 32, 5, "backbone.patch=5 does not divide the image size 32"),
+        (
+            "vit-nano",
+            32,
+            5,
+            "patch=5 does not divide the image size 32; set data.image_size=30 or 35, or backbone.patch=4",
+        ),
         ("resnet18", 32, 4, "not a ViT"),
+        ("vit-nano", 97, 0, "vit-nano has no patch that divides images of 97 px; set data.image_size=96 or 98$"),
+        ("vit-micro", 37, 0, "set data.image_size=36 or 38$"),
+        (
+            "vit_tiny_patch16_224",
+            40,
+            0,
+            "has patches of 16 px, .* 40; set data.image_size=32 or 48, or backbone.patch=10$",
+        ),
+        ("vit_small_patch14_dinov2", 32, 0, "of 14 px, .* 32; set data.image_size=28 or 42, or backbone.patch=8$"),
+        ("vit_tiny_patch16_224", 13, 0, "set data.image_size=16$"),
+        (
+            "vit_tiny_patch16_224.augreg_in21k",
+            32,
+            0,
+            "names trained weights, which can't be taken yet; vit_tiny_patch16_224 has random ones",
+        ),
     ],
 )
 def test_a_backbone_that_can_not_be_made_says_why(name: str, size: int, patch: int, message: str) -> None:
