@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,6 @@ from ssbench.registry import entries, load
 from ssbench.results.store import Store
 from ssbench.run import execute
 from ssbench.spec import Budget
-from ssbench.training import loop
 from ssbench.training.loop import pretrain, total
 from ssbench.training.trained import assemble
 
@@ -139,7 +139,6 @@ def differing(task: str, data: Path, one: Path, other: Path) -> float:
 def short(name: str, data: Path, results: Path, file: Path, killed: bool = False) -> dict[str, Tensor]:
     """Weights after six steps under deterministic algorithms; `killed` ends the process in the fourth."""
     torch.use_deterministic_algorithms(True, warn_only=True)
-    loop.LOG, loop.SAVE = 1, 0.0  # a checkpoint each step
 
     def tell(text: str) -> None:
         if killed and text.startswith("step 4/"):
@@ -148,7 +147,7 @@ def short(name: str, data: Path, results: Path, file: Path, killed: bool = False
     try:
         method, run = assemble(job(name, data, results, set=[f"train.batch={BATCH}"]))
         assert run is not None
-        pretrain(run, Budget(unit="steps", amount=6), file, tell)
+        pretrain(replace(run, log=1, save=0.0), Budget(unit="steps", amount=6), file, tell)  # a checkpoint each step
     finally:
         torch.use_deterministic_algorithms(False)
     return {name: value.detach().cpu() for name, value in method.state_dict().items()}

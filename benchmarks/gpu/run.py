@@ -68,15 +68,25 @@ def read(file: Path) -> list[dict[str, Any]]:
 def table(out: Path) -> str:
     """One table of all that was found, in Markdown."""
     lines = ["| part | what | found |", "|---|---|---|"]
-    for row in read(out / "correctness.jsonl"):
-        value = f"{row['value']:.2g} (at most {row['limit']:g})" if "value" in row else "failed"
-        mark = "" if row["ok"] else "**no** "
-        lines.append(f"| a | {row['check']}: {row['name']} | {mark}{value} {row.get('note', '')} |")
+    checks = read(out / "correctness.jsonl")
+    for check in dict.fromkeys(row["check"] for row in checks):
+        lines.append(f"| a | {check} | {checked([row for row in checks if row['check'] == check])} |")
     for row in read(out / "speed.jsonl"):
         lines.append(f"| b | {row['case']}, {row['variant']} | {speed(row)} |")
     for row in read(out / "results.jsonl"):
         lines.append(f"| c | {row['method']}, {row['backbone']}, {row.get('task', '')} | {score(row)} |")
     return "\n".join([*lines, "", APART])
+
+
+def checked(rows: list[dict[str, Any]]) -> str:
+    """How many of a check held, the one that was nearest to its limit or furthest beyond, and all that did not."""
+    measured = [row for row in rows if "value" in row]
+    found = f"{sum(row['ok'] for row in rows)} of {len(rows)}"
+    if measured:
+        worst = max(measured, key=lambda row: row["value"])
+        found += f", largest {worst['value']:.2g} ({worst['name']}; limit {worst['limit']:g})"
+    failed = [f"{row['name']} {row.get('value', '')} {row['note']}".strip() for row in rows if not row["ok"]]
+    return found + (f"; **not: {'; '.join(failed)}**" if failed else "")
 
 
 def speed(row: dict[str, Any]) -> str:

@@ -25,11 +25,8 @@ def cells(method: str, data: Path, **asked: Any) -> list[Cell]:
 
 @cache
 def workshop(results: Path, device: str) -> Workshop:
-    """One a process, so that data is read once; float32 is float32, in matrix products and in convolutions."""
-    shop = Workshop(Store(results), find_device(device), lambda text: None)
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    return shop
+    """One a process, so that data is read once; float32 is float32 on its device."""
+    return Workshop(Store(results), find_device(device), lambda text: None)
 
 
 def job(method: str, data: Path, results: Path, device: str = DEVICE, **asked: Any) -> Job:

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from ssbench.training import loop
-
 HERE = Path(__file__).parents[2] / "benchmarks" / "gpu"
 PARTS = ("shared", "correctness", "speed", "results", "run")
 
@@ -73,8 +71,6 @@ def test_a_step_that_fails_is_a_row(parts: dict[str, ModuleType], data: Path, tm
 def test_two_runs_are_equal_and_a_killed_one_goes_on(
     parts: dict[str, ModuleType], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("LOG", "SAVE"):  # which the part sets
-        monkeypatch.setattr(loop, name, getattr(loop, name))
     a = parts["correctness"]
     (twice,) = a.repeated(data, tmp_path, ["mim-random"])
     assert twice["ok"], twice
@@ -98,7 +94,7 @@ def test_speed_has_all_its_figures(parts: dict[str, ModuleType], data: Path, tmp
     assert row["images/s"] > 0 and row["MFU %"] > 0 and row["batch"] == 2
     assert sum(row[name] for name in ("views", "forward", "backward", "optimiser")) == pytest.approx(100, abs=0.3)
     assert "images/s" in parts["run"].speed(row)
-    assert len(b.variants(b.CASES)) == 11 and len(b.variants(b.TINY)) == 6
+    assert len(b.variants(b.CASES)) == 11 and len(b.variants(b.TINY)) == 4
 
 
 def test_the_published_patch_is_built(parts: dict[str, ModuleType], data: Path, tmp_path: Path) -> None:
@@ -130,4 +126,5 @@ def test_a_table_is_made_of_what_there_is(parts: dict[str, ModuleType], tmp_path
     write(tmp_path / "speed.jsonl", {"case": "simclr", "variant": "compiled", "note": "TimeoutExpired"})
     write(tmp_path / "results.jsonl", {"method": "swav", "backbone": "resnet18", "note": "left out: 90 s"})
     text = table(tmp_path)
-    assert "**no** 0.002" in text and "TimeoutExpired" in text and "left out" in text
+    assert "0 of 1" in text and "**not: vit-nano 0.002**" in text
+    assert "TimeoutExpired" in text and "left out" in text
