@@ -61,6 +61,7 @@ class SwAV(Method):
         self.prototypes = nn.Linear(s.out, s.prototypes, bias=False)  # lightly's have a bias, SwAV's don't
         self.criterion = SwaVLoss(s.temperature, s.iterations, s.epsilon)
         self.register_buffer("queue", torch.zeros(CODED, s.queue, s.out))  # newest first; zeros until it is full
+        self.queued = 0  # embeddings in it, known to the host, which must not wait for the device to ask
         self.after_step(0)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -75,6 +76,7 @@ class SwAV(Method):
             loss = self.criterion(scores[:CODED], scores[CODED:], queued)  # (1,)
         newest = torch.stack(z.detach().chunk(len(batch.views))[:CODED])  # (2, B, out)
         self.queue.copy_(torch.cat([newest, self.queue], 1)[:, : self.settings.queue])
+        self.queued = min(self.queued + newest.shape[1], self.settings.queue)
         return {"swav": loss.squeeze()}
 
     def chance(self, images: int) -> dict[str, float]:
@@ -86,4 +88,10 @@ class SwAV(Method):
         self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
 
     def _queue_in_use(self, progress: float) -> bool:
-        return progress >= self.settings.queue_from and bool(self.queue[:, -1:].any())
+        return progress >= self.settings.queue_from and 0 < self.settings.queue == self.queued
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.queued)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.queued = int(state)

@@ -15,4 +15,6 @@ def derive(seed: int, purpose: str, step: int = 0) -> int:
 
 def onto(drawn: "Tensor", where: "device") -> "Tensor":
     """What was drawn on the CPU, so that it is the same everywhere, on another device, without waiting for that."""
-    return drawn.to(where, non_blocking=where.type == "cuda")
+    if where.type == "cuda" and drawn.device.type == "cpu":
+        return drawn.pin_memory().to(where, non_blocking=True)  # from other memory a copy waits
+    return drawn.to(where)

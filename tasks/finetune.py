@@ -13,7 +13,6 @@ from timm.data.mixup import Mixup
 from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
-from ssbench.data import IN_MEMORY
 from ssbench.encoders.encoder import Encoder
 from ssbench.features import Part, represent
 from ssbench.method import View
@@ -22,7 +21,7 @@ from ssbench.rng import derive, onto
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task, choose
-from ssbench.training.loop import rate
+from ssbench.training.loop import rate, resident
 from ssbench.training.views import make
 
 REGULARISERS = ("mixup", "cutmix", "smoothing", "drop_path")
@@ -128,9 +127,7 @@ class Network(nn.Module):
 def train(bench: Bench, lr: float, settings: Finetune.Settings) -> Network:
     """A network trained on `fit`; every learning rate sees the same batches, crops and mixtures."""
     s, device = settings, bench.device
-    images, labels = bench.fit.images, bench.fit.target("label")
-    if images.nbytes <= IN_MEMORY:
-        images = images.to(device)
+    images, labels = resident(bench.fit.images, device), bench.fit.target("label")
     seed, classes = bench.generator("finetune").initial_seed(), len(bench.data.classes)
     mixup, cutmix, smoothing, drop_path = (getattr(s, name) if s.regularised else 0.0 for name in REGULARISERS)
     mix = Mixup(mixup, cutmix, prob=float(mixup + cutmix > 0), label_smoothing=smoothing, num_classes=classes)

@@ -97,8 +97,14 @@ def loop(method: Method, split: Split, recipe: Train, seed: int, precision: str,
         raise UserError(f"train.batch={recipe.batch} is more than the {len(split)} training images; set a smaller one")
     labels = split.targets["label"].to(device) if method.supervised else None
     autocast = torch.bfloat16 if precision == "bf16" else None
-    images = split.images if split.images.nbytes > IN_MEMORY else split.images.to(device)
-    return Loop(method.to(device), images, labels, recipe, seed, autocast, device)
+    method = method.to(device)
+    return Loop(method, resident(split.images, device), labels, recipe, seed, autocast, device)
+
+
+def resident(images: Tensor, device: torch.device) -> Tensor:
+    """Images on the device where they leave it room, at most half of what is free; else where they are, to be streamed."""
+    room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else IN_MEMORY
+    return images.to(device) if images.nbytes <= min(room, IN_MEMORY) else images
 
 
 def total_steps(budget: Budget, images: int, batch: int, flops_a_step: float) -> int | None:
@@ -217,6 +223,8 @@ def pretrain(
     started = saved = time.perf_counter()
     sums: dict[str, Tensor] = {}
     while True:
+        if steps is None and run.device.type != "cpu":
+            torch.accelerator.synchronize()  # a budget of seconds is of the device's, which the host runs ahead of
         elapsed = spent + time.perf_counter() - started
         progress = step / steps if steps else elapsed / budget.amount
         if progress >= 1:

@@ -114,6 +114,7 @@ def test_loss_and_its_gradients_equal_the_slow_formula_with_a_queue() -> None:
     method = made()
     stored = F.normalize(torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(7)), dim=2)
     method.queue.copy_(stored)
+    method.queued = 8
     seen = embeddings(method)
     loss = method.loss(batch(0.15))["swav"]
     loss.backward()
@@ -130,6 +131,7 @@ def test_queue_rests_before_its_time_and_until_it_is_full(progress: float, full:
     method = made()
     filled = slice(0, 8 if full else 7)
     method.queue[:, filled] = F.normalize(torch.ones_like(method.queue[:, filled]), dim=2)
+    method.queued = 8 if full else 7
     seen = embeddings(method)
     loss = method.loss(batch(progress))["swav"]
     z, weight = exact(method, seen[0], 4)
