@@ -19,7 +19,7 @@ PLANNED, TYPICAL = "simclr resnet18 32 px", 8000.0  # part c is planned by its i
 # lightly, docs/source/getting_started/benchmarks.rst: ResNet-18, batch 512, 200 epochs, k = 200, best epoch on test
 PUBLISHED = {("simclr", "resnet18", "knn"): 84.8, ("swav", "resnet18", "knn"): 84.2}
 APART = (
-    "Published k-NN: 50,000 PNG images, SGD, best epoch on the test split of 10,000. Here: 9,000 JPEG images (a "
+    "Published k-NN: 50,000 PNG images, SGD, best epoch on the test split of 10,000. Here: 9,047 JPEG images (a "
     "fifth), AdamW at 1.5e-3, bf16, last epoch, 2,000 test images, one seed."
 )
 
