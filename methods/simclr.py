@@ -1,9 +1,9 @@
 """SimCLR: two views of one image agree, against all other images of the batch (Chen et al. 2020, arXiv:2002.05709)."""
 
-from math import log
+from math import inf, log
 
 import torch
-from lightly.loss import NTXentLoss
+import torch.nn.functional as F
 from lightly.models.modules import SimCLRProjectionHead
 from torch import Tensor
 
@@ -33,13 +33,23 @@ class SimCLR(Method):
 
     def build(self) -> None:
         self.projector = SimCLRProjectionHead(self.encoder.dim, self.settings.hidden, self.settings.out)
-        self.criterion = NTXentLoss(self.settings.temperature)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         pooled = self.encoder.pooled(torch.cat(batch.views))  # (2B, D): batch norm sees both views at once
         z = self.projector(pooled).float()  # (2B, out)
         with torch.autocast(z.device.type, enabled=False):  # cosines over a temperature lose digits in bfloat16
-            return {"ntxent": self.criterion(*z.chunk(2))}
+            return {"ntxent": ntxent(z, self.settings.temperature)}
 
     def chance(self, images: int) -> dict[str, float]:
         return {"ntxent": log(2 * images - 1)}
+
+
+def ntxent(z: Tensor, temperature: float) -> Tensor:
+    """The loss of embeddings (2B, D), all first views before all second ones; a scalar.
+
+    Not lightly's, which picks the other views by a boolean index: a GPU must be waited for to know how many there are.
+    """
+    z = F.normalize(z, dim=1)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    scores = (z @ z.T / temperature).masked_fill(itself, -inf)  # (2B, 2B)
+    return F.cross_entropy(scores, torch.arange(len(z), device=z.device).roll(len(z) // 2))

@@ -14,7 +14,7 @@ from ssbench.features import Part
 from ssbench.plan import Cell
 from ssbench.registry import blame, load
 from ssbench.results import metrics, stats
-from ssbench.results.provenance import code, environment, peak_memory_mb, weights_digest
+from ssbench.results.provenance import code, environment, forget_peak, peak_memory_mb, weights_digest
 from ssbench.results.record import Costs, Record, Score
 from ssbench.results.store import Arrays
 from ssbench.rng import derive
@@ -34,6 +34,7 @@ def execute(
     """
     for cell in cells:
         begin(cell)
+        forget_peak(shop.device)
         blank = Record(
             id=cell.spec.id,
             status="failed",

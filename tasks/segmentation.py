@@ -55,7 +55,7 @@ class Segmentation(Task):
         s, data, parts = self.settings, bench.data, [bench.fit, bench.select]
         classes, ignore, grid = data.mask_classes, data.ignore_index, bench.fit.map().shape[-2:]
         mean, std = moments(bench.fit)
-        points = [(penalty, shift) for penalty in sorted(s.penalties, reverse=True) for shift in s.shifts]
+        points = [(penalty, share) for penalty in sorted(s.penalties, reverse=True) for share in s.shifts]
         heads, frequency = train(bench, mean, std, s)  # (H, D + 1, C), (C,)
         shifted = torch.cat([shift(head, frequency, s.shifts) for head in heads])  # (G, D + 1, C)
         tables = apply(shifted, bench.select, mean, std, ignore)  # (G, N, C, C)

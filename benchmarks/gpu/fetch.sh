@@ -13,4 +13,5 @@ mkdir -p "$here/data/cifar10"
 "${PYTHON:-python3}" -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --implementation cp $platforms \
     -d "$here/wheels" -r "$here/carried.txt"
 cp "$1"/train.parquet "$1"/test.parquet "$here/data/cifar10/"
+git -C "$here" rev-parse HEAD >"$here/data/commit"  # a copy of the tree elsewhere may have no history
 du -sh "$here/wheels" "$here/data"

@@ -14,6 +14,7 @@ trap 'rm -rf "$work"' EXIT
 python=${PYTHON:-python3}
 "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$work/site" "$here"/wheels/*.whl
 export PYTHONPATH="$work/site:$here/../.." PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 HF_DATASETS_DISABLE_PROGRESS_BARS=1
+if [ -f "$here/data/commit" ]; then SSBENCH_COMMIT=$(cat "$here/data/commit") && export SSBENCH_COMMIT; fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-3}"
 {
     "$python" -c 'import sys, torch; print(sys.version, torch.__version__, torch.cuda.is_available())'

@@ -15,6 +15,7 @@ from ssbench.encoders.encoder import Encoder
 from ssbench.errors import UserError
 from ssbench.method import Cached
 from ssbench.results.provenance import weights_digest
+from ssbench.rng import onto
 
 from .networks import Features
 from .objective import cross_entropy
@@ -72,7 +73,7 @@ class Codes(nn.Module):
 
     def read(self, images: Tensor, index: Tensor) -> Tensor:
         """Normalised images at these positions, on the codebook's device."""
-        return self.normalise(images[index.to(images.device)].to(self.perplexity.device))
+        return self.normalise(onto(images[onto(index, images.device)], self.perplexity.device))
 
 
 class KMeans(Codes):
@@ -254,8 +255,8 @@ def train(net: Autoencoder, read: Callable[[Tensor], Tensor], count: int, batch:
         optimiser.param_groups[0]["lr"] = RATE * min((step + 1) / WARMUP, 1) * falling
         images = read(torch.randint(count, (batch,), generator=generator))
         logits = net.encode(images)  # (B, codes, h, w)
-        gumbel = -torch.empty(logits.shape).exponential_(generator=generator).log().to(logits.device)
-        weights = ((logits + gumbel) / (COLD + (1 - COLD) * falling)).softmax(1)
+        gumbel = -torch.empty(logits.shape).exponential_(generator=generator).log()
+        weights = ((logits + onto(gumbel, logits.device)) / (COLD + (1 - COLD) * falling)).softmax(1)
         usage = logits.softmax(1).mean((0, 2, 3))  # (codes,)
         lacking = 1 - entropy(usage) / torch.tensor(len(usage)).log()
         loss = F.mse_loss(net.decode(weights), images) + USAGE * lacking

@@ -139,7 +139,8 @@ def segments(images: Tensor, grid: Grid, regions: int) -> Tensor:
     """
     rows, columns = grid
     colour = _means(images.float(), grid)  # (B, N, C)
-    place = torch.cartesian_prod(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns)).to(images.device)
+    down, across = (torch.linspace(-1, 1, side, device=images.device) for side in grid)
+    place = torch.cartesian_prod(down, across)
     spread = colour.std(1, keepdim=True).mean(2, keepdim=True).clamp(min=FLAT)  # (B, 1, 1)
     features = torch.cat([(colour - colour.mean(1, keepdim=True)) / spread, place.expand(len(images), -1, -1)], 2)
     patches = rows * columns

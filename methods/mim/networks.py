@@ -58,8 +58,9 @@ class Features(Regression):
         self.network.eval()  # the method is in training mode, this part never is
         assert self.patch is not None
         grid = images.shape[-2] // self.patch, images.shape[-1] // self.patch
-        scaled = F.interpolate((images - self.mean) / self.std, size=self.size, mode="bicubic", antialias=True)
-        found = F.interpolate(self._map(scaled), size=grid, mode="bilinear", align_corners=False, antialias=True)
+        with torch.autocast(images.device.type, enabled=False):  # what is to be predicted is float32
+            scaled = F.interpolate((images - self.mean) / self.std, size=self.size, mode="bicubic", antialias=True)
+            found = F.interpolate(self._map(scaled), size=grid, mode="bilinear", align_corners=False, antialias=True)
         tokens = found.flatten(2).transpose(1, 2)  # (B, N, D)
         return F.layer_norm(tokens, tokens.shape[-1:]), {}
 

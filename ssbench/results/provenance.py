@@ -24,14 +24,23 @@ def environment(where: torch.device) -> dict[str, str]:
     return {
         **machine,
         "device": where.type,
+        **_accelerator(where),
         "threads": str(torch.get_num_threads()),
         "cores": str(os.cpu_count()),
         **found,
     }
 
 
+def _accelerator(where: torch.device) -> dict[str, str]:
+    """Its name and the libraries that compute on it."""
+    if where.type != "cuda":
+        return {}
+    found = {"accelerator": torch.cuda.get_device_name(where), "cuda": str(torch.version.cuda)}
+    return {**found, "cudnn": str(torch.backends.cudnn.version())}
+
+
 def code() -> dict[str, str]:
-    """ssbench's version and, in a checkout, its commit."""
+    """ssbench's version and its commit: a checkout's, or what SSBENCH_COMMIT says where there is none."""
     root = Path(ssbench.__file__).parent.parent
     found = {"version": ssbench.__version__}
     if (root / ".git").exists() and which("git"):
@@ -41,15 +50,23 @@ def code() -> dict[str, str]:
             [*git, "status", "--porcelain", "--", "ssbench", "methods", "tasks"], capture_output=True, text=True
         )
         found |= {"commit": commit.stdout.strip(), "changed": str(bool(dirty.stdout.strip())).lower()}
+    elif given := os.environ.get("SSBENCH_COMMIT"):
+        found["commit"] = given
     return found
 
 
 def peak_memory_mb(where: torch.device) -> int:
-    """Largest memory of this process so far: the accelerator's on CUDA, else the resident set."""
+    """Largest memory so far: on CUDA the accelerator's since `forget_peak`, else this process's resident set."""
     if where.type == "cuda":
         return round(torch.cuda.max_memory_allocated(where) / 2**20)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+
+
+def forget_peak(where: torch.device) -> None:
+    """The next cell's memory is measured anew where that can be done."""
+    if where.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(where)
 
 
 def weights_digest(network: nn.Module) -> str:

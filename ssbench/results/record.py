@@ -31,7 +31,7 @@ class Costs(Frozen):
     pretrain_gflops: float = 0  # forward and backward, by torch's flop counter (2 FLOPs a multiply-add)
     parameters: int = 0  # of the encoder
     task_seconds: float = 0
-    peak_memory_mb: float = 0  # the largest of the process up to the end of this cell
+    peak_memory_mb: float = 0  # the process's largest up to the end of this cell; on CUDA, this cell's
 
 
 class Record(Frozen):

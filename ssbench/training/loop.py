@@ -102,7 +102,7 @@ def loop(method: Method, split: Split, recipe: Train, seed: int, precision: str,
 
 
 def resident(images: Tensor, device: torch.device) -> Tensor:
-    """Images on the device where they leave it room, at most half of what is free; else where they are, to be streamed."""
+    """Images on the device where they leave it room, at most half of what is free; else where they are."""
     room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else IN_MEMORY
     return images.to(device) if images.nbytes <= min(room, IN_MEMORY) else images
 

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightly.loss import NTXentLoss
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ssbench.encoders.encoder import build
 from ssbench.method import Batch
-from ssbench.methods.simclr import SimCLR
+from ssbench.methods.simclr import SimCLR, ntxent
 
 Array = NDArray[np.float64]
 
@@ -104,11 +105,10 @@ def test_pairing_of_the_views_matters() -> None:
 
 
 def test_turning_and_scaling_the_embedding_space_does_not_matter() -> None:
-    method = made()
     first, second = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(2))
     turn = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(3)))[0]
-    turned = method.criterion(3 * first @ turn, 0.5 * second @ turn)
-    assert turned.item() == pytest.approx(method.criterion(first, second).item(), abs=1e-5)
+    turned = ntxent(torch.cat([3 * first @ turn, 0.5 * second @ turn]), 0.5)
+    assert turned.item() == pytest.approx(ntxent(torch.cat([first, second]), 0.5).item(), abs=1e-5)
 
 
 def test_views_are_two_and_follow_the_settings() -> None:
@@ -125,3 +125,9 @@ def test_finite_gradient_reaches_the_whole_encoder(backbone: str) -> None:
     assert loss.isfinite()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
     assert trained[0].grad is not None and trained[0].grad.any()
+
+
+def test_its_loss_is_lightlys() -> None:
+    z = torch.randn(12, 7, generator=torch.Generator().manual_seed(3))
+    for temperature in (0.1, 0.5):
+        torch.testing.assert_close(ntxent(z, temperature), NTXentLoss(temperature)(*z.chunk(2)))
