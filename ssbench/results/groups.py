@@ -192,13 +192,23 @@ def _slug(spec: Spec) -> str:
 
 
 def heading(group: Group, seeds: list[int]) -> str:
-    """`shapes, vit-nano, samples=64000, 3 seeds`, from the numbers of seeds by size; none: the conditions alone."""
+    """`shapes, vit-nano (patch 8, 4 x 4, width 96), samples=64000, 3 seeds`; `seeds` are the numbers of them, by size.
+
+    Without any, the conditions alone.
+    """
     spec, p = group.records[0].spec, group.records[0].spec.pretraining
     source = f"pretrained on {p.data.name}" if p.data != spec.data else ""
     span = " to ".join(str(count) for count in sorted({*seeds[:1], *seeds[-1:]}))
     count = f"{span} seed{'s' * (seeds[-1] > 1)}" if seeds else ""
-    parts = (spec.data.name, source, p.backbone, str(p.budget or "untrained"), count)
+    parts = (spec.data.name, source, p.backbone + _built(group), str(p.budget or "untrained"), count)
     return ", ".join(part for part in parts if part) + group.label
+
+
+def _built(group: Group) -> str:
+    """` (patch 8, 4 x 4, width 96)`: what the backbone's name stood for, where records say so and networks agree."""
+    learnt = (record for record in group.records if record.costs.parameters)
+    found = {record.pretrained["built"] for record in learnt if "built" in record.pretrained}
+    return f" ({found.pop()})" if len(found) == 1 else ""
 
 
 def named(keys: Iterable[K]) -> dict[K, str]:

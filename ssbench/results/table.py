@@ -193,10 +193,12 @@ def columns_of(cells: Cells) -> dict[Head, Column]:
 
 
 def _cell(records: list[Record], bold: bool, behind: bool, footnotes: list[str]) -> Cell:
-    """Values of the runs that were done; the others leave a footnote each, shared by cells with the same reason."""
+    """Values of the runs that were done; the others and warnings leave a footnote each, which cells share."""
     values = tuple(record.scores[record.headline].value for record in records if record.status == "done")
     found = {record.status for record in records}
-    texts = sorted({_footnote(record, len(found) > 1) for record in records if record.status != "done"})
+    lacking = {_footnote(record, len(found) > 1) for record in records if record.status != "done"}
+    warned = {f"seed {r.spec.pretraining.seed}: {r.warning}" for r in records if r.status == "done" and r.warning}
+    texts = sorted(lacking | warned)
     footnotes += [text for text in texts if text not in footnotes]
     status: Status = next((status for status in STRONGEST if status in found), "missing")
     return Cell(values, status, bold, behind, tuple(sorted(footnotes.index(text) + 1 for text in texts)))

@@ -695,3 +695,22 @@ def test_a_mark_of_an_unknown_table_is_an_error_with_a_near_miss(store: Store) -
     make(store, "simclr", 50)
     with pytest.raises(UserError, match=f"did you mean {SLUG}"):
         readme("<!-- table:shapes-vit-nano -->\n<!-- /table:shapes-vit-nano -->", build(store, {}))
+
+
+def test_a_warning_of_a_training_is_a_footnote_of_its_cells(store: Store) -> None:
+    make(store, "swav", 40, 41, 42)
+    (first, *_) = store.all()
+    store.write(first.model_copy(update={"warning": "collapsed: its loss"}), {"top1": store.arrays(first, "top1")})
+    table = only(build(store, {}))
+    assert table.footnotes == ("seed 0: collapsed: its loss",) and table.rows[0].cells[0].notes == (1,)
+    assert table.rows[0].cells[0].values == (40, 41, 42)
+
+
+def test_the_title_says_what_the_backbones_name_stood_for(store: Store) -> None:
+    make(store, "simclr", 50, 51, 52, costs=Costs(parameters=340_000))
+    make(store, "raw-pixels", 30, 30, 30)
+    for record in store.all():
+        built = "patch 8, 4 x 4, width 96" if record.costs.parameters else "8 x 8, width 256"
+        told = record.model_copy(update={"pretrained": {"built": built}})
+        store.write(told, {"top1": store.arrays(record, "top1")})
+    assert only(build(store, {})).title.startswith("shapes, vit-nano (patch 8, 4 x 4, width 96), ")
