@@ -1,8 +1,8 @@
 """ssbench: which self-supervised pretraining should I use, for my images, at my budget?
 
 What a method's or a task's file needs is here: `ssbench.Method`, `View`, `Task`, `Metric`, `Settings`, `setting`,
-`Entry`, `UserError`. Names are loaded on first use, so that
-`import ssbench` costs nothing. `ssbench.frame("results")` gives all records as one pandas frame.
+`Entry`, `UserError`. `execute(cells(Suite(...)), Workshop(...))` is `ssbench run` for programs, and `frame("results")` all
+records as one pandas frame. Names are loaded on first use, so that `import ssbench` costs nothing.
 """
 
 from importlib import import_module as _import_module
@@ -23,9 +23,13 @@ _HOME = {
     "Metric": "results.metrics",
     "Outcome": "task",
     "Settings": "settings",
+    "Suite": "plan",
     "Task": "task",
     "UserError": "errors",
     "View": "method",
+    "Workshop": "workshop",
+    "cells": "plan",
+    "execute": "run",
     "frame": "results.frame",
     "setting": "settings",
 }

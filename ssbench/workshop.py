@@ -37,8 +37,8 @@ class Workshop:
     """What is opened for one cell and kept for the next."""
 
     store: Store
-    device: torch.device
-    tell: Tell
+    device: torch.device = field(default_factory=lambda: device("auto"))
+    tell: Tell = lambda text: None
     _datasets: dict[tuple[str, str], Dataset] = field(default_factory=dict)
     _leaks: dict[tuple[str, str], int | None] = field(default_factory=dict)
 

@@ -120,3 +120,12 @@ def test_the_wheel_holds_the_whole_house_and_lists_away_from_the_checkout(tmp_pa
     command = [sys.executable, "-m", "ssbench", "list", "methods"]
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0 and "mim-block" in ran.stdout, ran.stderr
+
+
+def test_the_readmes_python_runs(tmp_path: Path) -> None:
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-c", "\n".join(code)], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0 and "mim-block" in ran.stdout, ran.stderr
