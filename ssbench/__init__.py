@@ -1,8 +1,8 @@
 """ssbench: which self-supervised pretraining should I use, for my images, at my budget?
 
 What a method's or a task's file needs is here: `ssbench.Method`, `View`, `Task`, `Metric`, `Settings`, `setting`,
-`Entry`, `UserError`. `execute(cells(Suite(...)), Workshop(...))` is `ssbench run` for programs, and `frame("results")` all
-records as one pandas frame. Names are loaded on first use, so that `import ssbench` costs nothing.
+`Entry`, `UserError`. `execute(cells(Suite(...)), Workshop(...))` is `ssbench run` for programs, and `frame("results")`
+gives all records as one pandas frame. Names are loaded on first use, so that `import ssbench` costs nothing.
 """
 
 from importlib import import_module as _import_module
