@@ -19,6 +19,6 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-3}"
 {
     "$python" -c 'import sys, torch; print(sys.version, torch.__version__, torch.cuda.is_available())'
     nvidia-smi 2>/dev/null || echo "no GPU"
-    git -C "$here" rev-parse HEAD 2>/dev/null || echo "no commit"
+    echo "commit ${SSBENCH_COMMIT:-unknown}"
 } >"$out/log.txt" 2>&1
 "$python" "$here/run.py" "$out" "$work" "$started" "$@"

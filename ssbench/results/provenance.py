@@ -40,9 +40,11 @@ def _accelerator(where: torch.device) -> dict[str, str]:
 
 
 def code() -> dict[str, str]:
-    """ssbench's version and its commit: a checkout's, or what SSBENCH_COMMIT says where there is none."""
+    """ssbench's version and its commit: what SSBENCH_COMMIT says, for copies without their history, or the checkout's."""
     root = Path(ssbench.__file__).parent.parent
     found = {"version": ssbench.__version__}
+    if given := os.environ.get("SSBENCH_COMMIT"):
+        return {**found, "commit": given}
     if (root / ".git").exists() and which("git"):
         git = ["git", "-C", str(root)]
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
@@ -50,8 +52,6 @@ def code() -> dict[str, str]:
             [*git, "status", "--porcelain", "--", "ssbench", "methods", "tasks"], capture_output=True, text=True
         )
         found |= {"commit": commit.stdout.strip(), "changed": str(bool(dirty.stdout.strip())).lower()}
-    elif given := os.environ.get("SSBENCH_COMMIT"):
-        found["commit"] = given
     return found
 
 
