@@ -40,7 +40,7 @@ def _accelerator(where: torch.device) -> dict[str, str]:
 
 
 def code() -> dict[str, str]:
-    """ssbench's version and its commit: what SSBENCH_COMMIT says, for copies without their history, or the checkout's."""
+    """The version and the commit: what SSBENCH_COMMIT says, for copies without a history, or the checkout's."""
     root = Path(ssbench.__file__).parent.parent
     found = {"version": ssbench.__version__}
     if given := os.environ.get("SSBENCH_COMMIT"):
