@@ -15,6 +15,8 @@ def derive(seed: int, purpose: str, step: int = 0) -> int:
 
 def onto(drawn: "Tensor", where: "device") -> "Tensor":
     """What was drawn on the CPU, so that it is the same everywhere, on another device, without waiting for that."""
-    if where.type == "cuda" and drawn.device.type == "cpu":
+    import torch  # this module is imported by what must start fast
+
+    if where.type == "cuda" and drawn.device.type == "cpu" and not torch.compiler.is_compiling():
         return drawn.pin_memory().to(where, non_blocking=True)  # from other memory a copy waits
     return drawn.to(where)

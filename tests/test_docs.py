@@ -103,7 +103,7 @@ def test_an_installed_package_brings_a_method_and_a_task(tmp_path: Path) -> None
     assert "nearest class mean [ssbench-colour 0.1.0]" in run("list", "tasks").stdout
     ran = run("run", "--method", "colour", "--task", "means", "--budget", "steps=2", "--seeds", "0", "--device", "cpu")
     assert ran.returncode == 0, ran.stderr
-    assert "colour" in ran.stdout and "means top1" in ran.stdout
+    assert "colour" in ran.stdout and "means" in ran.stdout
 
 
 def test_the_wheel_holds_the_whole_house_and_lists_away_from_the_checkout(tmp_path: Path) -> None:

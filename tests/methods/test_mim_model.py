@@ -262,7 +262,7 @@ def test_what_must_be_learned_first_is_learned_in_prepare(make_mim: MakeMIM, tin
         ({"decoder_width": 50}, r"mim\.decoder_width=50: Input should be"),
         ({"attend": "hihg", "mask": "attention"}, r"mim\.attend=hihg: Input should be 'high'"),
         (
-            {"mask": "attention", "backbone": "eva02_tiny_patch14_224"},
+            {"mask": "attention", "backbone": "eva02_tiny_patch14_224", "patch": 4},
             r"mim\.mask=attention: .*attention can't be read",
         ),
         ({"patch": 1, "channels": 1}, r"mim\.target=pixels-normed needs more than one value a patch"),
