@@ -26,18 +26,17 @@ def table(
 ) -> dict[int, dict[int, stats.Run]]:
     """The runs of each row by seed; row 0 is `gap` points better."""
     every = draw.normal(size=samples)
-    made = {}
+    arrays = {}
     for row in range(rows):
         own, fixed = draw.normal(size=samples), still and row == rows - 1
         noise = draw.normal(size=samples)
-        arrays = {}
         for seed in range(seeds):
             share = LEVEL + gap * (row == 0) + (0 if fixed else SEED_SD * draw.normal())
             noise = noise if fixed else draw.normal(size=samples)
             hard = sum(np.sqrt(part) * one for part, one in zip(SHARES, (every, own, noise)))
-            arrays[seed] = {"predicted": hard < ndtri(share / 100), "truth": np.ones(samples, bool)}
-        made[row] = stats.runs("accuracy", "higher", arrays)
-    return made
+            arrays[row, seed] = {"predicted": hard < ndtri(share / 100), "truth": np.ones(samples, bool)}
+    found = stats.runs("accuracy", "higher", arrays)  # all at once is faster than row by row
+    return {row: {seed: found[row, seed] for seed in range(seeds)} for row in range(rows)}
 
 
 def bold(draw: np.random.Generator, tables: int, columns: int = 1, **options: float) -> float:

@@ -4,11 +4,11 @@ A resample is drawn once for a number of test samples and shared by all runs, so
 and their difference is a paired one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import nan, sqrt
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,8 @@ from scipy.special import ndtri, stdtr
 from ssbench.results.metrics import KINDS, Array, Kind, score
 from ssbench.rng import derive
 
-Arrays = Mapping[
-    str, NDArray[np.generic]
-]  # of one run: what its kind of metric needs, see ssbench.results.metrics.Metric
+K = TypeVar("K", bound=Hashable)
+Arrays = Mapping[str, NDArray[np.generic]]  # of one run: what its kind of metric needs, see metrics.Metric
 DRAWS = 2000
 SEEDS = 3  # that a test needs: two say too little of their own variance
 TINY = 1e-18  # a variance of nothing but rounding
@@ -42,8 +41,8 @@ def interval(kind: Kind, arrays: Arrays) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[int, Arrays]) -> dict[int, Run]:
-    """The runs of one row by seed. `better` is the metric's direction; where lower is better the sign is turned."""
+def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[K, Arrays]) -> dict[K, Run]:
+    """The runs of one row by seed, or of several by any key. `better` is the metric's direction; where lower is better the sign is turned."""
     sign = 1 if better == "higher" else -1
     sizes = {seed: len(KINDS[kind][0](run)) for seed, run in arrays.items()}
     made = {}
