@@ -147,15 +147,23 @@ def groups(records: Iterable[Record]) -> list[Group]:
 
 
 def _groups(records: Iterable[Record]) -> list[list[Record]]:
-    """Records of one table each. What was not trained has no budget and stands in every table of its place."""
+    """Records of one table each. What was not trained has no budget and stands in every table of its place.
+
+    It stands there under the tasks and protocols of those that were trained, else in a table of its own.
+    """
     trained: dict[tuple[Place, Recipe], list[Record]] = defaultdict(list)
     untrained: dict[Place, list[Record]] = defaultdict(list)
     for record in records:
         place, recipe = Place.of(record.spec), Recipe.of(record.spec.pretraining)
         (untrained[place] if recipe.budget is None else trained[place, recipe]).append(record)
-    places = {place for place, _ in trained}
-    alone = [group for place, group in untrained.items() if place not in places]
-    return [group + untrained.get(place, []) for (place, _), group in trained.items()] + alone
+    made, shown = [], set()
+    for (place, _), group in trained.items():
+        heads = {Head.of(record.spec) for record in group}
+        beside = [record for record in untrained[place] if Head.of(record.spec) in heads]
+        made.append(group + beside)
+        shown |= {record.spec.id for record in beside}
+    alone = ([record for record in group if record.spec.id not in shown] for group in untrained.values())
+    return made + [group for group in alone if group]
 
 
 def arrange(records: Iterable[Record]) -> Cells:

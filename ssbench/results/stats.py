@@ -42,7 +42,7 @@ def interval(kind: Kind, arrays: Arrays) -> tuple[float, float]:
 
 
 def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[K, Arrays]) -> dict[K, Run]:
-    """The runs of one row by seed, or of several by any key. `better` is the metric's direction; where lower is better the sign is turned."""
+    """The runs of one row by seed, or of several by any key; the sign is turned where lower is better."""
     sign = 1 if better == "higher" else -1
     sizes = {seed: len(KINDS[kind][0](run)) for seed, run in arrays.items()}
     made = {}

@@ -714,3 +714,13 @@ def test_the_title_says_what_the_backbones_name_stood_for(store: Store) -> None:
         told = record.model_copy(update={"pretrained": {"built": built}})
         store.write(told, {"top1": store.arrays(record, "top1")})
     assert only(build(store, {})).title.startswith("shapes, vit-nano (patch 8, 4 x 4, width 96), ")
+
+
+def test_a_control_stands_beside_those_that_were_judged_as_it_was(store: Store) -> None:
+    make(store, "simclr", 50, 51, 52, protocol=2)
+    make(store, "random-init", 20, 21, 22, protocol=1)
+    make(store, "random-init", 30, 31, 32, protocol=2)
+    trained, alone = build(store, {})
+    assert [column.protocol for column in trained.columns] == [2]
+    assert [row.cells[0].values for row in trained.rows] == [(30, 31, 32), (50, 51, 52)]
+    assert [row.cells[0].values for row in alone.rows] == [(20, 21, 22)]
