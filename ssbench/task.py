@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from ssbench import settings as declared
 from ssbench.data import Facts
 from ssbench.encoders.encoder import Encoder
 from ssbench.features import Part
-from ssbench.results.metrics import Metric, score
+from ssbench.results.metrics import KINDS, Metric
 
 GROUPS = 20  # of select samples, left out one after another to see how sure a score is
 
@@ -102,6 +103,8 @@ def choose(
     """
     sign, key = (1 if metric.better == "higher" else -1), f"select_{metric.name}"
     sound = [i for i, point in enumerate(sweep) if not point["diverged"]]
+    if sound and not any(np.isfinite(sweep[i][key]) for i in sound):
+        raise RuntimeError("no point of the sweep has a score: nothing on select can be judged")
     if not sound:
         raise RuntimeError(f"every point of the sweep diverged: the features are not finite, or {remedy}")
     best = max(sound, key=lambda i: sign * sweep[i][key])
@@ -121,11 +124,11 @@ def choose(
 
 
 def _standard_error(metric: Metric, arrays: Mapping[str, NDArray[np.generic]]) -> float:
-    """Of a score over the samples it is of: the delete-a-group jackknife (Kott 2001)."""
-    count = len(next(iter(arrays.values())))
-    groups = np.arange(count) % min(GROUPS, count)
-    left = [
-        score(metric.kind, {name: value[groups != group] for name, value in arrays.items()})
-        for group in range(groups.max() + 1)
-    ]
+    """Of a score over the samples it is of: the delete-a-group jackknife (Kott 2001); infinite for a single sample."""
+    per_sample, reduce = KINDS[metric.kind]
+    sums = per_sample(arrays)  # (N, k)
+    whole, groups = sums.sum(0), np.arange(len(sums)) % GROUPS
+    if len(sums) < 2:
+        return inf
+    left = [float(reduce(whole - sums[groups == group].sum(0), whole)) for group in np.unique(groups)]
     return float(np.sqrt((len(left) - 1) * np.var(left)))

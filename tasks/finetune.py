@@ -37,7 +37,10 @@ class Finetune(Task):
 
     class Settings(Base):
         lrs: tuple[float, ...] = setting(
-            (1e-3, 2e-3, 4e-3, 8e-3), "peak learning rates of the head", source="project: around MAE's, table 9"
+            (1e-3, 2e-3, 4e-3, 8e-3),
+            "peak learning rates of the head",
+            source="project: around MAE's, table 9",
+            min_length=1,
         )
         epochs: int = setting(5, "passes over fit", source="project: CPU seconds; MAE 100", ge=1)
         batch: int = setting(

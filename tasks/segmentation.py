@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveInt
 from torch import Tensor
 
 from ssbench.features import Part
@@ -17,7 +18,8 @@ from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task, choose
 
-CHUNK = 64  # images at a time
+CHUNK = 32  # images at a time
+FLAT = 1e-6  # a deviation of rounding alone, by which nothing is divided
 QUERIES = 256  # places a product with the bank
 
 
@@ -35,15 +37,23 @@ class Segmentation(Task):
 
     class Settings(Base):
         penalties: tuple[float, ...] = setting(
-            (1e-2, 1e-3, 1e-4, 1e-5), "half the squared weights times this, beside the mean loss", source="project"
+            (1e-2, 1e-3, 1e-4, 1e-5),
+            "half the squared weights times this, beside the mean loss",
+            source="project",
+            min_length=1,
         )
         shifts: tuple[float, ...] = setting(
-            (0, 0.25, 0.5, 0.75, 1), "share of log-frequency off the scores", source="project: none to Menon et al.'s 1"
+            (0, 0.25, 0.5, 0.75, 1),
+            "share of log-frequency off the scores",
+            source="project: none to Menon et al.'s 1",
+            min_length=1,
         )
         iterations: int = setting(
             60, "of L-BFGS for each penalty, at most", source="project: 120 move mIoU by 0.1 on shapes", ge=1
         )
-        ks: tuple[int, ...] = setting((1, 3, 10, 30), "neighbours", source="CAPI, eval_segmentation.py", min_length=1)
+        ks: tuple[PositiveInt, ...] = setting(
+            (1, 3, 10, 30), "neighbours", source="CAPI, eval_segmentation.py", min_length=1
+        )
         bank: int = setting(32768, "places in it, at most", source="project: for a CPU; CAPI all", unit="places", ge=1)
 
     version = 2
@@ -65,11 +75,12 @@ class Segmentation(Task):
             value = miou(table) if finite else 0.0
             sweep.append({"penalty": penalty, "shift": share, "select_miou": value, "diverged": not finite})
         best, edge = choose(sweep, self.metrics[0], ("penalty", "shift"), confusions(tables), "raise the penalties")
-        bank = Bank(parts[:1], mean, std, s.bank, ignore, classes)
+        bank = Bank(parts[:1], mean, std, ignore, classes, s.bank, bench.generator("bank"))
         near = bank.confusion(bench.select, s.ks)  # (K, N, C, C)
         tries = [{"k": k, "select_miou@knn": miou(table), "diverged": False} for k, table in zip(s.ks, near)]
-        nearest, _ = choose(tries, self.metrics[1], ("k",), confusions(near), "take other ks")
-        selected = {**sweep[best], **tries[nearest], "at_edge": edge, "refit": "none; knn: fit+select"}
+        nearest, last = choose(tries, self.metrics[1], ("k",), confusions(near), "take other ks")
+        edges = {"at_edge": edge, "knn_at_edge": last}
+        selected = {**sweep[best], **tries[nearest], **edges, "refit": "none; knn: fit+select"}
 
         test = bench.test(selected)
         truth = test.target("mask").long()  # (N, S, S)
@@ -78,22 +89,26 @@ class Segmentation(Task):
         found = details(table) | {"patch_oracle_miou": bound, "label_resolution": truth.shape[-1]}
         outcome = Outcome(selected, [*sweep, *tries], details=found)
         outcome.add("miou", confusion=table)
-        whole = Bank(parts, mean, std, s.bank, ignore, classes)
+        whole = Bank(parts, mean, std, ignore, classes, s.bank, bench.generator("bank"))
         outcome.add("miou@knn", confusion=whole.confusion(test, (s.ks[nearest],))[0])
         return outcome
 
 
 def moments(part: Part) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (D, 1, 1) of each dimension over images and places; RuntimeError where they aren't finite."""
+    """Mean and deviation (D, 1, 1) of each dimension over images and places, 1 where there is none.
+
+    Raises RuntimeError where they aren't finite.
+    """
     maps = part.map()
     if not maps.isfinite().all():
         raise RuntimeError("the features are not finite")
-    return maps.mean((0, 2, 3))[:, None, None], maps.std((0, 2, 3))[:, None, None] + 1e-6
+    mean, std = (of((0, 2, 3))[:, None, None] for of in (maps.mean, maps.std))
+    return mean, std.where(std > FLAT, 1)
 
 
-def places(part: Part, mean: Tensor, std: Tensor) -> Tensor:
-    """Standardised features of all places, (N * h * w, D)."""
-    return ((part.map() - mean) / std).permute(0, 2, 3, 1).flatten(0, 2)
+def places(maps: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Standardised features of all places of maps (N, D, h, w), (N * h * w, D)."""
+    return ((maps - mean) / std).permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def pixels(part: Part, ignore: int, classes: int) -> Tensor:
@@ -114,7 +129,7 @@ def train(bench: Bench, mean: Tensor, std: Tensor, settings: Segmentation.Settin
     Each starts where the one before has ended, the first at zero.
     """
     s, ignore, classes = settings, bench.data.ignore_index, bench.data.mask_classes
-    x, found = places(bench.fit, mean, std), pixels(bench.fit, ignore, classes)
+    x, found = places(bench.fit.map(), mean, std), pixels(bench.fit, ignore, classes)
     counts = torch.cat([count(chunk, classes) for chunk in found.split(CHUNK * QUERIES)])  # (M, C)
     seen, total = counts.sum(1), counts.sum().clamp(min=1)  # a place that is ignored teaches nothing
     head = x.new_zeros(x.shape[1] + 1, classes).requires_grad_()
@@ -132,8 +147,8 @@ def train(bench: Bench, mean: Tensor, std: Tensor, settings: Segmentation.Settin
             value.backward()
             return value
 
-        reached = optimiser.step(loss)
-        bench.progress(f"segmentation: penalty {penalty:g}  loss {reached.item():.3f}")
+        optimiser.step(loss)  # which gives the loss that it began with
+        bench.progress(f"segmentation: penalty {penalty:g}  loss {loss().item():.3f}")
         heads.append(head.detach().clone())
     return torch.stack(heads), counts.sum(0) / total
 
@@ -171,20 +186,29 @@ def apply(heads: Tensor, part: Part, mean: Tensor, std: Tensor, ignore: int) -> 
 
 
 class Bank:
-    """Places of some splits and the classes of their pixels, evenly spaced; those all ignored are left out."""
+    """Places of some splits and the classes of their pixels, at most `most` by chance, none that is all ignored."""
 
-    def __init__(self, parts: Sequence[Part], mean: Tensor, std: Tensor, most: int, ignore: int, classes: int) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        mean: Tensor,
+        std: Tensor,
+        ignore: int,
+        classes: int,
+        most: int,
+        generator: torch.Generator,
+    ) -> None:
         labels = torch.cat([pixels(part, ignore, classes) for part in parts])
         kept = (labels != classes).any(1).nonzero()[:, 0]
-        index = kept[torch.linspace(0, len(kept) - 1, min(len(kept), most), device=kept.device).long()]
-        x = torch.cat([places(part, mean, std) for part in parts])[index]
+        index = kept[torch.randperm(len(kept), generator=generator)[:most].sort().values.to(kept.device)]
+        x = torch.cat([places(part.map(), mean, std) for part in parts])[index]
         self.features, self.labels = F.normalize(x, dim=1), labels[index]  # (M, D), (M, L)
         self.mean, self.std, self.ignore, self.classes = mean, std, ignore, classes
 
     def vote(self, query: Tensor, ks: Sequence[int]) -> Tensor:
-        """For each k what most of the k nearest by cosine have at each pixel, (K, Q, L); the smallest class of equals.
+        """For each k what most of the k nearest by cosine have at each pixel, (K, Q, L) uint8; the smallest of equals.
 
-        Ignored pixels have no vote.
+        Ignored pixels have no vote; where nobody has one, all pixels of the k vote.
         """
         most, found = min(max(ks), len(self.features)), []
         index = (F.normalize(query, dim=1) @ self.features.T).topk(most, dim=1).indices  # (Q, most), nearest first
@@ -192,17 +216,22 @@ class Bank:
         for k in ks:
             tally = query.new_zeros(len(query), self.classes + 1, voters.shape[2])
             tally.scatter_add_(1, voters[:, :k], torch.ones_like(voters[:, :k], dtype=tally.dtype))
-            found.append(tally[:, : self.classes].argmax(1))
+            votes = tally[:, : self.classes]  # (Q, C, L)
+            silent = votes.sum(1) == 0  # (Q, L)
+            found.append(votes.argmax(1).where(~silent, votes.sum(2).argmax(1)[:, None]).to(torch.uint8))
         return torch.stack(found)
 
     def confusion(self, part: Part, ks: Sequence[int]) -> Tensor:
         """Counts of (truth, predicted) pixels for each k and image, (K, N, C, C)."""
-        truth, (h, w) = part.target("mask").long(), part.map().shape[-2:]
-        found = torch.cat([self.vote(chunk, ks) for chunk in places(part, self.mean, self.std).split(QUERIES)], 1)
-        rows, columns = -(-truth.shape[1] // h), -(-truth.shape[2] // w)
-        fitted = found.view(-1, h, w, rows, columns).transpose(2, 3).reshape(-1, 1, h * rows, w * columns)
-        copied = F.interpolate(fitted.to(torch.uint8), truth.shape[-2:]).view(len(ks), *truth.shape).long()
-        return torch.stack([confusion(one, truth, self.classes, self.ignore) for one in copied])
+        counts = []
+        for maps, truth in zip(part.map().split(CHUNK), part.target("mask").long().split(CHUNK)):
+            h, w = maps.shape[-2:]
+            found = torch.cat([self.vote(chunk, ks) for chunk in places(maps, self.mean, self.std).split(QUERIES)], 1)
+            rows, columns = -(-truth.shape[1] // h), -(-truth.shape[2] // w)
+            fitted = found.view(-1, h, w, rows, columns).transpose(2, 3).reshape(-1, 1, h * rows, w * columns)
+            copied = F.interpolate(fitted, truth.shape[-2:]).view(len(ks), *truth.shape)
+            counts.append(torch.stack([confusion(one.long(), truth, self.classes, self.ignore) for one in copied]))
+        return torch.cat(counts, 1)
 
 
 def confusion(found: Tensor, truth: Tensor, classes: int, ignore: int) -> Tensor:
@@ -226,7 +255,7 @@ def miou(table: Tensor) -> float:
 def patch_modes(truth: Tensor, grid: Sequence[int], classes: int, ignore: int) -> Tensor:
     """The most frequent class of each patch at each of its pixels, (N, S, S): the best that a patch can say."""
     modes = []
-    for masks in truth.split(CHUNK):
+    for masks in truth.split(CHUNK // 4):  # 8 bytes a pixel and class
         kept = F.one_hot(masks.where(masks != ignore, classes), classes + 1)[..., :classes]  # (n, S, S, C)
         shares = F.adaptive_avg_pool2d(kept.permute(0, 3, 1, 2).float(), (grid[0], grid[1]))  # (n, C, h, w)
         modes.append(F.interpolate(shares.argmax(1, keepdim=True).float(), truth.shape[-2:])[:, 0].long())

@@ -74,3 +74,9 @@ def test_the_standard_error_is_that_of_a_share() -> None:
     share = (right == 0).mean()
     assert found == pytest.approx(100 * (share * (1 - share) / COUNT) ** 0.5, rel=0.5)  # twenty groups: within a sixth
     assert _standard_error(TOP1, predictions(COUNT)) == 0
+
+
+def test_the_noise_of_a_mean_iou_is_of_the_same_classes_whoever_is_left_out() -> None:
+    confusion = np.tile(np.array([[80, 20, 0], [20, 80, 0], [0, 0, 0]]), (100, 1, 1))
+    confusion[7, 2] = [50, 0, 0]  # the one image with the third class, of which nothing is found
+    assert _standard_error(Metric("miou", "%", "higher", "iou"), {"confusion": confusion}) < 1

@@ -167,7 +167,7 @@ def test_a_place_copies_the_pixels_of_its_neighbours_as_a_loop_does(make_bench: 
     masks[torch.rand(masks.shape, generator=generator) < 0.2] = IGNORED
     table = make_bench(maps, {"mask": masks}, (6, 0, 3))
     mean, std = moments(table.fit)
-    found = Bank([table.fit], mean, std, 1000, IGNORED, 4).confusion(table.test({}), (1, 5))
+    found = Bank([table.fit], mean, std, IGNORED, 4, 1000, torch.Generator()).confusion(table.test({}), (1, 5))
     x = ((maps - mean) / std).permute(0, 2, 3, 1).double().numpy()  # (N, 2, 2, D)
     x /= np.linalg.norm(x, axis=-1, keepdims=True)
     bank = [(x[n, i, j], masks[n, 3 * i : 3 * i + 3, 3 * j : 3 * j + 3]) for n, i, j in np.ndindex(6, 2, 2)]
@@ -177,20 +177,46 @@ def test_a_place_copies_the_pixels_of_its_neighbours_as_a_loop_does(make_bench: 
             near = sorted(bank, key=lambda one: -(one[0] @ x[6 + n, i, j]))[:k]
             for a, b in np.ndindex(3, 3):
                 votes = [int(labels[a, b]) for _, labels in near if labels[a, b] != IGNORED]
+                votes = votes or [int(one) for _, labels in near for one in labels.flatten() if one != IGNORED]
                 said = max(range(4), key=lambda c: (votes.count(c), -c))
                 if (truth := int(masks[6 + n, 3 * i + a, 3 * j + b])) != IGNORED:
                     expected[n, truth, said] += 1
         np.testing.assert_array_equal(table_of_k, expected)
 
 
-def test_a_bank_is_evenly_spaced_and_without_places_that_are_ignored(make_bench: MakeBench) -> None:
+def test_a_bank_is_of_all_columns_alike_and_without_places_that_are_ignored(make_bench: MakeBench) -> None:
+    maps = torch.zeros(2048, 8, 1, 8) + torch.eye(8)[None, :, None]  # a place says which column it is in
+    table = make_bench(maps, {"mask": torch.zeros(2048, 8, 8, dtype=torch.uint8)}, (2048, 0, 0))
+    mean, std = torch.zeros(8, 1, 1), torch.ones(8, 1, 1)
+    found = Bank([table.fit], mean, std, IGNORED, 2, 4096, torch.Generator()).features.sum(0)  # of each column
+    assert found.sum() == 4096 and (found - 512).abs().max() < 90  # four deviations of a chance choice
     maps, targets = quadrants(20)
     targets["mask"][:, :8] = IGNORED
     table = make_bench(maps, targets, (10, 10, 0))
     mean, std = moments(table.fit)
-    bank = Bank([table.fit, table.select], mean, std, 16, IGNORED, 3)
+    bank = Bank([table.fit, table.select], mean, std, IGNORED, 3, 16, torch.Generator())
     assert bank.features.shape == (16, 3) and (bank.labels != 3).all()
-    assert len(Bank([table.fit], mean, std, 1000, IGNORED, 3).features) == 10 * 8
+    assert len(Bank([table.fit], mean, std, IGNORED, 3, 1000, torch.Generator()).features) == 10 * 8
+
+
+def test_a_dimension_that_says_nothing_on_fit_decides_nothing_elsewhere(make_bench: MakeBench) -> None:
+    maps, targets = quadrants(40)
+    maps = torch.cat([maps, torch.zeros_like(maps[:, :1])], 1)
+    maps[20:, -1, ::2] = 0.3  # a dead channel that wakes up on select and test
+    found = Segmentation(Segmentation.Settings()).evaluate(make_bench(maps, targets, (20, 10, 10)))
+    assert score("iou", found.arrays["miou@knn"]) > 95
+
+
+def test_one_image_to_choose_on_is_enough(make_bench: MakeBench) -> None:
+    found = Segmentation(Segmentation.Settings()).evaluate(make_bench(*quadrants(12), (6, 1, 5)))
+    assert found.selected["at_edge"] is False
+
+
+def test_nothing_to_choose_on_is_an_error(make_bench: MakeBench) -> None:
+    maps, targets = quadrants(12)
+    targets["mask"][4:8] = IGNORED
+    with pytest.raises(RuntimeError, match="nothing on select can be judged"):
+        Segmentation(Segmentation.Settings()).evaluate(make_bench(maps, targets, (4, 4, 4)))
 
 
 def test_a_mask_that_the_map_does_not_divide_is_judged_at_its_own_size(make_bench: MakeBench) -> None:
