@@ -206,7 +206,8 @@ def predicts_all(entry: Entry, data: Dataset) -> None:
         arrays = found.arrays[metric.name]
         lengths = {name: len(value) for name, value in arrays.items()}
         _hold(set(lengths.values()) == {len(data.test)}, f"{metric.name}: {lengths} for {len(data.test)} test samples")
-        metrics.score(metric.kind, arrays)
+        score = metrics.score(metric.kind, arrays)
+        _hold(math.isfinite(score), f"{metric.name} comes to {score}")
 
 
 def opens_test_once(entry: Entry, data: Dataset) -> None:

@@ -154,6 +154,7 @@ def train(bench: Bench, lr: float, settings: Finetune.Settings) -> Network:
                 optimiser.step()
                 step += 1
             bench.progress(f"finetune lr {lr:g}: epoch {epoch + 1}/{s.epochs}  loss {loss.item():.3f}")
+        optimiser.zero_grad(set_to_none=True)  # every rate's network is kept until one is chosen
     return network
 
 

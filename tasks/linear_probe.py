@@ -56,6 +56,7 @@ class LinearProbe(Task):
             fit = vectors(bench.fit, pooling)
             moments = fit.mean(0), fit.std(0) + 1e-6
             features, labels = standardise(fit, *moments), bench.fit.target("label")
+            del fit  # as large as what is trained on
             heads.append(train(features, labels, len(bench.data.classes), grid, s, bench))
             found.append(apply(heads[-1], standardise(vectors(bench.select, pooling), *moments)))  # (N, G)
         predicted = torch.cat(found, 1)  # (N, P * G)

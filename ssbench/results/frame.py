@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssbench.errors import UserError
 from ssbench.results.record import Record
 from ssbench.results.store import Store
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:  # listing and parsing import no pandas
 
 
 def frame(results: str | Path) -> "pd.DataFrame":
-    """All records of a results folder, in the order of their files; raises UserError on a file that is none.
+    """All records of a results folder, in the order of their files; raises UserError on a file that is none, and
+    where there is no such folder.
 
     Columns: id, status, reason and what the spec says (`method`, `task`, `data`, `backbone`, `budget`, `seed`, ...);
     `metric`, `headline` (whether it is the task's), `value`, its 95 % interval `low` and `high` over test samples,
@@ -20,7 +22,10 @@ def frame(results: str | Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    return pd.DataFrame([row for record in Store(Path(results)).all() for row in _rows(record)])
+    store = Store(Path(results))
+    if not store.records.is_dir():
+        raise UserError(f"{results}: no records there; make some with ssbench run --results {results}")
+    return pd.DataFrame([row for record in store.all() for row in _rows(record)])
 
 
 def _rows(record: Record) -> list[dict[str, Any]]:

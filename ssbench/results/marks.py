@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from math import isnan
+from math import isnan, nan
 from statistics import fmean
 from typing import TypeVar
 
@@ -49,16 +49,20 @@ def leaders(columns: Mapping[H, Mapping[K, Side]], barred: Container[K] = ()) ->
     What is barred is a rival, but never leads. Two-sided, since the best was picked after looking; Holm's step-down
     over its rivals and then over columns.
     """
-    found = {}
-    for head, rows in columns.items():
-        best = max((key for key in rows if key not in barred), key=lambda key: _mean(rows[key]), default=None)
-        rivals = [side for key, side in rows.items() if key != best]
-        if best is not None and rivals:
-            adjusted = holm([2 * ahead(rows[best], side) for side in rivals])
-            if not any(map(isnan, adjusted)):
-                found[head] = best, max(adjusted)
+    tried = {head: made for head, rows in columns.items() if (made := _lead(rows, barred)) is not None}
+    found = {head: made for head, made in tried.items() if not isnan(made[1])}
     level = holm([p for _, p in found.values()])
     return {head: best for (head, (best, _)), p in zip(found.items(), level) if p <= LEVEL}
+
+
+def _lead(rows: Mapping[K, Side], barred: Container[K]) -> tuple[K, float] | None:
+    """The best row of a column and its p against all others there; NaN where it shares too few seeds with one."""
+    best = max((key for key in rows if key not in barred), key=lambda key: _mean(rows[key]), default=None)
+    rivals = [side for key, side in rows.items() if key != best]
+    if best is None or not rivals:
+        return None
+    found = [2 * ahead(rows[best], side) for side in rivals]
+    return best, nan if any(map(isnan, found)) else max(holm(found))
 
 
 def _mean(side: Side) -> float:
@@ -81,7 +85,9 @@ def marks(store: Store, controls: Mapping[str, str], cells: Cells, names: Mappin
         columns[head] = sides(store, {line: [r for r in found if r.status == "done"] for line, found in here.items()})
     absent = {head: gone for head in names if columns[head] and (gone := _absent(floors, cells, head))}
     barred = {line for line, _ in cells if line.method in controls or line in failed}
-    best = leaders({head: rows for head, rows in columns.items() if head not in absent}, barred)
+    whole = {head: rows for head, rows in columns.items() if head not in absent}
+    best = leaders(whole, barred)
+    untried = [head for head, rows in whole.items() if (made := _lead(rows, barred)) is not None and isnan(made[1])]
     behind, none = _behind(controls, floors, columns)
     if not any(len(side) >= SEEDS for rows in columns.values() for side in rows.values()):
         return Marks(frozenset(), frozenset(), (FEW,))
@@ -89,10 +95,14 @@ def marks(store: Store, controls: Mapping[str, str], cells: Cells, names: Mappin
     notes = [BOLD]
     if behind:
         notes.append(
-            f"{MARK}: not shown to be ahead of {beaten}, by the same test of each row by itself, one-sided at 5 %"
+            f"{MARK}: not shown to be ahead of {beaten} where they apply, by the same test of each row by itself, "
+            "one-sided at 5 %"
         )
     if none:
         notes.append(f"no row without labels is ahead of {beaten} in {', '.join(names[head] for head in none)}")
+    if untried:
+        where = ", ".join(names[head] for head in untried)
+        notes.append(f"nothing is bold in {where}: the best row has fewer than {SEEDS} seeds in common with another")
     for head, gone in absent.items():
         notes.append(f"nothing is bold in {names[head]}: {', '.join(gone)} failed or was not run")
     lost = sorted({line.method for line in failed if line.method not in controls})
@@ -121,7 +131,7 @@ def _behind(
     for head, rows in columns.items():
         walls = [side for line, side in rows.items() if line.method in floors]
         own = {line: side for line, side in rows.items() if line.method not in controls}
-        behind = {line for line, side in own.items() if any(ahead(side, wall) > LEVEL for wall in walls)}
+        behind = {line for line, side in own.items() if any(not ahead(side, wall) <= LEVEL for wall in walls)}
         found |= {(line, head) for line in behind}
         if own and behind == own.keys():
             none.append(head)

@@ -3,8 +3,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import ssbench
+from ssbench.errors import UserError
 from ssbench.results.record import Costs, Record, Score
 from ssbench.results.store import Store
 from ssbench.spec import Budget, DataRef, Pretraining, Spec
@@ -54,8 +56,9 @@ def test_a_frame_has_a_row_for_each_record_and_metric(tmp_path: Path) -> None:
     assert found.iloc[2].reason == "out of memory" and found.iloc[2].seed == 1
 
 
-def test_an_empty_folder_gives_an_empty_frame(tmp_path: Path) -> None:
-    assert len(ssbench.frame(tmp_path)) == 0  # type: ignore[operator]
+def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no records there"):
+        ssbench.frame(tmp_path)  # type: ignore[operator]
 
 
 def test_pandas_is_imported_only_when_a_frame_is_made() -> None:

@@ -724,3 +724,13 @@ def test_a_control_stands_beside_those_that_were_judged_as_it_was(store: Store) 
     assert [column.protocol for column in trained.columns] == [2]
     assert [row.cells[0].values for row in trained.rows] == [(30, 31, 32), (50, 51, 52)]
     assert [row.cells[0].values for row in alone.rows] == [(20, 21, 22)]
+
+
+def test_what_too_few_seeds_can_not_show_is_marked_and_said(store: Store) -> None:
+    make(store, "simclr", 70, 71, 72)
+    make(store, "swav", 5)
+    make_controls(store)
+    table = only(build(store, CONTROLS))
+    assert [row.name for row in table.rows if row.cells[0].behind] == ["swav"]  # one seed shows nothing
+    assert bold(table) == []
+    assert any("nothing is bold in linear-probe: the best row has fewer than 3 seeds" in note for note in table.notes)
