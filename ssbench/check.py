@@ -31,7 +31,7 @@ def check(cells: list[Cell], shop: Workshop) -> None:
         channels = job.judged.fit.images.shape[1], job.origin.fit.images.shape[1]
         if channels[0] != channels[1]:
             raise UserError(f"{cell.data} has {channels[0]} channels and {cell.pretrain_on} has {channels[1]}")
-        key = job.pretraining.model_copy(update={"seed": 0}).digest()
+        key = job.pretraining.model_copy(update={"seed": 0}).digest(), job.judged.size
         if key not in seen:
             seen.add(key)
             try:

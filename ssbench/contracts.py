@@ -145,8 +145,14 @@ def training_resumes(entry: Entry, data: Dataset) -> None:
         done = pretrain(parted, budget, Path(folder) / "part", lambda text: None)
     _hold(done.steps == 4 and len(done.log) == 4, f"a resumed training took {done.steps} steps instead of 4")
     other = parted.method.state_dict()
-    changed = [name for name, value in whole.method.state_dict().items() if not torch.equal(value, other[name])]
+    changed = [name for name, value in whole.method.state_dict().items() if not _same(value, other[name])]
     _hold(not changed, f"{', '.join(changed[:3])} ends otherwise after an interruption: something is not in its state")
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return torch.equal(one, other)
+    return bool(one == other)
 
 
 def gives_vectors(entry: Entry, data: Dataset) -> None:

@@ -277,6 +277,8 @@ def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Scopes) -> Spe
 
 def _owner(entry: Entry) -> str:
     """The package's name without its version, or a plugin file's name and the start of its content's SHA-256."""
+    if entry.owner == "ssbench":
+        return entry.owner
     file = Path(entry.owner)
     if not file.is_file():
         return entry.owner.split()[0]

@@ -69,7 +69,7 @@ def load(entry: Entry) -> Any:
         if entry.owner == "ssbench":
             raise
         raise UserError(f"{entry.name} of {entry.owner} can't be loaded: {type(error).__name__}: {error}") from error
-    if not hasattr(found, "Settings"):
+    if not (isinstance(found, type) and hasattr(found, "Settings") and hasattr(found, "version")):
         raise UserError(f"{entry.name} of {entry.owner}: {attribute} is no subclass of ssbench.Method or ssbench.Task")
     return found
 

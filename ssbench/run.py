@@ -9,7 +9,7 @@ import torch
 
 from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder
-from ssbench.errors import NotApplicable, UserError
+from ssbench.errors import Broken, NotApplicable, UserError
 from ssbench.features import Part
 from ssbench.plan import Cell
 from ssbench.registry import blame, load
@@ -39,25 +39,30 @@ def execute(
             id=cell.spec.id,
             status="failed",
             spec=cell.spec,
-            supervised=load(cell.method).supervised,
+            supervised=bool(load(cell.method).supervised),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         arrays: dict[str, Arrays] = {}
+        at_work = cell.method, cell.task
         try:
-            record, arrays = _measure(shop.open(cell), shop, blank)
+            job = shop.open(cell)
+            found = trained_encoder(job)
+            at_work = cell.task, cell.method
+            record, arrays = _measure(job, *found, shop, blank)
         except UserError:
             raise
         except NotApplicable as error:
             record = blank.model_copy(update={"status": "not-applicable", "reason": str(error)})
         except Exception as error:  # the suite goes on with the next cell, and the record says what happened
-            record = blank.model_copy(update={"reason": blame(error, (cell.method, cell.task))})
+            record = blank.model_copy(update={"reason": blame(error, at_work)})
         shop.store.write(record, arrays)
         yield record
 
 
-def _measure(job: Job, shop: Workshop, blank: Record) -> tuple[Record, dict[str, Arrays]]:
+def _measure(
+    job: Job, encoder: Encoder, trained: Trained, made: dict[str, str], shop: Workshop, blank: Record
+) -> tuple[Record, dict[str, Arrays]]:
     cell = job.cell
-    encoder, trained, made = trained_encoder(job)
     task: Task = load(cell.task)(make(load(cell.task).Settings, cell.spec.task_settings, cell.task.name))
     before = weights_digest(encoder)
     table = bench(job, encoder)
@@ -65,12 +70,12 @@ def _measure(job: Job, shop: Workshop, blank: Record) -> tuple[Record, dict[str,
     outcome = task.evaluate(table)
     seconds = time.perf_counter() - started
     if weights_digest(encoder) != before:
-        raise RuntimeError(f"{cell.task.name} changed the frozen encoder")
+        raise Broken(f"{cell.task.name} changed the frozen encoder")
     if table.selected is None or table.selected != outcome.selected:
-        raise RuntimeError(f"{cell.task.name} did not open the test split with what it says it selected")
+        raise Broken(f"{cell.task.name} did not open the test split with what it says it selected")
     headline = task.metrics[0].name
     if headline not in outcome.arrays:
-        raise RuntimeError(f"{cell.task.name} handed in nothing for {headline}, its headline")
+        raise Broken(f"{cell.task.name} handed in nothing for {headline}, its headline")
     judged = job.judged
     update = {
         "status": "done",
@@ -103,10 +108,10 @@ def _measure(job: Job, shop: Workshop, blank: Record) -> tuple[Record, dict[str,
 def bench(job: Job, encoder: Encoder) -> Bench:
     """What the task of a cell works with."""
     spec, judged, task = job.pretraining, job.judged, job.cell.task.name
-    weights = weights_digest(encoder)
+    weights, built = weights_digest(encoder), encoder.summary(job.origin.size)
 
     def part(role: str) -> Part:
-        network = f"{spec.method}|{spec.backbone}|{spec.backbone_settings}|{weights}"
+        network = f"{spec.method}|{spec.backbone}|{built}|{weights}"
         key = hashlib.sha256(f"{network}|{job.cell.spec.data.digest()}|{role}".encode()).hexdigest()[:16]
         return Part(encoder, getattr(judged, role), job.cache / "features", key)
 

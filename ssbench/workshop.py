@@ -42,6 +42,11 @@ class Workshop:
     _datasets: dict[tuple[str, str], Dataset] = field(default_factory=dict)
     _leaks: dict[tuple[str, str], int | None] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """However the device is named, float32 is float32 there: no TensorFloat-32 in products and convolutions."""
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False  # these two go together; fp32_precision must not be mixed with them
+
     def open(self, cell: Cell) -> Job:
         """A cell with its data sets in memory; raises UserError where they can't be read."""
         origin = self._dataset(cell, cell.pretrain_on, cell.spec.pretraining.data)
@@ -53,7 +58,7 @@ class Workshop:
 
         That is fit and select, of what is pretrained on and of what is evaluated. None where their sizes differ.
         """
-        pair = job.cell.pretrain_on, job.cell.data
+        pair = job.origin.ref.digest(), job.judged.ref.digest()
         if pair not in self._leaks:
             self._leaks[pair] = data.repeated(
                 (part.images for found in (job.origin, job.judged) for part in (found.fit, found.select)),
@@ -70,12 +75,7 @@ class Workshop:
 
 
 def device(name: str) -> torch.device:
-    """`auto` is the accelerator if there is one; raises UserError when the device is not there.
-
-    However it is named, float32 is float32 there: TensorFloat-32 is off in matrix products and convolutions.
-    """
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False  # these two go together; fp32_precision must not be mixed with them
+    """`auto` is the accelerator if there is one; raises UserError when the device is not there."""
     try:
         if name == "auto":
             return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

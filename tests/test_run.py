@@ -17,7 +17,7 @@ from PIL import Image
 
 from ssbench.results.metrics import score
 from ssbench.results.store import Store
-from ssbench.workshop import device
+from ssbench.workshop import Workshop, device
 
 ROOT = Path(__file__).parent.parent
 Command = Callable[..., CompletedProcess[str]]
@@ -470,12 +470,12 @@ def test_a_table_is_shown_whatever_the_terminal_can_show(photos: Path, tmp_path:
     assert not ran.stderr.count("Traceback")
 
 
-def test_precision_does_not_depend_on_how_the_device_is_named() -> None:
+def test_precision_does_not_depend_on_how_the_device_is_named(tmp_path: Path) -> None:
     found = []
     for name in ("auto", "cpu"):
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
-        device(name)
+        Workshop(Store(tmp_path), device(name))
         flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
         found.append((torch.get_float32_matmul_precision(), *flags))
     assert found == [("highest", False, False)] * 2

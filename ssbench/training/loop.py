@@ -10,6 +10,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,11 @@ def loop(method: Method, split: Split, recipe: Train, seed: int, precision: str,
 
 def resident(images: Tensor, device: torch.device) -> Tensor:
     """Images on the device where they leave it room, at most half of what is free; else where they are."""
-    room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else IN_MEMORY
-    return images.to(device) if images.nbytes <= min(room, IN_MEMORY) else images
+    room = IN_MEMORY
+    if device.type == "cuda":  # what torch keeps for later use is free too
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        room = min(room, (torch.cuda.mem_get_info(device)[0] + kept) // 2)
+    return images.to(device) if images.nbytes <= room else images
 
 
 def total_steps(budget: Budget, images: int, batch: int, flops_a_step: float) -> int | None:
@@ -134,12 +138,12 @@ def flops_a_step(run: Loop) -> float:
     """
     method = run.method
     _check_views(method)
-    state = deepcopy(method.state_dict())
-    first: dict[str, float] = {}
+    _check_chance(method, run.recipe.batch)
+    state, seen = deepcopy(method.state_dict()), list[dict[str, float]]()
     with FlopCounterMode(display=False) as counter:
         for step, progress in enumerate(COUNTED):
             terms = _checked(run.terms(step, progress), method)
-            first = first or _values(terms)
+            seen.append(_values(terms))
             loss = total(terms)
             if loss.requires_grad:
                 loss.backward()
@@ -148,7 +152,7 @@ def flops_a_step(run: Loop) -> float:
     method.zero_grad(set_to_none=True)
     if not reached:
         raise Broken(f"no gradient of {type(method).__name__}.loss reaches the encoder, which would stay as it is")
-    _put_back(run, state, first)
+    _put_back(run, state, seen)
     return float(counter.get_total_flops()) / len(COUNTED)
 
 
@@ -158,6 +162,13 @@ def _check_views(method: Method) -> None:
     if not found or not all(isinstance(view, View) for view in found) or found is not views:
         held = ", ".join(dict.fromkeys(type(view).__name__ for view in found)) or "empty"
         raise Broken(f"{type(method).__name__}.views is no list of View: {held}")
+
+
+def _check_chance(method: Method, images: int) -> None:
+    found: object = method.chance(images)
+    values = found.values() if isinstance(found, dict) else [math.nan]
+    if not all(isinstance(value, float | int) and math.isfinite(value) for value in values):
+        raise Broken(f"{type(method).__name__}.chance gives {found!r}, not a dict of named finite numbers")
 
 
 def _checked(terms: object, method: Method) -> dict[str, Tensor]:
@@ -175,24 +186,33 @@ def _checked(terms: object, method: Method) -> dict[str, Tensor]:
     return terms
 
 
-def _put_back(run: Loop, state: dict[str, Any], first: dict[str, float]) -> None:
-    """Load the state from before the first step; raises Broken where that does not give its terms again."""
+def _put_back(run: Loop, state: dict[str, Any], seen: list[dict[str, float]]) -> None:
+    """Load the state from before the counted steps; raises Broken unless they then give again what they gave.
+
+    Afterwards the state is that from before.
+    """
     name = type(run.method).__name__
     try:
+        more = BytesIO()  # what a checkpoint can hold of what is no tensor
+        torch.save({key: value for key, value in state.items() if not isinstance(value, Tensor)}, more)
+        torch.load(BytesIO(more.getvalue()), weights_only=True)
         run.method.load_state_dict(state)
-    except RuntimeError as error:
+    except Exception as error:  # a method's own state may fail in any way
         what = str(error).splitlines()[-1].strip()
         raise Broken(f"the state of {name} can't be put back, so no interrupted run could go on: {what}") from error
-    again = _values(run.terms(0, COUNTED[0]))
     close = 1e-4 if run.autocast is None else 1e-2  # atomic additions of a GPU differ by less
-    changed = [key for key in first if not math.isclose(first[key], again.get(key, math.nan), rel_tol=close)]
-    if changed:
-        term, then = first[changed[0]], again.get(changed[0], math.nan)
-        raise Broken(
-            f"{name}.loss gives another {changed[0]!r} ({term:.6g}, then {then:.6g})"
-            " after its state is put back: it keeps some outside of parameters and persistent buffers, or draws numbers"
-            " from elsewhere than torch; an interrupted run would end otherwise"
-        )
+    for step, (progress, first) in enumerate(zip(COUNTED, seen)):
+        again = _values(run.terms(step, progress))
+        run.method.after_step(progress)
+        changed = [key for key in first if not math.isclose(first[key], again.get(key, math.nan), rel_tol=close)]
+        if changed:
+            term, then = first[changed[0]], again.get(changed[0], math.nan)
+            raise Broken(
+                f"{name}.loss gives another {changed[0]!r} ({term:.6g}, then {then:.6g}) after its state is put back:"
+                " it keeps some outside of parameters, persistent buffers and extra state, or draws numbers from"
+                " elsewhere than torch; an interrupted run would end otherwise"
+            )
+    run.method.load_state_dict(state)
 
 
 def _values(terms: dict[str, Tensor]) -> dict[str, float]:

@@ -36,9 +36,14 @@ def assemble(job: Job) -> tuple[Method, Loop | None]:
     if kind.supervised and "label" not in job.origin.targets:
         raise NotApplicable(f"{job.cell.pretrain_on} has no labels")
     torch.manual_seed(derive(spec.seed, "init"))
-    method = kind(new_encoder(job), make(kind.Settings, spec.settings, spec.method), len(job.origin.classes))
-    if not isinstance(method.judged(), Encoder):
-        raise Broken(f"{kind.__name__}.judged() gives {type(method.judged()).__name__}, not an Encoder")
+    encoder = new_encoder(job)
+    as_built = type(encoder), encoder.state_dict().keys()
+    method = kind(encoder, make(kind.Settings, spec.settings, spec.method), len(job.origin.classes))
+    judged = method.judged()
+    if not isinstance(judged, Encoder):
+        raise Broken(f"{kind.__name__}.judged() gives {type(judged).__name__}, not an Encoder")
+    if (type(judged), judged.state_dict().keys()) != as_built:  # it is built again and loaded where it is cached
+        raise Broken(f"{kind.__name__}.judged() is another network than make_encoder gives: keep your parts out of it")
     if not kind.trains:
         return method.to(job.device), None
     recipe = make(Train, spec.train or {}, "train")
@@ -78,9 +83,12 @@ def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, str]]:
     kept = read_tensors(weights, str(job.device)) if told else None
     if told and kept:
         encoder = new_encoder(job).to(job.device)
-        encoder.load_state_dict(kept)
-        done, made = told
-        return encoder, done, made | {"built": encoder.summary(job.origin.size)}
+        try:
+            encoder.load_state_dict(kept)
+            done, made = told
+            return encoder, done, made | {"built": encoder.summary(job.origin.size)}
+        except RuntimeError as error:  # weights of code that built another network under this name
+            drop(weights, error)
     method, run = assemble(job)
     done = Trained(0, 0, 0, 0, 0, []) if run is None else _train(job, run, weights.with_suffix(".partial"))
     most = min(diagnostics.MEASURED, run.recipe.batch) if run else diagnostics.MEASURED  # what training had room for

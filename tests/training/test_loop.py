@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from ssbench.contracts import assembled
 from ssbench.data import Dataset
 from ssbench.encoders.encoder import build
 from ssbench.errors import Broken, UserError
 from ssbench.method import Batch, Method
+from ssbench.registry import entries
 from ssbench.spec import Budget, Train
-from ssbench.training.loop import flops_a_step, loop, pretrain, rate, total_steps
+from ssbench.training.loop import flops_a_step, loop, pretrain, rate, resident, total_steps
 
 CPU = torch.device("cpu")
 
@@ -298,3 +301,56 @@ def test_bf16_trains_too(tiny: Dataset, tmp_path) -> None:  # type: ignore[no-un
     run = loop(method(), tiny.fit, Train(batch=16), 0, "bf16", CPU)
     done = pretrain(run, Budget(unit="steps", amount=100), tmp_path / "part", lambda text: None)
     assert done.log[-1]["square"] < 0.2 * done.log[0]["square"]
+
+
+@pytest.mark.parametrize("name", ["simclr", "swav", "ibot"])
+def test_the_count_leaves_queues_centres_and_statistics_as_they_were(name: str, tiny: Dataset) -> None:
+    made = assembled(entries("methods")[name], tiny)
+    before = {key: value.clone() for key, value in made.state_dict().items()}
+    flops_a_step(loop(made, tiny.fit, Train(batch=16), 0, "float32", CPU))
+    assert all(torch.equal(value, before[key]) for key, value in made.state_dict().items())
+
+
+def test_state_that_only_a_later_step_uses_is_found_missing(tiny: Dataset) -> None:
+    class Late(Shrink):
+        def build(self) -> None:
+            self.seen = 0
+
+        def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+            self.seen += 1
+            return {"square": super().loss(batch)["square"] * (1 + self.seen * (batch.progress > 0.5))}
+
+    with pytest.raises(Broken, match=r"Late\.loss gives another 'square'"):
+        flops_a_step(loop(method(Late), tiny.fit, Train(batch=16), 0, "float32", CPU))
+
+
+def test_state_that_no_checkpoint_can_hold_is_refused(tiny: Dataset) -> None:
+    class Strange(Shrink):
+        def get_extra_state(self) -> object:
+            return Strange
+
+        def set_extra_state(self, state: object) -> None: ...
+
+    with pytest.raises(Broken, match="the state of Strange can't be put back"):
+        flops_a_step(loop(method(Strange), tiny.fit, Train(batch=16), 0, "float32", CPU))
+
+
+def test_what_guessing_costs_is_checked_before_anything_is_trained(tiny: Dataset) -> None:
+    class Silent(Shrink):
+        def chance(self, images: int) -> dict[str, float]:
+            return None  # type: ignore[return-value]
+
+    with pytest.raises(Broken, match=r"Silent\.chance gives None"):
+        flops_a_step(loop(method(Silent), tiny.fit, Train(batch=16), 0, "float32", CPU))
+
+
+def test_images_stay_off_a_device_that_they_would_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.zeros(10, 3, 8, 8, dtype=torch.uint8)
+    for free, fits in ((4 * images.nbytes, True), (images.nbytes, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+        moved: list[Tensor] = []
+        monkeypatch.setattr(Tensor, "to", lambda self, *to, moved=moved: moved.append(self) or self)
+        resident(images, torch.device("cuda"))
+        assert bool(moved) == fits
