@@ -37,15 +37,15 @@ class Segmentation(Task):
 
     class Settings(Base):
         penalties: tuple[float, ...] = setting(
-            (1e-2, 1e-3, 1e-4, 1e-5),
+            (1e-2, 1e-3, 1e-4, 1e-5, 1e-6),
             "half the squared weights times this, beside the mean loss",
-            source="project",
+            source="project: flat at its end on shapes and CamVid",
             min_length=1,
         )
         shifts: tuple[float, ...] = setting(
-            (0, 0.25, 0.5, 0.75, 1),
+            (0, 0.25, 0.5, 0.75, 1, 1.25),
             "share of log-frequency off the scores",
-            source="project: none to Menon et al.'s 1",
+            source="project: none to more than Menon et al.'s 1",
             min_length=1,
         )
         iterations: int = setting(
