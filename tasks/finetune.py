@@ -37,7 +37,7 @@ class Finetune(Task):
 
     class Settings(Base):
         lrs: tuple[float, ...] = setting(
-            (1e-3, 2e-3, 4e-3, 8e-3),
+            (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
             "peak learning rates of the head",
             source="project: around MAE's, table 9",
             min_length=1,

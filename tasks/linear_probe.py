@@ -38,7 +38,10 @@ class LinearProbe(Task):
             min_length=1,
         )
         weight_decays: tuple[float, ...] = setting(
-            (0, 1e-4, 1e-2), "AdamW weight decays, not on biases", source="project: none to a hundredth", min_length=1
+            (0, 1e-4, 1e-2, 1e-1),
+            "AdamW weight decays, not on biases",
+            source="project: a third of choices on shapes is 1e-2",
+            min_length=1,
         )
         epochs: int = setting(100, "passes over fit", source="MoCo v3, CONFIG.md; DINO, eval_linear.py", ge=1)
         # at 1,024, as in MoCo v3, a thousand digits stay 1.8 points under logistic regression; at 128, 0.3

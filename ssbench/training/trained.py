@@ -83,12 +83,13 @@ def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, str]]:
     kept = read_tensors(weights, str(job.device)) if told else None
     if told and kept:
         encoder = new_encoder(job).to(job.device)
+        done, made = told
         try:
             encoder.load_state_dict(kept)
-            done, made = told
-            return encoder, done, made | {"built": encoder.summary(job.origin.size)}
         except RuntimeError as error:  # weights of code that built another network under this name
             drop(weights, error)
+        else:
+            return encoder, done, made | {"built": encoder.summary(job.origin.size)}
     method, run = assemble(job)
     done = Trained(0, 0, 0, 0, 0, []) if run is None else _train(job, run, weights.with_suffix(".partial"))
     most = min(diagnostics.MEASURED, run.recipe.batch) if run else diagnostics.MEASURED  # what training had room for
