@@ -255,13 +255,23 @@ def _pretraining(method: Entry, backbone: str, data: DataRef, asked: Suite, scop
         version=kind.version,
         settings=_settings(method, scopes).model_dump(mode="json"),
         backbone=backbone,
-        backbone_settings=make(EncoderSettings, scopes.get("backbone", {}), "backbone").model_dump(mode="json"),
+        backbone_settings=_backbone_settings(backbone, scopes),
         data=data,
         budget=Budget.parse(asked.budget) if kind.trains else None,
         train=train.model_dump(mode="json") if kind.trains else None,
         seed=seed,
         precision=asked.precision,
     )
+
+
+def _backbone_settings(backbone: str, scopes: Scopes) -> dict[str, Any]:
+    """With the patch that a timm name says where none is set: said or not, the same network is built."""
+    found = make(EncoderSettings, scopes.get("backbone", {}), "backbone")
+    if not found.patch and "patch" in backbone:
+        from ssbench.encoders.names import own_patch  # loads timm
+
+        found = EncoderSettings(patch=own_patch(backbone))
+    return found.model_dump(mode="json")
 
 
 def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Scopes) -> Spec:

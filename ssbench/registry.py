@@ -20,6 +20,7 @@ from typing import Any, Literal
 from ssbench.errors import Broken, UserError, near
 
 Kind = Literal["methods", "tasks"]
+ROLES = ("", "floor", "ceiling")  # of a control
 LONGEST = 300  # characters of an error's text that are shown and recorded
 
 
@@ -131,12 +132,16 @@ def _installed(kind: Kind) -> list[Entry]:
 
 
 def _from_entry_point(point: EntryPoint) -> Entry:
-    """An entry whose family, summary and paper are read from the module's `META = {...}` without running it."""
+    """An entry whose family, summary, paper and control are read from its module's `META = {...}` without running it."""
     dist = point.dist
     owner = f"{dist.name} {dist.version}" if dist else point.value
     meta = _static_meta(point.module)
     family, summary, paper = (str(meta.get(key, "")) for key in ("family", "summary", "paper"))
-    return Entry(point.value, family, summary, paper, owner=owner, name=point.name, scope=point.name)
+    control = meta.get("control", "")
+    if control not in ROLES:
+        control, summary = "", f"broken: its control is {control!r}, not floor or ceiling"
+    about = Entry(point.value, family, summary, paper, control=control, owner=owner)
+    return replace(about, name=point.name, scope=point.name)
 
 
 def _static_meta(module: str) -> dict[str, Any]:
@@ -170,6 +175,8 @@ def _from_files(kind: Kind, plugins: tuple[str, ...]) -> list[Entry]:
         page = getattr(_module_of(file, name), kind.upper(), {})
         if not (isinstance(page, dict) and all(isinstance(entry, Entry) for entry in page.values())):
             raise UserError(f"--plugin {file}: {kind.upper()} is no dict of names and ssbench.Entry")
+        if odd := [key for key, entry in page.items() if entry.control not in ROLES]:
+            raise UserError(f"--plugin {file}: control={page[odd[0]].control!r} of {odd[0]} is not floor or ceiling")
         found += [
             replace(_named(key, entry, f"{name}:{entry.target.rpartition(':')[2]}"), owner=file)
             for key, entry in page.items()

@@ -110,6 +110,17 @@ def test_an_installed_plugin_is_listed_without_being_imported(tmp_path: Path) ->
     assert "mine control: sees nothing at all [good 1.0]" in lines
 
 
+@pytest.mark.parametrize(("said", "role"), [('"floor"', "floor"), ("True", "")])
+def test_an_installed_plugin_can_be_a_control(tmp_path: Path, said: str, role: str) -> None:
+    about = MINE + f'META = {{"family": "f", "summary": "s", "paper": "none", "control": {said}}}\n'
+    installed(tmp_path, "good", about, "[ssbench.methods]\nmine = good:Mine\n")
+    code = "from ssbench.registry import find; e = find('methods', 'mine'); print(e.control, e.summary, sep='|')"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    summary = "s" if role else "broken: its control is True, not floor or ceiling"
+    assert ran.stdout.strip() == f"{role}|{summary}", ran.stderr
+
+
 def test_a_broken_installed_plugin_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     installed(tmp_path, "good", GOOD, "[ssbench.methods]\nmine = good:Mine\n")
     installed(

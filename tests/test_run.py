@@ -494,7 +494,7 @@ def test_weights_of_a_plugin_that_were_overwritten_are_other_cells(
         "        weights: File = setting('', 'a file', source='none')\n"
         "    def build(self):\n"
         "        self.bias = float(file_of(self.settings.weights).read_text())\n"
-        "METHODS = {'given': Entry('Given', 'test', 'has weights', control=True)}\n"
+        "METHODS = {'given': Entry('Given', 'test', 'has weights', control='floor')}\n"
     )
     words = ("--plugin", plugin, "--set", f"given.weights={weights}", "--seeds", "0")
     new = []

@@ -1,7 +1,7 @@
 import pytest
 
 from ssbench.errors import UserError
-from ssbench.plan import request
+from ssbench.plan import cells, request
 from ssbench.rng import derive
 from ssbench.spec import Budget, DataRef, Pretraining, Spec, Train
 
@@ -75,3 +75,20 @@ def test_purposes_draw_from_seeds_of_their_own() -> None:
 )
 def test_seeds_are_numbers_and_ranges(given: object, seeds: tuple[int, ...]) -> None:
     assert request({"seeds": given}, "run").seeds == seeds
+
+
+@pytest.mark.parametrize(
+    ("backbone", "set_", "patch"),
+    [
+        ("vit_tiny_patch16_224", [], 16),
+        ("vit_tiny_patch16_224", ["backbone.patch=16"], 16),
+        ("vit_tiny_patch16_224", ["backbone.patch=8"], 8),
+        ("swin_tiny_patch4_window7_224", [], 0),  # no network whose patches can be set
+        ("vit-nano", [], 0),
+        ("resnet18", [], 0),
+    ],
+)
+def test_the_patch_that_a_name_says_is_part_of_the_identity(backbone: str, set_: list[str], patch: int) -> None:
+    asked = {"method": ["random-init"], "dataset": ["digits"], "backbone": [backbone], "seeds": [0], "set": set_}
+    (cell,) = cells(request(asked, "test"))
+    assert cell.spec.pretraining.backbone_settings == {"patch": patch}

@@ -258,7 +258,7 @@ def build(name: str, *, size: int, channels: int, mean: Tensor, std: Tensor, pat
     if patch and not vit:
         raise UserError(f"backbone.patch={patch}: {name} is not a ViT whose patch size can be set")
     if patch:
-        names.check_patch(name, patch, size, asked=True)
+        names.check_patch(name, patch, size, asked=patch != names.own_patch(name))
     if vit or (config is not None and config.fixed_input_size):
         sizes["img_size"] = size
     if vit:

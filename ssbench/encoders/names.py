@@ -1,5 +1,6 @@
 """What a backbone's name stands for, and the side of its patches at an image size."""
 
+import re
 from difflib import get_close_matches
 
 import timm
@@ -25,6 +26,12 @@ def trunk_of(name: str) -> str:
 def is_vit(trunk: str) -> bool:
     """Whether timm's name stands for a VisionTransformer or Eva class: the two that can drop tokens."""
     return timm.model_entrypoint(trunk).__module__.rpartition(".")[2] in ("vision_transformer", "eva", "deit")
+
+
+def own_patch(name: str) -> int:
+    """The side of patches that a timm ViT's name says, in pixels; 0 for presets, other networks and no word of it."""
+    said = re.search(r"patch(\d+)", name)
+    return int(said[1]) if said and name not in PRESETS and is_vit(trunk_of(name)) else 0
 
 
 def preset_patch(name: str, size: int) -> int:
