@@ -132,7 +132,7 @@ def _installed(kind: Kind) -> list[Entry]:
 
 
 def _from_entry_point(point: EntryPoint) -> Entry:
-    """An entry whose family, summary, paper and control are read from its module's `META = {...}` without running it."""
+    """An entry whose family, summary, paper and control come from its module's `META = {...}` without running it."""
     dist = point.dist
     owner = f"{dist.name} {dist.version}" if dist else point.value
     meta = _static_meta(point.module)
