@@ -16,7 +16,7 @@ from functools import partial
 import torch
 
 from ssbench.data import Split
-from ssbench.encoders.encoder import build
+from ssbench.encoders.build import build
 from ssbench.methods.mim.content import MASKS
 from ssbench.methods.mim.masks import hidden_count
 from ssbench.methods.mim.model import MIM

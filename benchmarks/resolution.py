@@ -26,7 +26,7 @@ KINDS = {
 def measure(kind: str, backbone: str, side: int, visible: int, batch: int) -> dict[str, float]:
     import torch
 
-    from ssbench.encoders.encoder import build
+    from ssbench.encoders.build import build
     from ssbench.method import Batch
     from ssbench.methods.mim.model import MIM
     from ssbench.settings import make

@@ -14,8 +14,9 @@ import torch
 
 from ssbench.data import Dataset, Split
 from ssbench.data.shapes import Scenes, draw
+from ssbench.encoders.build import build
 from ssbench.encoders.copies import trainable
-from ssbench.encoders.encoder import Encoder, build
+from ssbench.encoders.encoder import Encoder
 from ssbench.errors import Broken
 from ssbench.features import Part
 from ssbench.method import Method

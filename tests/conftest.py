@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from ssbench import contracts
 from ssbench.data import Dataset, Split
+from ssbench.encoders.build import build
 from ssbench.encoders.copies import trainable
-from ssbench.encoders.encoder import Encoder, build
+from ssbench.encoders.encoder import Encoder
 from ssbench.features import Part
 from ssbench.method import Batch
 from ssbench.rng import derive

@@ -3,7 +3,8 @@ from pathlib import Path
 import torch
 
 from ssbench.data import Dataset
-from ssbench.encoders.encoder import Encoder, build
+from ssbench.encoders.build import build
+from ssbench.encoders.encoder import Encoder
 from ssbench.features import Part, represent
 
 

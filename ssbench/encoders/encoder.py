@@ -1,19 +1,18 @@
-"""The network that is judged: a timm trunk that gives patch tokens, a subset of them, a map, or one vector."""
+"""The network that is judged: a trunk that gives patch tokens, a subset of them, a map, or one vector."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import timm
 import torch
 import torch.nn.functional as F
 from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
-from ssbench.encoders import names
-from ssbench.encoders.presets import PRESETS
-from ssbench.encoders.start import start_as_mae
-from ssbench.errors import NotApplicable, UserError, one_line
+from ssbench.encoders.architecture import Architecture
+from ssbench.errors import NotApplicable, UserError
+
+OWN = "own"  # the vector of an encoder whose class says itself how it pools
 
 
 class Sequence(NamedTuple):
@@ -32,10 +31,15 @@ class Form(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """A trunk and the pixel statistics it was trained with. Images are float (B, C, H, W), out of `normalise`."""
+    """A trunk and the pixel statistics it was trained with. Images are float (B, C, H, W), out of `normalise`.
+
+    `block` is the block that is read, counted from 1, and 0 the last; `architecture` says how the trunk is built again.
+    """
 
     mean: Tensor
     std: Tensor
+    block: int = 0
+    architecture: Architecture | None = None
 
     def __init__(self, trunk: nn.Module, mean: Tensor, std: Tensor, size: int = 0) -> None:
         """A blank image of `size` px shows what the trunk gives; without a size, a ViT or a subclass says so itself."""
@@ -66,9 +70,28 @@ class Encoder(nn.Module):
         return embedded and all(hasattr(self.trunk, name) for name in wanted)
 
     @property
+    def depth(self) -> int:
+        """Blocks that can be read one by one; 1 for a trunk that gives its last map alone."""
+        return len(self.trunk.blocks) if self.has_tokens else 1
+
+    @property
     def poolings(self) -> tuple[str, ...]:
-        """What `vectors` gives; the first is the headline's."""
-        return self._form.poolings
+        """What `readings` gives of the block that is read; the first is the headline's."""
+        own = (OWN,) if type(self).pooled is not Encoder.pooled else ()
+        return (*own, *self._form.poolings)
+
+    def read(self, pooling: str = "", block: int = 0) -> "Encoder":
+        """Make a pooling the headline's and a block, from 1 to `depth`, the one that is read; raises UserError."""
+        if pooling and pooling not in self.poolings:
+            raise UserError(f"encoder.pooling={pooling}: this encoder gives {' and '.join(self.poolings)}")
+        if block > self.depth:
+            has = f"has {self.depth} blocks" if self.has_tokens else "gives its last map alone"
+            raise UserError(f"encoder.block={block}: this encoder {has}")
+        first = (pooling,) if pooling else ()
+        rest = tuple(one for one in self._form.poolings if one != pooling)
+        self._form = self._form._replace(poolings=(*first, *rest))
+        self.block = block
+        return self
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Patches down and across for images of this size."""
@@ -122,20 +145,34 @@ class Encoder(nn.Module):
         """One vector an image, (B, D): the first of `poolings`."""
         return self.vectors(images)[self.poolings[0]]
 
+    def readings(self, images: Tensor, last: int = 1) -> dict[str, Tensor]:
+        """Every pooling, each (B, D), from one pass; `cls@11` and so on are those of up to `last` blocks, normalised.
+
+        A subclass with a `pooled` of its own has that one first; one with its own `vectors` has no other blocks.
+        """
+        own = {OWN: self.pooled(images)} if type(self).pooled is not Encoder.pooled else {}
+        if not self.has_tokens or type(self).vectors is not Encoder.vectors:
+            return own | self.vectors(images)
+        found, end = own, self.block or self.depth
+        for block, x in enumerate(self._through(*self._enter(images), end), 1):
+            if block > end - last:
+                at = "" if block == end else f"@{block}"
+                found |= {name + at: vector for name, vector in self._pool(self._sequence(x)).items()}
+        return found
+
     def vectors(self, images: Tensor) -> dict[str, Tensor]:
         """Every pooling, each (B, D), from one pass: the mean over places, the class token, or both.
 
         A trunk whose features have no places gives timm's own pooled vector as `cls`.
         """
         if self.has_tokens:
-            prefix, patches = self.sequence(images)
-            mean = patches.mean(1)
-            return {"mean": mean, "cls": prefix[:, 0]} if "cls" in self.poolings else {"mean": mean}
+            return self._pool(self.sequence(images))
         if self._form.norm is None:
             return {"cls": self.trunk(images)}
         if "cls" in self.poolings:
             whole, maps = self.trunk.forward_intermediates(images, indices=1, norm=self._form.norm)
-            return {"mean": maps[-1].mean((2, 3)), "cls": whole[:, 0]}
+            made = {"mean": maps[-1].mean((2, 3)), "cls": whole[:, 0]}
+            return {name: made[name] for name in self._form.poolings}
         return {"mean": self.map(images).mean((2, 3))}
 
     def map(self, images: Tensor) -> Tensor:
@@ -227,11 +264,18 @@ class Encoder(nn.Module):
             yield x
 
     def _read(self, x: Tensor, rope: Tensor | None) -> Sequence:
-        for output in self._through(x, rope):
+        for output in self._through(x, rope, self.block or None):
             x = output
+        return self._sequence(x)
+
+    def _sequence(self, x: Tensor) -> Sequence:
         x = self.trunk.fc_norm(self.trunk.norm(x))  # one of the two is the identity, by timm's choice of pooling
         prefix = self.trunk.num_prefix_tokens
         return Sequence(x[:, :prefix], x[:, prefix:])
+
+    def _pool(self, found: Sequence) -> dict[str, Tensor]:
+        made = {"mean": lambda: found.patches.mean(1), "cls": lambda: found.prefix[:, 0]}
+        return {name: made[name]() for name in self._form.poolings}
 
 
 @contextmanager
@@ -243,47 +287,3 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(training)
-
-
-def build(name: str, *, size: int, channels: int, mean: Tensor, std: Tensor, patch: int = 0) -> Encoder:
-    """A new encoder: any timm model or preset, fitted to the image size, channels and patch; raises UserError.
-
-    A timm ViT keeps its own patch unless `patch` is another. ViTs start as MAE's do (Xavier weights, fixed sine-cosine
-    positions: models_mae.py), which matters more than any other choice at small scale. ResNets get the 3x3 stem without
-    pooling at 64 px and below, as in SimCLR's CIFAR code.
-    """
-    trunk_name, preset = names.trunk_of(name), PRESETS.get(name)
-    vit, config = names.is_vit(trunk_name), timm.get_pretrained_cfg(trunk_name)
-    sizes: dict[str, Any] = dict(preset.sizes) if preset else {}
-    if patch and not vit:
-        raise UserError(f"backbone.patch={patch}: {name} is not a ViT whose patch size can be set")
-    if patch:
-        names.check_patch(name, patch, size, asked=patch != names.own_patch(name))
-    if vit or (config is not None and config.fixed_input_size):
-        sizes["img_size"] = size
-    if vit:
-        sizes["dynamic_img_size"] = True
-    if patch or preset:
-        sizes["patch_size"] = patch or names.preset_patch(name, size)
-    try:
-        trunk: Any = timm.create_model(trunk_name, in_chans=channels, num_classes=0, **sizes)
-    except Exception as error:  # timm's networks refuse sizes in ways of their own
-        raise _unfit(name, size, error) from None
-    if vit:
-        names.check_patch(name, trunk.patch_embed.patch_size[0], size, asked=False)
-        start_as_mae(trunk)
-    stem = getattr(trunk, "conv1", None)
-    if trunk_name.startswith("resnet") and size <= 64 and isinstance(stem, nn.Conv2d):  # no deep stem
-        trunk.conv1 = nn.Conv2d(channels, stem.out_channels, 3, 1, 1, bias=False)
-        nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
-        trunk.maxpool = nn.Identity()
-    try:
-        return Encoder(trunk, mean, std, size)
-    except Exception as error:
-        raise _unfit(name, size, error) from None
-
-
-def _unfit(name: str, size: int, error: Exception) -> UserError:
-    config = timm.get_pretrained_cfg(names.trunk_of(name))
-    hint = f"; set data.image_size={config.input_size[-1]}, timm's own" if config else "; set data.image_size"
-    return UserError(f"{name} can't take images of {size} px ({one_line(error)}){hint}")

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssbench.encoders.encoder import Encoder, build
+from ssbench.encoders.build import build
+from ssbench.encoders.encoder import Encoder
 from ssbench.encoders.names import trunk_of
 from ssbench.errors import Broken, NotApplicable
 from ssbench.method import Method

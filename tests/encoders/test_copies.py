@@ -6,8 +6,9 @@ import torch
 from timm.layers.drop import DropPath
 from torch import nn
 
+from ssbench.encoders.build import build
 from ssbench.encoders.copies import set_drop_path, trainable
-from ssbench.encoders.encoder import Encoder, build
+from ssbench.encoders.encoder import Encoder
 
 
 def nano() -> Encoder:

@@ -5,7 +5,8 @@ import timm
 import torch
 from torch import Tensor
 
-from ssbench.encoders.encoder import Encoder, build
+from ssbench.encoders.build import build
+from ssbench.encoders.encoder import Encoder
 from ssbench.encoders.start import sincos
 from ssbench.errors import NotApplicable, UserError
 

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ssbench.encoders.build import build
 from ssbench.encoders.copies import trainable
-from ssbench.encoders.encoder import Encoder, build
+from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError
 
 BOTH, MEAN = ("mean", "cls"), ("mean",)

@@ -10,7 +10,8 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from ssbench.encoders.encoder import Encoder, build
+from ssbench.encoders.build import build
+from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError
 from ssbench.method import Batch
 from ssbench.methods.controls import PixelEncoder, RandomInit, RawPixels, Supervised

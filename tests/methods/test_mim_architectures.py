@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ssbench.encoders.encoder import Encoder, build
+from ssbench.encoders.build import build
+from ssbench.encoders.encoder import Encoder
 from ssbench.methods.mim.architectures import ARCHITECTURES, CrossDecoder, MAEDecoder, MaskTokens, Seen, take
 from ssbench.methods.mim.masks import hidden_count, random
 from ssbench.methods.mim.settings import named

@@ -11,7 +11,8 @@ from sklearn import cluster
 from torch import Tensor
 
 from ssbench.data.shapes import draw
-from ssbench.encoders.encoder import Encoder, build
+from ssbench.encoders.build import build
+from ssbench.encoders.encoder import Encoder
 from ssbench.errors import UserError
 from ssbench.methods.mim import codebooks
 from ssbench.methods.mim.codebooks import DVAE, Codes, KMeans, RandomCodebook, used_codes, whitening

@@ -12,7 +12,8 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from ssbench.encoders.encoder import Encoder, build
+from ssbench.encoders.build import build
+from ssbench.encoders.encoder import Encoder
 from ssbench.errors import UserError
 from ssbench.methods.mim.codebooks import FeatureKMeans
 from ssbench.methods.mim.networks import Features, load

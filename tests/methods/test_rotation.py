@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssbench.encoders.encoder import build
+from ssbench.encoders.build import build
 from ssbench.method import Batch
 from ssbench.methods.rotation import Rotation
 

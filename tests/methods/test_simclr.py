@@ -10,7 +10,7 @@ from lightly.loss import NTXentLoss
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssbench.encoders.encoder import build
+from ssbench.encoders.build import build
 from ssbench.method import Batch
 from ssbench.methods.simclr import SimCLR, ntxent
 

@@ -10,7 +10,7 @@ from lightly.loss.swav_loss import sinkhorn
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssbench.encoders.encoder import build
+from ssbench.encoders.build import build
 from ssbench.errors import UserError
 from ssbench.method import Batch
 from ssbench.methods.swav import SwAV

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ssbench.data import IN_MEMORY
-from ssbench.encoders.encoder import Encoder, build
+from ssbench.encoders.build import build
+from ssbench.encoders.encoder import Encoder
 from ssbench.errors import UserError
 from ssbench.plan import cells, request
 from ssbench.results.metrics import score

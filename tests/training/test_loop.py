@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssbench.contracts import assembled
 from ssbench.data import Dataset
-from ssbench.encoders.encoder import build
+from ssbench.encoders.build import build
 from ssbench.errors import Broken, UserError
 from ssbench.method import Batch, Method
 from ssbench.registry import entries
