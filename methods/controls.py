@@ -13,6 +13,7 @@ from ssbench.encoders.encoder import Encoder
 from ssbench.encoders.names import largest_divisor
 from ssbench.errors import NotApplicable, UserError
 from ssbench.method import Batch, Method
+from ssbench.settings import Settings
 
 COMPONENTS = 256  # as many as published raw-pixel baselines keep at 32 px
 FITTED = 5_000  # images the components are fitted on
@@ -42,6 +43,10 @@ class PixelEncoder(Encoder):
     def dim(self) -> int:
         return len(self.components)
 
+    def read(self, pooling: str = "", block: int = 0) -> Encoder:
+        """Whatever is read of networks, pixels stay as they are."""
+        return self
+
     def vectors(self, images: Tensor) -> dict[str, Tensor]:
         """Up to 256 principal components, (B, dim); raises NotApplicable at another image size."""
         if images.shape[-1] != self.size:
@@ -69,9 +74,10 @@ class RawPixels(Method):
     """No network: the pixels themselves."""
 
     trains = False
+    network = False
 
     @classmethod
-    def make_encoder(cls, default: Callable[[], Encoder], images: Tensor) -> Encoder:
+    def make_encoder(cls, default: Callable[[], Encoder], images: Tensor, settings: Settings) -> Encoder:
         return PixelEncoder(images)
 
 

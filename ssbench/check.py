@@ -13,6 +13,9 @@ from ssbench.training.loop import Loop, flops_a_step, total, total_steps
 from ssbench.training.trained import assemble
 from ssbench.workshop import Job, Workshop
 
+LOOKED_AT = 8  # images that show whether features are alive
+ALIKE = 1e-6  # of the largest feature: rounding
+
 
 def check(cells: list[Cell], shop: Workshop) -> None:
     """Raises UserError for the first thing that is wrong with any cell.
@@ -31,16 +34,46 @@ def check(cells: list[Cell], shop: Workshop) -> None:
         channels = job.judged.fit.images.shape[1], job.origin.fit.images.shape[1]
         if channels[0] != channels[1]:
             raise UserError(f"{cell.data} has {channels[0]} channels and {cell.pretrain_on} has {channels[1]}")
-        key = job.pretraining.model_copy(update={"seed": 0}).digest(), job.judged.size
+        key = job.pretraining.model_copy(update={"seed": 0}).digest(), job.judged.size, str(cell.spec.reading)
         if key not in seen:
             seen.add(key)
             try:
                 method, _ = assemble(job)
-                _try_sizes(method.judged(), job)
+                encoder = method.judged()
+                _try_channels(encoder, job)
+                _try_sizes(encoder, job)
+                encoder.read(**cell.spec.reading)
+                if cell.spec.pretraining.init and cell.spec.pretraining.budget is None:
+                    _try_features(encoder, job)
             except UserError:
                 raise
             except Exception:  # what does not apply or fails: its cells meet it again
                 continue
+
+
+def _try_channels(encoder: Encoder, job: Job) -> None:
+    """Grey images are seen by each channel of an encoder; raises UserError for others than it takes."""
+    wanted, has = encoder.mean.shape[1], job.judged.fit.images.shape[1]
+    if has not in (1, wanted):
+        name = job.pretraining.backbone
+        raise UserError(f"{name} takes images of {wanted} channels, and those of {job.cell.data} have {has}")
+
+
+def _try_features(encoder: Encoder, job: Job) -> None:
+    """A few images through a given encoder; raises UserError where its features are dead."""
+    images = job.judged.select.images[:: max(len(job.judged.select) // LOOKED_AT, 1)][:LOOKED_AT]
+    for name, found in represent(encoder.to(job.device), images, encoder.readings).items():
+        spread = (found - found[:1]).abs().max()
+        dead = {
+            "not finite": not found.isfinite().all(),
+            "all zero": not found.any(),
+            "the same for every image": spread <= ALIKE * found.abs().max(),
+        }
+        if said := next((what for what, so in dead.items() if so), ""):
+            raise UserError(
+                f"{job.pretraining.backbone}: its features ({name}) are {said} on {len(found)} images of "
+                f"{job.cell.data}: its weights are not what they should be, or its mean, deviation or size are others"
+            )
 
 
 def _try_sizes(encoder: Encoder, job: Job) -> None:

@@ -72,7 +72,7 @@ def assembled(entry: Entry, data: Dataset) -> Method:
     torch.manual_seed(0)
     kind = load(entry)
     settings = make(kind.Settings, entry.preset, entry.name)
-    method: Method = kind(kind.make_encoder(_vit, data.fit.images), settings, len(data.classes))
+    method: Method = kind(kind.make_encoder(_vit, data.fit.images, settings), settings, len(data.classes))
     return method
 
 
@@ -162,7 +162,7 @@ def gives_vectors(entry: Entry, data: Dataset) -> None:
     _hold(isinstance(encoder, Encoder), f"judged() gives {type(encoder).__name__}, not an Encoder")
     images = encoder.eval().normalise(data.test.images[:4])
     with torch.no_grad():
-        vectors, fewer, maps = encoder.vectors(images), encoder.vectors(images[:2]), encoder.map(images)
+        vectors, fewer, maps = encoder.readings(images), encoder.readings(images[:2]), encoder.map(images)
     _hold(tuple(vectors) == encoder.poolings, f"vectors gives {', '.join(vectors)}, not {', '.join(encoder.poolings)}")
     for name, vector in vectors.items():
         _hold(vector.shape == (4, encoder.dim), f"{name} has shape {tuple(vector.shape)}, not (4, {encoder.dim})")

@@ -14,7 +14,8 @@ from ssbench.data import Split
 from ssbench.encoders.encoder import Encoder
 from ssbench.results.store import read_tensors, write_tensors
 
-CHUNK = 512  # images a forward pass
+CHUNK = 512  # images a forward pass, of 64 px; of larger ones as many pixels
+LAST = 4  # blocks whose vectors are kept, as many as DINO's eval_linear.py reads
 
 
 @torch.no_grad()
@@ -22,7 +23,8 @@ def represent(encoder: Encoder, images: Tensor, network: Callable[[Tensor], dict
     """uint8 images (N, C, S, S) -> named features, on the encoder's device."""
     encoder.eval()
     device = encoder.mean.device
-    chunks = [network(encoder.normalise(chunk.to(device))) for chunk in images.split(CHUNK)]
+    count = max(min(CHUNK, CHUNK * 64**2 // images[0, 0].numel()), 1) if len(images) else CHUNK
+    chunks = [network(encoder.normalise(chunk.to(device))) for chunk in images.split(count)]
     return {name: torch.cat([chunk[name].float() for chunk in chunks]).contiguous() for name in chunks[0]}
 
 
@@ -42,9 +44,18 @@ class Part:
         """`label` (N,) int64, `mask` (N, S, S) uint8, `factors` (N, F); on the encoder's device."""
         return self._split.targets[name].to(self._encoder.mean.device)
 
-    def pooled(self, pooling: str | None = None) -> Tensor:
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """What `pooled` gives: poolings, then those of earlier blocks, such as `cls@11`, the deepest first."""
+        found = self._vectors()
+        return tuple(sorted(found, key=lambda name: (-_block(name), self.poolings.index(name.partition("@")[0]))))
+
+    def pooled(self, reading: str | None = None) -> Tensor:
         """One vector an image, (N, D), of the encoder's first pooling unless said."""
-        return self._features("vectors", self._encoder.vectors)[pooling or self.poolings[0]]
+        return self._vectors()[reading or self.poolings[0]]
+
+    def _vectors(self) -> dict[str, Tensor]:
+        return self._features("readings", lambda images: self._encoder.readings(images, LAST))
 
     def map(self) -> Tensor:
         """Feature maps, (N, D, h, w)."""
@@ -57,3 +68,8 @@ class Part:
             found = represent(self._encoder, self.images, network)
             write_tensors(file, found)
         return found
+
+
+def _block(reading: str) -> float:
+    """The block that a reading is of; the one that the encoder reads is the deepest."""
+    return float(reading.partition("@")[2] or "inf")

@@ -43,13 +43,15 @@ class Batch:
 class Method(nn.Module):
     """Subclass, name the settings and the views, return the loss terms. Their sum is minimised, each is logged.
 
-    `trains = False` marks a control that spends no budget; `supervised = True` asks for labels.
+    `trains = False` marks a control that spends no budget, `network = False` one that builds no backbone; `supervised =
+    True` asks for labels.
     `version` is part of a result's identity: raise it when the loss or what it sees changes.
     """
 
     Settings: ClassVar[type[declared.Settings]] = declared.Settings
     version: ClassVar[int] = 1
     trains: ClassVar[bool] = True
+    network: ClassVar[bool] = True
     supervised: ClassVar[bool] = False
     encoder: Encoder
 
@@ -61,8 +63,8 @@ class Method(nn.Module):
         self.build()
 
     @classmethod
-    def make_encoder(cls, default: Callable[[], Encoder], images: Tensor) -> Encoder:
-        """The encoder that is judged; a control without a network makes its own from uint8 images (N, C, H, W)."""
+    def make_encoder(cls, default: Callable[[], Encoder], images: Tensor, settings: Any) -> Encoder:
+        """The encoder that is trained: `default()`, or one's own from uint8 images (N, C, H, W) and its settings."""
         return default()
 
     @property
@@ -113,3 +115,9 @@ class Method(nn.Module):
         Called along training, in evaluation mode; it must change nothing. None: this method has nothing to show.
         """
         return None
+
+
+class Given(Method):
+    """An encoder that came with its weights, as it is."""
+
+    trains = False

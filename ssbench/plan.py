@@ -4,10 +4,11 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
@@ -16,9 +17,13 @@ from ssbench.data import identify
 from ssbench.errors import UserError, near
 from ssbench.registry import Entry, entries, find, load
 from ssbench.settings import Settings, make, parse_assignments
-from ssbench.spec import Budget, DataRef, DataSettings, EncoderSettings, Frozen, Pretraining, Spec, Train
+from ssbench.spec import Budget, DataRef, DataSettings, EncoderSettings, Frozen, Pretraining, Reading, Spec, Train
 
-FIXED_SCOPES = {"train": Train, "data": DataSettings, "backbone": EncoderSettings}
+if TYPE_CHECKING:  # planning loads torch only for encoders that are given
+    from ssbench.encoders.given import Given
+
+FIXED_SCOPES = {"train": Train, "data": DataSettings, "backbone": EncoderSettings, "encoder": Reading}
+GIVEN = Entry("ssbench.method:Given", "given", "an encoder that came with its weights", scope="given", name="given")
 Scopes = Mapping[str, Mapping[str, str]]  # what was set, by scope and key
 MOST_SEEDS = 1000  # in one range: more is a slip of the finger
 
@@ -27,6 +32,8 @@ class Suite(Frozen):
     """What to run: the cross product of its lists. A YAML file of a shipped or a user's suite has these keys."""
 
     method: tuple[str, ...] = ()
+    encoder: tuple[str, ...] = ()  # with weights, to be judged as they are
+    init: str = ""  # an encoder whose weights every trained method starts from
     task: tuple[str, ...] = Field(default=("linear-probe",), min_length=1)
     dataset: tuple[str, ...] = Field(default=("shapes",), min_length=1)
     pretrain_on: str = ""  # other data to pretrain on; empty: the data that is evaluated
@@ -66,6 +73,22 @@ class Cell:
     data: str  # the source that is evaluated
     pretrain_on: str  # the source that is pretrained on
     data_settings: DataSettings
+    given: "Given | None" = None  # what its backbone names, if it is an encoder that came with weights
+
+
+@dataclass(frozen=True)
+class Start:
+    """A backbone and the methods that are run on it; `init`: they start from its weights where they train."""
+
+    backbone: str
+    methods: tuple[Entry, ...]
+    given: "Given | None" = None
+    init: bool = False
+
+    def read(self, settings: DataSettings) -> DataSettings:
+        """At a given encoder's own size, unless one is set."""
+        own = self.given is not None and not settings.image_size
+        return settings.model_copy(update={"image_size": self.given.size}) if own and self.given else settings
 
 
 def shipped() -> list[str]:
@@ -148,34 +171,79 @@ def request(values: Mapping[str, Any], where: str) -> Suite:
         ) from None
 
 
-def cells(asked: Suite) -> list[Cell]:
+def cells(asked: Suite, given: "Iterable[Given]" = ()) -> list[Cell]:
     """Every cell of the cross product, once, with the controls that each comparison needs; raises UserError.
 
-    Cells that share a pretraining stand together, where the first of them would.
+    `given` are encoders in hand, beside those that are named. Cells that share a pretraining stand together, where the
+    first of them would.
     """
-    methods = with_controls(asked.method, asked.plugin)
+    starts = _starts(asked, given)
+    methods = [*{entry.name: entry for start in starts for entry in start.methods}.values()]
     tasks = [find("tasks", name, asked.plugin) for name in dict.fromkeys(asked.task)]
     variants = _variants(asked)
     _check_scopes(parse_assignments(list(asked.set)), "--set", methods, tasks)
     _check_scopes({key.rpartition(".")[0]: key for key in asked.vary}, "--vary", methods, tasks)
     if asked.precision not in ("float32", "bf16"):
         raise UserError(f"--precision {asked.precision}: choose float32 or bf16")
-    backbones, sources, seeds = dict.fromkeys(asked.backbone), dict.fromkeys(asked.dataset), dict.fromkeys(asked.seeds)
-    refs: dict[tuple[str, DataSettings], DataRef] = {}
+    sources, seeds = dict.fromkeys(asked.dataset), dict.fromkeys(asked.seeds)
     settings = [make(DataSettings, scopes.get("data", {}), "data") for scopes in variants]
-    for key in product(dict.fromkeys([*sources, asked.pretrain_on or asked.dataset[0]]), dict.fromkeys(settings)):
-        refs[key] = identify(*key)
+    found = cache(identify)  # once for all sizes: what is in the files does not depend on them
+
+    def ref(source: str, read: DataSettings) -> DataRef:
+        one = found(source, read.model_copy(update={"image_size": 0}))
+        return one.model_copy(update={"settings": {**one.settings, "image_size": read.image_size}})
+
     made: dict[str, dict[str, Cell]] = {}  # by pretraining, then by cell: what a variant does not change is there once
-    for backbone, source, seed, method in product(backbones, sources, seeds, methods):
-        origin = asked.pretrain_on or source
-        for scopes, read in zip(variants, settings):
-            first = _pretraining(method, backbone, refs[origin, read], asked, scopes, seed)
+    for start, source, seed in product(starts, sources, seeds):
+        for method, (scopes, asked_for) in product(start.methods, zip(variants, settings)):
+            read = start.read(asked_for)
+            origin = source if method == GIVEN else asked.pretrain_on or source
+            first = _pretraining(method, start, ref(origin, read), asked, scopes, seed)
             for task in tasks:
-                spec = _spec(first, task, refs[source, read], scopes)
+                spec = _spec(first, task, ref(source, read), scopes)
                 shared = made.setdefault(first.digest(), {})
-                shared.setdefault(spec.id, Cell(spec, method, task, source, origin, read))
+                shared.setdefault(spec.id, Cell(spec, method, task, source, origin, read, start.given))
     _check_used(variants, [*methods, *tasks])
     return [cell for shared in made.values() for cell in shared.values()]
+
+
+def _starts(asked: Suite, given: "Iterable[Given]") -> list[Start]:
+    """What is run on which backbone: the methods on each, then each given encoder beside its twin of random weights.
+
+    Methods that start from an encoder's weights are run on its network alone, and it comes along. Raises UserError.
+    """
+    named = [_open(source, asked) for source in dict.fromkeys(asked.encoder)] + [*given]
+    plain = asked.backbone == Suite().backbone
+    if asked.init and not asked.method:
+        raise UserError(f"--init {asked.init}: no method starts from it; name one with --method, or say --encoder")
+    if not (asked.method or named):
+        raise UserError(
+            "no method: name one with --method, such as mim-block (see ssbench list methods), "
+            "or an encoder that you have with --encoder"
+        )
+    starts = []
+    if asked.init:
+        first = _open(asked.init, asked)
+        if not plain and not first.name.endswith(f" as {asked.backbone[0]}"):
+            raise UserError(f"--backbone {asked.backbone[0]}: with --init it is that of the weights; leave it out")
+        starts = [Start(first.name, (*with_controls(asked.method, asked.plugin), GIVEN), first, init=True)]
+    elif asked.method:
+        methods = tuple(with_controls(asked.method, asked.plugin))
+        starts = [Start(backbone, methods) for backbone in dict.fromkeys(asked.backbone)]
+    floors = [entry for entry in entries("methods", asked.plugin).values() if entry.control == "floor"]
+    builds = [load(entry).network for entry in floors] if named else []
+    for one in named:
+        twins = tuple(entry for entry, network in zip(floors, builds) if network and one.architecture)
+        starts.append(Start(one.name, (GIVEN, *twins), one))
+    if not asked.method:
+        starts.append(Start(Suite().backbone[0], tuple(entry for entry, own in zip(floors, builds) if not own)))
+    return starts
+
+
+def _open(source: str, asked: Suite) -> "Given":
+    from ssbench.encoders.given import open_encoder  # loads torch and the weights
+
+    return open_encoder(source, "" if asked.backbone == Suite().backbone else asked.backbone[0])
 
 
 def _variants(asked: Suite) -> list[dict[str, dict[str, str]]]:
@@ -193,8 +261,6 @@ def _variants(asked: Suite) -> list[dict[str, dict[str, str]]]:
 def with_controls(names: Iterable[str], plugins: tuple[str, ...]) -> list[Entry]:
     """The methods asked for, then the controls that every comparison shows; raises UserError on an unknown name."""
     asked = [find("methods", name, plugins) for name in dict.fromkeys(names)]
-    if not asked:
-        raise UserError("no method: name one with --method, such as mim-block; see ssbench list methods")
     if all(entry.control for entry in asked):
         return asked
     controls = [entry for entry in entries("methods", plugins).values() if entry.control and entry not in asked]
@@ -246,7 +312,7 @@ def _settings(entry: Entry, scopes: Scopes) -> Settings:
     return make(load(entry).Settings, values, entry.name)
 
 
-def _pretraining(method: Entry, backbone: str, data: DataRef, asked: Suite, scopes: Scopes, seed: int) -> Pretraining:
+def _pretraining(method: Entry, start: Start, data: DataRef, asked: Suite, scopes: Scopes, seed: int) -> Pretraining:
     kind = load(method)
     train = make(Train, scopes.get("train", {}), "train")
     return Pretraining(
@@ -254,23 +320,24 @@ def _pretraining(method: Entry, backbone: str, data: DataRef, asked: Suite, scop
         owner=_owner(method),
         version=kind.version,
         settings=_settings(method, scopes).model_dump(mode="json"),
-        backbone=backbone,
-        backbone_settings=_backbone_settings(backbone, scopes),
+        backbone=start.backbone,
+        backbone_settings=_backbone_settings(start, scopes),
         data=data,
         budget=Budget.parse(asked.budget) if kind.trains else None,
         train=train.model_dump(mode="json") if kind.trains else None,
         seed=seed,
         precision=asked.precision,
+        init=start.backbone if method == GIVEN or (start.init and kind.trains) else "",
     )
 
 
-def _backbone_settings(backbone: str, scopes: Scopes) -> dict[str, Any]:
+def _backbone_settings(start: Start, scopes: Scopes) -> dict[str, Any]:
     """With the patch that a timm name says where none is set: said or not, the same network is built."""
     found = make(EncoderSettings, scopes.get("backbone", {}), "backbone")
-    if not found.patch and "patch" in backbone:
+    if not found.patch and "patch" in start.backbone and not start.given:
         from ssbench.encoders.names import own_patch  # loads timm
 
-        found = EncoderSettings(patch=own_patch(backbone))
+        found = EncoderSettings(patch=own_patch(start.backbone))
     return found.model_dump(mode="json")
 
 
@@ -282,6 +349,7 @@ def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Scopes) -> Spe
         task_owner=_owner(task),
         task_settings=_settings(task, scopes).model_dump(mode="json"),
         data=data,
+        reading=make(Reading, scopes.get("encoder", {}), "encoder").model_dump(mode="json", exclude_defaults=True),
     )
 
 

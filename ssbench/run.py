@@ -4,17 +4,19 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 
 from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder
+from ssbench.encoders.weights import weights_digest
 from ssbench.errors import Broken, NotApplicable, UserError
 from ssbench.features import Part
 from ssbench.plan import Cell
 from ssbench.registry import blame, load
 from ssbench.results import metrics, stats
-from ssbench.results.provenance import code, environment, forget_peak, peak_memory_mb, weights_digest
+from ssbench.results.provenance import code, environment, forget_peak, peak_memory_mb
 from ssbench.results.record import Costs, Record, Score
 from ssbench.results.store import Arrays
 from ssbench.rng import derive
@@ -60,9 +62,10 @@ def execute(
 
 
 def _measure(
-    job: Job, encoder: Encoder, trained: Trained, made: dict[str, str], shop: Workshop, blank: Record
+    job: Job, encoder: Encoder, trained: Trained, made: dict[str, Any], shop: Workshop, blank: Record
 ) -> tuple[Record, dict[str, Arrays]]:
     cell = job.cell
+    encoder.read(**cell.spec.reading)
     task: Task = load(cell.task)(make(load(cell.task).Settings, cell.spec.task_settings, cell.task.name))
     before = weights_digest(encoder)
     table = bench(job, encoder)
@@ -111,7 +114,8 @@ def bench(job: Job, encoder: Encoder) -> Bench:
     weights, built = weights_digest(encoder), encoder.summary(job.origin.size)
 
     def part(role: str) -> Part:
-        network = f"{spec.method}|{spec.backbone}|{built}|{weights}"
+        read = f"|{encoder.poolings[0]}|{encoder.block}" if job.cell.spec.reading else ""
+        network = f"{spec.method}|{spec.backbone}|{built}|{weights}{read}"
         key = hashlib.sha256(f"{network}|{job.cell.spec.data.digest()}|{role}".encode()).hexdigest()[:16]
         return Part(encoder, getattr(judged, role), job.cache / "features", key)
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from ssbench.errors import UserError, near
 from ssbench.settings import Settings, setting
@@ -89,6 +89,13 @@ class EncoderSettings(Settings):
     patch: int = setting(0, "patch size of a ViT; 0: the preset's, or timm's own", source="project", unit="px", ge=0)
 
 
+class Reading(Settings):
+    """What of a judged encoder is looked at, in every row alike."""
+
+    pooling: str = setting("", "the headline's vector: mean, cls; empty: the encoder's", source="its authors' code")
+    block: int = setting(0, "the block that is read, from 1, or from -1 back; 0: the last", source="its authors' code")
+
+
 class DataRef(Frozen):
     """Data by name and content; where it lies is not part of what it is."""
 
@@ -111,6 +118,12 @@ class Pretraining(Frozen):
     train: dict[str, Any] | None
     seed: int
     precision: str
+    init: str = ""  # the given encoder whose weights it starts from; empty: random ones
+
+    @model_serializer(mode="wrap")
+    def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `init` where it is empty: identities are older than it."""
+        return {key: value for key, value in whole(self).items() if key != "init" or value}
 
 
 class Spec(Frozen):
@@ -122,6 +135,12 @@ class Spec(Frozen):
     task_owner: str
     task_settings: dict[str, Any]
     data: DataRef
+    reading: dict[str, Any] = {}  # what was set of `Reading`
+
+    @model_serializer(mode="wrap")
+    def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `reading` where it is empty: identities are older than it."""
+        return {key: value for key, value in whole(self).items() if key != "reading" or value}
 
     @property
     def id(self) -> str:

@@ -118,10 +118,13 @@ class Network(nn.Module):
         Layers are timm's, which counts the last norm to the last block where MAE counts it to the head.
         """
         trunk, head = self.encoder.trunk, self.head
+        inside = {id(weight) for weight in trunk.parameters()}
+        beside = [weight for weight in self.encoder.parameters() if weight.requires_grad and id(weight) not in inside]
         kept = trunk.no_weight_decay() if hasattr(trunk, "no_weight_decay") else ()
         layers = param_groups_layer_decay(trunk, weight_decay, kept, layer_decay=layer_decay)
         return [
             *({**layer, "peak": lr * layer_decay * layer["lr_scale"]} for layer in layers),
+            *([{"params": beside, "weight_decay": 0.0, "peak": lr}] if beside else []),  # an encoder's own pooling
             {"params": [head.weight], "weight_decay": weight_decay, "peak": lr},
             {"params": [head.bias], "weight_decay": 0.0, "peak": lr},
         ]

@@ -26,7 +26,7 @@ def test_features_are_one_pass_in_evaluation_mode_without_gradient(tiny: Dataset
 def test_a_part_computes_its_features_once(tiny: Dataset, tmp_path: Path) -> None:
     net = encoder()
     first = Part(net, tiny.fit, tmp_path, "k").pooled()
-    assert [file.name for file in tmp_path.iterdir()] == ["k-vectors.safetensors"]
+    assert [file.name for file in tmp_path.iterdir()] == ["k-readings.safetensors"]
     torch.nn.init.zeros_(net.trunk.patch_embed.proj.weight)  # a second pass would show
     assert torch.equal(Part(net, tiny.fit, tmp_path, "k").pooled(), first)
     assert not torch.equal(Part(net, tiny.fit, tmp_path, "other").pooled(), first)

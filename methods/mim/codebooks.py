@@ -12,9 +12,9 @@ from sklearn import cluster
 from torch import Tensor, nn
 
 from ssbench.encoders.encoder import Encoder
+from ssbench.encoders.weights import weights_digest
 from ssbench.errors import UserError
 from ssbench.method import Cached
-from ssbench.results.provenance import weights_digest
 from ssbench.rng import onto
 
 from .networks import Features

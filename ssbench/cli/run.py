@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 def run(
     method: Annotated[str, Option(help="Pretraining methods, comma-separated; the controls come along.")] = "",
+    encoder: Annotated[
+        str, Option(help="Encoders with weights to judge beside them: timm:NAME, file:PATH, python:module:function.")
+    ] = "",
+    init: Annotated[str, Option(help="An encoder whose weights every method starts from.")] = "",
     task: Annotated[str, Option(help="Tasks that judge them.  [default: linear-probe]")] = "",
     dataset: Annotated[str, Option(help="Data that is evaluated, and pretrained on.  [default: shapes]")] = "",
     pretrain_on: Annotated[str, Option(help="Other data to pretrain on.")] = "",
@@ -39,11 +43,18 @@ def run(
     """Pretrain, evaluate, record, compare. Cells that are already in the results are not run again."""
     from ssbench import plan
 
-    lists = {"method": method, "task": task, "dataset": dataset, "backbone": backbone, "seeds": seeds}
+    lists = {
+        "method": method,
+        "encoder": encoder,
+        "task": task,
+        "dataset": dataset,
+        "backbone": backbone,
+        "seeds": seeds,
+    }
     given: dict[str, Any] = {key: [part.strip() for part in text.split(",")] for key, text in lists.items() if text}
     given |= {
         key: value
-        for key, value in {"budget": budget, "precision": precision, "pretrain_on": pretrain_on}.items()
+        for key, value in {"budget": budget, "precision": precision, "pretrain_on": pretrain_on, "init": init}.items()
         if value
     }
     base = plan.suite(suite) if suite else {}

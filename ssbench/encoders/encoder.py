@@ -81,16 +81,19 @@ class Encoder(nn.Module):
         return (*own, *self._form.poolings)
 
     def read(self, pooling: str = "", block: int = 0) -> "Encoder":
-        """Make a pooling the headline's and a block, from 1 to `depth`, the one that is read; raises UserError."""
+        """Make a pooling the headline's and a block the one that is read; raises UserError.
+
+        Blocks are counted from 1 to `depth`, or from -1, the last, back; 0 is the last.
+        """
         if pooling and pooling not in self.poolings:
             raise UserError(f"encoder.pooling={pooling}: this encoder gives {' and '.join(self.poolings)}")
-        if block > self.depth:
+        if abs(block) > self.depth:
             has = f"has {self.depth} blocks" if self.has_tokens else "gives its last map alone"
             raise UserError(f"encoder.block={block}: this encoder {has}")
         first = (pooling,) if pooling else ()
         rest = tuple(one for one in self._form.poolings if one != pooling)
         self._form = self._form._replace(poolings=(*first, *rest))
-        self.block = block
+        self.block = block % (self.depth + 1)
         return self
 
     def grid(self, images: Tensor) -> tuple[int, int]:

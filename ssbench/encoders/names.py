@@ -15,12 +15,18 @@ def trunk_of(name: str) -> str:
         return PRESETS[name].trunk
     network, _, weights = name.partition(".")
     if weights and timm.is_model(network):
-        raise UserError(f"{name} names trained weights, which can't be taken yet; {network} has random ones")
+        raise UserError(
+            f"{name} names trained weights: judge them with --encoder or start from them with --init, timm:{name}"
+        )
     if not timm.is_model(name):
-        close = get_close_matches(name, [*PRESETS, *timm.list_models()], n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(close)}?" if close else "; see ssbench list backbones"
-        raise UserError(f"unknown backbone {name!r}{hint}")
+        raise UserError(f"unknown backbone {name!r}{close(name) or '; see ssbench list backbones'}")
     return name
+
+
+def close(name: str) -> str:
+    """`; did you mean this or that?`, where there are names like it."""
+    found = get_close_matches(name, [*PRESETS, *timm.list_models()], n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def is_vit(trunk: str) -> bool:

@@ -1,6 +1,5 @@
-"""What a result may depend on besides its spec: the machine, the packages, the code, the weights."""
+"""What a result may depend on besides its spec: the machine, the packages, the code."""
 
-import hashlib
 import os
 import platform
 import resource
@@ -11,7 +10,6 @@ from pathlib import Path
 from shutil import which
 
 import torch
-from torch import nn
 
 import ssbench
 
@@ -67,11 +65,3 @@ def forget_peak(where: torch.device) -> None:
     """The next cell's memory is measured anew where that can be done."""
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
-
-
-def weights_digest(network: nn.Module) -> str:
-    """SHA-256 over the names and bytes of every weight and buffer, 16 digits."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

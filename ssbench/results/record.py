@@ -55,7 +55,7 @@ class Record(Frozen):
     data: dict[str, Any] = {}  # sizes of the splits, classes, images skipped
     environment: dict[str, str] = {}
     code: dict[str, str] = {}
-    pretrained: dict[str, str] = {}  # code and environment that made the encoder, its weights' digest, what was built
+    pretrained: dict[str, Any] = {}  # what made the encoder where, its weights' digest, what was built, `given` weights
     created: str
     predictions: str = ""
     predictions_sha256: str = ""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,13 +14,14 @@ from torch import Tensor
 from ssbench.encoders.build import build
 from ssbench.encoders.encoder import Encoder
 from ssbench.encoders.names import trunk_of
+from ssbench.encoders.weights import weights_digest
 from ssbench.errors import Broken, NotApplicable
 from ssbench.method import Method
 from ssbench.registry import load
-from ssbench.results.provenance import code, environment, weights_digest
+from ssbench.results.provenance import code, environment
 from ssbench.results.store import drop, read_tensors, write_bytes, write_tensors
 from ssbench.rng import derive
-from ssbench.settings import make
+from ssbench.settings import Settings, make
 from ssbench.spec import Pretraining, Train
 from ssbench.training import artifacts, diagnostics, pictures
 from ssbench.training.loop import Loop, Trained, loop, pretrain
@@ -37,31 +39,31 @@ def assemble(job: Job) -> tuple[Method, Loop | None]:
     if kind.supervised and "label" not in job.origin.targets:
         raise NotApplicable(f"{job.cell.pretrain_on} has no labels")
     torch.manual_seed(derive(spec.seed, "init"))
-    encoder = new_encoder(job)
-    as_built = type(encoder), encoder.state_dict().keys()
-    method = kind(encoder, make(kind.Settings, spec.settings, spec.method), len(job.origin.classes))
+    settings = make(kind.Settings, spec.settings, spec.method)
+    method = kind(new_encoder(job, settings), settings, len(job.origin.classes))
     judged = method.judged()
     if not isinstance(judged, Encoder):
         raise Broken(f"{kind.__name__}.judged() gives {type(judged).__name__}, not an Encoder")
-    if (type(judged), judged.state_dict().keys()) != as_built:  # it is built again and loaded where it is cached
-        raise Broken(f"{kind.__name__}.judged() is another network than make_encoder gives: keep your parts out of it")
     if not kind.trains:
         return method.to(job.device), None
     recipe = make(Train, spec.train or {}, "train")
     return method, loop(method, job.origin.fit, recipe, spec.seed, spec.precision, job.device)
 
 
-def new_encoder(job: Job) -> Encoder:
-    """An encoder with random weights, fitted to the pretraining data; raises UserError."""
-    spec, images = job.pretraining, job.origin.fit.images
-    trunk_of(spec.backbone)  # a control that builds no network stands under no false name either
+def new_encoder(job: Job, settings: Settings) -> Encoder:
+    """An encoder fitted to the pretraining data, with random weights or those it starts from; raises UserError."""
+    spec, images, given = job.pretraining, job.origin.fit.images, job.cell.given
+    patch = int(spec.backbone_settings["patch"])
+    if given is None:
+        trunk_of(spec.backbone)  # a control that builds no network stands under no false name either
 
     def default() -> Encoder:
+        if given is not None:
+            return given.encoder(job.origin.size, patch, trained=bool(spec.init))[0]
         mean, std = pixel_statistics(images)
-        patch = int(spec.backbone_settings["patch"])
         return build(spec.backbone, size=job.origin.size, channels=images.shape[1], mean=mean, std=std, patch=patch)
 
-    return load(job.cell.method).make_encoder(default, images)
+    return load(job.cell.method).make_encoder(default, images, settings)
 
 
 @lru_cache(maxsize=2)  # every cell and its check ask for those of the same images
@@ -76,17 +78,22 @@ def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float(), variance.sqrt().float().clamp(min=1e-3)
 
 
-def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, str]]:
-    """The pretrained encoder of a cell, trained now or found in the cache, how it went, and what made what where."""
+def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, Any]]:
+    """The pretrained encoder of a cell, trained now or found in the cache, how it went, and what made what where.
+
+    What is found goes into the network that the method judges before training, whatever its shape.
+    """
     weights = _weights(job.cache, job.pretraining)
     story = weights.with_suffix(".json")
+    as_given = job.pretraining.budget is None and job.pretraining.init  # its weights are where they come from
     told = _told(story)
-    kept = read_tensors(weights, str(job.device)) if told else None
-    if told and kept:
-        encoder = new_encoder(job).to(job.device)
+    kept = read_tensors(weights, str(job.device)) if told and not as_given else None
+    if told and (kept or as_given):
+        encoder = assemble(job)[0].judged().to(job.device)
         done, made = told
         try:
-            encoder.load_state_dict(kept)
+            if kept:
+                encoder.load_state_dict(kept)
         except RuntimeError as error:  # weights of code that built another network under this name
             drop(weights, error)
         else:
@@ -98,14 +105,27 @@ def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, str]]:
     warning = diagnostics.warning(done.log, method.chance(run.recipe.batch), found) if run else ""
     done = replace(done, measures=found, warning=warning)
     encoder = method.judged()
-    made = {**code(), **environment(job.device), "weights": weights_digest(encoder)}
+    made = {**code(), **environment(job.device), "weights": weights_digest(encoder), **_origin(job)}
     made["built"] = encoder.summary(job.origin.size)
-    write_tensors(weights, encoder.state_dict())
-    write_bytes(story, json.dumps({"trained": asdict(done), "made": made}).encode())
+    if not as_given:
+        write_tensors(weights, encoder.state_dict())
+    architecture = encoder.architecture and asdict(encoder.architecture)
+    told_now = {"trained": asdict(done), "made": made, "architecture": architecture}
+    write_bytes(story, json.dumps(told_now).encode())
     return encoder, done, made
 
 
-def _told(story: Path) -> tuple[Trained, dict[str, str]] | None:
+def _origin(job: Job) -> dict[str, Any]:
+    """Of weights that were given: whose they are, the world they were trained in, and how they fit the network."""
+    given, spec = job.cell.given, job.pretraining
+    if given is None or not spec.init:
+        return {}
+    matched = given.encoder(job.origin.size, int(spec.backbone_settings["patch"]))[1]
+    world = {"layout": given.layout, "size": given.size, "mean": list(given.mean), "std": list(given.std)}
+    return {"given": {"name": given.name, **world, **asdict(matched)}}
+
+
+def _told(story: Path) -> tuple[Trained, dict[str, Any]] | None:
     """How a training went and what made it where; None where nothing is, or a cut off file, which is dropped."""
     try:
         told = json.loads(story.read_bytes()) if story.exists() else None

@@ -213,7 +213,7 @@ def test_pixels_are_normalised_by_the_pretraining_data() -> None:
             "vit_tiny_patch16_224.augreg_in21k",
             32,
             0,
-            "names trained weights, which can't be taken yet; vit_tiny_patch16_224 has random ones",
+            "names trained weights: judge them with --encoder",
         ),
     ],
 )

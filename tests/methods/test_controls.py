@@ -36,7 +36,7 @@ def pixels(images: Tensor) -> PixelEncoder:
     def never() -> Encoder:
         raise AssertionError("raw pixels need no network")
 
-    made = RawPixels.make_encoder(never, images)
+    made = RawPixels.make_encoder(never, images, RawPixels.Settings())
     assert isinstance(made, PixelEncoder)
     return made
 

@@ -1,0 +1,267 @@
+"""Encoders that people already have: `timm:NAME`, `file:PATH`, `python:package.module:function`, or a module in hand.
+
+One is opened once a command. What it is called here, with a digest of what is in its file, is part of an identity.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from ssbench.encoders import checkpoints, names
+from ssbench.encoders.architecture import Architecture
+from ssbench.encoders.encoder import Encoder
+from ssbench.encoders.foreign import adopt
+from ssbench.encoders.layouts import recognise
+from ssbench.encoders.start import start_as_mae
+from ssbench.encoders.weights import weights_digest
+from ssbench.errors import UserError, one_line
+from ssbench.settings import identified
+
+KINDS = ("timm:NAME", "file:PATH", "python:package.module:function")
+LEAST = 0.95  # share of a network's parameters that a file must have
+SHOWN = 3  # names of each kind in an error
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIZE = 224  # px, of a module that does not say its own
+
+
+@dataclass(frozen=True)
+class Matched:
+    """How weights and a network fit together; names are timm's."""
+
+    share: float  # of the network's parameters that are there
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    misshaped: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # known not to be the network's, such as heads and decoders
+
+    def __str__(self) -> str:
+        lists = {kind: getattr(self, kind) for kind in ("missing", "unexpected", "misshaped")}
+        more = {kind: ", ".join(found[:SHOWN]) + ", …" * (len(found) > SHOWN) for kind, found in lists.items()}
+        said = [f"{len(found)} {kind} ({more[kind]})" for kind, found in lists.items() if found]
+        return "; ".join([f"{self.share:.1%} of the parameters are there", *said])
+
+
+@dataclass(frozen=True)
+class Given:
+    """An encoder with weights, and the world that it was trained in."""
+
+    name: str  # such as `file:vit.pth@0123456789abcdef`
+    layout: str  # whose names its weights had
+    size: int  # px
+    mean: Sequence[float]  # of pixels in 0..1
+    std: Sequence[float]
+    pooling: str = ""  # the headline's vector; empty: what the network itself gives
+    architecture: Architecture | None = None  # None: `module` is all that there is
+    weights: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    left_out: tuple[str, ...] = ()
+    module: nn.Module | None = field(default=None, repr=False)
+
+    def encoder(self, size: int, patch: int = 0, *, trained: bool = True) -> tuple[Encoder, Matched]:
+        """The encoder for images of `size` px, or the same network with random weights; raises UserError.
+
+        Positions are brought to the size, and a patch embedding to `patch` px, by timm's own functions. A module in
+        hand is copied, and has no random twin.
+        """
+        if self.architecture is None:
+            assert self.module is not None and trained
+            return self._adopted(deepcopy(self.module), size), Matched(1.0)
+        trunk, architecture = _fitted(self, self.architecture, size, patch)
+        matched = _load(trunk, self) if trained else Matched(0.0)
+        if not trained and names.is_vit(architecture.name):
+            start_as_mae(trunk)
+        encoder = self._adopted(trunk, size)
+        encoder.architecture = architecture
+        return (encoder.read(self.pooling) if self.pooling else encoder), matched
+
+    def _adopted(self, trunk: nn.Module, size: int) -> Encoder:
+        try:
+            return adopt(trunk, torch.tensor(self.mean), torch.tensor(self.std), size)
+        except UserError as error:
+            raise UserError(f"{self.name}: {error}") from None
+        except Exception as error:  # networks refuse sizes in ways of their own
+            raise _unfit(self, size, error) from None
+
+
+def open_encoder(source: str, backbone: str = "") -> Given:
+    """What `--encoder` names; `backbone` is the timm network of a file whose keys can't tell it. Raises UserError."""
+    kind, _, name = source.partition(":")
+    if kind not in ("timm", "file", "python") or not name:
+        raise UserError(f"encoder {source!r}: expected {' or '.join(KINDS)}")
+    if kind == "file":
+        return _of_file(_known(name), backbone)
+    return _of_timm(name) if kind == "timm" else _of_python(name)
+
+
+def of_module(module: nn.Module, name: str) -> Given:
+    """A module in hand: images (B, C, H, W) -> vectors (B, D), tokens (B, T, D) or a map (B, D, h, w).
+
+    `mean`, `std` (of pixels in 0..1) and `size` (px) are its own where it says them, else ImageNet's and 224.
+    """
+    if hasattr(module, "reset_classifier"):  # a timm network with its classes, which are no features
+        module = deepcopy(module)
+        getattr(module, "reset_classifier")(0)  # noqa: B009
+    stated = isinstance(module, Encoder)
+    mean, std = (_numbers(getattr(module, key, None), other) for key, other in zip(("mean", "std"), IMAGENET))
+    size = getattr(module, "size", None)
+    own = size if isinstance(size, int) and size > 0 else SIZE
+    label = f"{name}@{weights_digest(module)}"
+    return Given(label, "Encoder" if stated else "module", own, mean, std, module=module)
+
+
+def _numbers(found: Any, otherwise: Sequence[float]) -> Sequence[float]:
+    if isinstance(found, Tensor):
+        found = found.flatten().tolist()
+    listed = isinstance(found, tuple | list) and found and all(isinstance(one, float | int) for one in found)
+    return tuple(map(float, found)) if listed else otherwise
+
+
+@lru_cache(maxsize=8)
+def _of_timm(name: str) -> Given:
+    try:
+        trunk: Any = timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # no network, no such name, no weights of that name: in ways of timm's own
+        raise _no_timm(name, error) from None
+    config = trunk.pretrained_cfg
+    built = Architecture(str(config["architecture"]), _saved_options(name))
+    size, mean, std = int(config["input_size"][-1]), tuple(config["mean"]), tuple(config["std"])
+    return Given(f"timm:{name}", "timm", size, mean, std, architecture=built, weights=trunk.state_dict())
+
+
+def _saved_options(name: str) -> dict[str, Any]:
+    """The options that a hub or a folder keeps beside the weights."""
+    from timm.models import load_model_config_from_hf
+    from timm.models._hub import load_model_config_from_path
+
+    kind, _, where = name.partition(":")
+    if not where:
+        return {}
+    load = load_model_config_from_path if kind == "local-dir" else load_model_config_from_hf
+    return dict(load(where)[2] or {})
+
+
+def _no_timm(name: str, error: Exception) -> UserError:
+    base = name.partition(".")[0]
+    if ":" not in name and not timm.is_model(base):
+        return UserError(f"encoder timm:{name}: timm has no network {base!r}{names.close(base)}")
+    tags = [] if ":" in name else [f"timm:{tag}" for tag in timm.list_pretrained(base + ".*")]
+    known = f"; known: {', '.join(tags[:SHOWN])}" if tags and f"timm:{name}" not in [*tags, f"timm:{base}"] else ""
+    return UserError(
+        f"encoder timm:{name}: its weights can't be had ({one_line(error)}){known}; "
+        "without a network, take them as file:PATH"
+    )
+
+
+def _known(name: str) -> str:
+    """A file's path with the digest of its content; raises UserError."""
+    try:
+        known = identified(name)
+    except ValueError as error:
+        raise UserError(f"encoder file:{name}: {error}") from None
+    if known == name and not Path(name).is_dir():
+        raise UserError(f"encoder file:{name}: there is no such file")
+    return known
+
+
+@lru_cache(maxsize=8)
+def _of_file(known: str, backbone: str) -> Given:
+    path, _, digest = known.rpartition("@")
+    found = checkpoints.read(Path(path))
+    label = f"file:{Path(path).name}@{digest}"
+    try:
+        seen = recognise(found)
+    except UserError as error:
+        if not backbone:
+            raise UserError(f"encoder file:{path}: {error}") from None
+        seen, label = recognise(found, backbone), f"{label} as {backbone}"
+    return Given(
+        label,
+        seen.layout,
+        seen.size,
+        seen.mean,
+        seen.std,
+        seen.pooling,
+        seen.architecture,
+        seen.weights,
+        seen.left_out,
+    )
+
+
+@lru_cache(maxsize=8)
+def _of_python(name: str) -> Given:
+    module, _, function = name.partition(":")
+    if not function:
+        raise UserError(f"encoder python:{name}: expected python:package.module:function")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)  # as `python -m` does
+    try:
+        make: Callable[[], object] = getattr(import_module(module), function)
+        torch.manual_seed(0)
+        made = make()
+    except Exception as error:  # the user's code may fail in any way
+        raise UserError(f"encoder python:{name}: {type(error).__name__}: {one_line(error)}") from error
+    finally:
+        sys.path.remove(here)
+    if not isinstance(made, nn.Module):
+        raise UserError(f"encoder python:{name}: it gives {type(made).__name__}, not a torch.nn.Module")
+    return of_module(made, f"python:{name}")
+
+
+def _fitted(given: Given, architecture: Architecture, size: int, patch: int) -> tuple[Any, Architecture]:
+    """The network for images of a size, with random weights, and what built it."""
+    vit, config = names.is_vit(architecture.name), timm.get_pretrained_cfg(architecture.name)
+    if patch and not vit:
+        raise UserError(f"backbone.patch={patch}: {given.name} is not a ViT whose patch size can be set")
+    more: dict[str, Any] = {"img_size": size} if vit or (config and config.fixed_input_size) else {}
+    more |= {"dynamic_img_size": True} if vit else {}
+    more |= {"patch_size": patch} if patch else {}
+    built = replace(architecture, options={**architecture.options, **more})
+    try:
+        trunk = built.build()
+    except Exception as error:  # timm's networks refuse sizes in ways of their own
+        raise _unfit(given, size, error) from None
+    if vit:
+        names.check_patch(given.name, int(trunk.patch_embed.patch_size[0]), size, asked=bool(patch))
+    return trunk, built
+
+
+def _unfit(given: Given, size: int, error: Exception) -> UserError:
+    own = f"; set data.image_size={given.size}, its own" if size != given.size else ""
+    return UserError(f"{given.name} can't take images of {size} px ({one_line(error)}){own}")
+
+
+def _load(trunk: nn.Module, given: Given) -> Matched:
+    """Put the weights into the network; raises UserError where they are not its own."""
+    wanted, weights = trunk.state_dict(), dict(given.weights)
+    shapes = {name: value.shape for name, value in wanted.items()}
+    bring = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
+    if bring and any(name in shapes and value.shape != shapes[name] for name, value in weights.items()):
+        try:
+            weights = bring(weights, trunk)  # positions and patches to the network's size
+        except Exception as error:  # what does not fit fails in ways of timm's own
+            raise UserError(f"{given.name} does not fit {type(trunk).__name__}: {one_line(error)}") from None
+    fits = {name: value for name, value in weights.items() if name in shapes and value.shape == shapes[name]}
+    sizes = {name: weight.numel() for name, weight in trunk.named_parameters()}
+    matched = Matched(
+        sum(count for name, count in sizes.items() if name in fits) / max(sum(sizes.values()), 1),
+        tuple(name for name in wanted if name not in weights and not name.endswith("num_batches_tracked")),
+        tuple(name for name in weights if name not in shapes),
+        tuple(name for name in weights if name in shapes and name not in fits),
+        given.left_out,
+    )
+    if matched.share < LEAST:
+        assert given.architecture is not None
+        raise UserError(
+            f"{given.name} is not the weights of {given.architecture.name}, read as {given.layout}: {matched}; "
+            "name its network with --backbone, or load it in a function of your own (python:package.module:function)"
+        )
+    trunk.load_state_dict(fits, strict=False)
+    return matched
