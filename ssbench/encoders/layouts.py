@@ -192,7 +192,7 @@ def _flat(found: Mapping[str, Any], prefix: str = "") -> Weights:
     for key, value in found.items():
         if isinstance(value, Tensor):
             flat[f"{prefix}{key}"] = value
-        elif isinstance(value, Mapping) and all(isinstance(inner, str) for inner in value):
+        elif isinstance(value, dict) and all(isinstance(inner, str) for inner in value):
             flat |= _flat(value, f"{prefix}{key}.")
     return flat
 
