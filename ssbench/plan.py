@@ -91,15 +91,15 @@ def suite(name: str) -> dict[str, Any]:
         raise UserError(f"--suite {name}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(keys, dict):
         raise UserError(f"--suite {name}: expected keys such as method, task and seeds")
-    listed = {key: [value] if key in _LISTS and not isinstance(value, list) else value for key, value in keys.items()}
-    return listed | ({"vary": _varied(keys["vary"], f"--suite {name}: vary")} if "vary" in keys else {})
+    listed = {key: [value] if key in LISTS and not isinstance(value, list) else value for key, value in keys.items()}
+    return listed | ({"vary": varied(keys["vary"], f"--suite {name}: vary")} if "vary" in keys else {})
 
 
-_LISTS = [name for name, field in Suite.model_fields.items() if str(field.annotation).startswith("tuple")]
+LISTS = [name for name, field in Suite.model_fields.items() if str(field.annotation).startswith("tuple")]
 
 
-def _varied(found: Any, where: str) -> dict[str, list[str]]:
-    """A file's `vary`: one value or a list of them for each key, as strings. Raises UserError."""
+def varied(found: Any, where: str) -> dict[str, list[str]]:
+    """What varies, one value or a list of them for each key, as strings. Raises UserError naming `where`."""
     if not isinstance(found, dict):
         raise UserError(f"{where}: expected scope.key: [value, value], such as mim.mask: [random, block]")
     varied = {}
