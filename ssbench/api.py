@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 Words = str | int | Iterable[str | int]  # `a,b` or a list of them, or one
 Assigned = str | Mapping[str, Any] | Iterable[str]  # {"scope.key": value}, or the command line's scope.key=value
-STATUSES = "done", "failed", "not-applicable"
 Paths = str | Path | Iterable[str | Path]
+STATUSES = "done", "failed", "not-applicable"  # in the order of a summary
 
 
 def run(
@@ -80,7 +80,7 @@ class Results:
 
     records: tuple[Record, ...]
     store: Store
-    plugins: tuple[str, ...] = ()
+    controls: Mapping[str, str]  # and what each is, a floor or a ceiling
 
     def frame(self) -> "pd.DataFrame":
         """A row for each record and metric, with the columns of `ssbench.frame`."""
@@ -88,7 +88,7 @@ class Results:
 
     def tables(self) -> list[Table]:
         """Mean ± deviation over seeds, tested against the controls. Raises UserError on predictions that are gone."""
-        return build(self.store, controls(self.plugins), self.records)
+        return build(self.store, self.controls, self.records)
 
     def __repr__(self) -> str:
         return "\n\n".join([self._summary(), *map(screen, self.tables())])
@@ -100,7 +100,8 @@ class Results:
         """`8 cells: 7 done, 1 failed; records in results/records`."""
         counts = Counter[str](record.status for record in self.records)
         parts = [f"{counts[status]} {status.replace('-', ' ')}" for status in STATUSES if counts[status]]
-        return f"{len(self.records)} cells: {', '.join(parts)}; records in {self.store.records}"
+        cells = f"{len(self.records)} cell{'s' * (len(self.records) != 1)}"
+        return f"{cells}: {', '.join(parts)}; records in {self.store.records}"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Work:
     cells: list[plan.Cell]
     todo: list[plan.Cell]
     names: Mapping[str, str]  # what the pretraining with a digest is called
-    plugins: tuple[str, ...]
+    controls: Mapping[str, str]
     store: Store
     rerun: bool
 
@@ -140,7 +141,8 @@ def ready(cells: list[plan.Cell], plugins: tuple[str, ...], results: str | Path,
     store.check_writable()
     found = {} if rerun else {cell.spec.id: store.find(cell.spec) for cell in cells}
     done = {id for id, record in found.items() if record is not None and record.status != "failed"}
-    return Work(cells, [cell for cell in cells if cell.spec.id not in done], _names(cells), plugins, store, rerun)
+    todo = [cell for cell in cells if cell.spec.id not in done]
+    return Work(cells, todo, _names(cells), controls(plugins), store, rerun)
 
 
 def opened(work: Work, device: str, tell: Callable[[str], None]) -> "Workshop":
@@ -166,7 +168,7 @@ def carry_out(work: Work, device: str) -> Results:
         for record in execute(work.todo, shop, lambda cell: progress.cell(_called(cell, work.names))):
             progress.ended(record)
     records = (work.store.find(cell.spec) for cell in work.cells)
-    return Results(tuple(record for record in records if record is not None), work.store, work.plugins)
+    return Results(tuple(record for record in records if record is not None), work.store, work.controls)
 
 
 def _names(cells: list[plan.Cell]) -> dict[str, str]:
@@ -201,7 +203,7 @@ def _each(value: Any) -> list[Any]:
 def _varied(given: Assigned) -> dict[str, list[str]]:
     if not isinstance(given, Mapping):
         return plan.parse_vary(_each(given))
-    return plan.varied({key: _each(values) for key, values in given.items()}, "vary")
+    return plan.read_vary({key: _each(values) for key, values in given.items()}, "vary")
 
 
 def _assigned(given: Assigned) -> list[str]:

@@ -92,13 +92,13 @@ def suite(name: str) -> dict[str, Any]:
     if not isinstance(keys, dict):
         raise UserError(f"--suite {name}: expected keys such as method, task and seeds")
     listed = {key: [value] if key in LISTS and not isinstance(value, list) else value for key, value in keys.items()}
-    return listed | ({"vary": varied(keys["vary"], f"--suite {name}: vary")} if "vary" in keys else {})
+    return listed | ({"vary": read_vary(keys["vary"], f"--suite {name}: vary")} if "vary" in keys else {})
 
 
 LISTS = [name for name, field in Suite.model_fields.items() if str(field.annotation).startswith("tuple")]
 
 
-def varied(found: Any, where: str) -> dict[str, list[str]]:
+def read_vary(found: Any, where: str) -> dict[str, list[str]]:
     """What varies, one value or a list of them for each key, as strings. Raises UserError naming `where`."""
     if not isinstance(found, dict):
         raise UserError(f"{where}: expected scope.key: [value, value], such as mim.mask: [random, block]")

@@ -95,14 +95,13 @@ def _print_plan(work: "Work", device: str) -> None:
 
 def _print_results(found: "Results", new: int) -> None:
     """The tables; the rest is in files, which `ssbench tables` writes. Exit status 1 where a cell failed."""
-    from ssbench.registry import controls
     from ssbench.results.grid import grids, measures, pivots
     from ssbench.results.render import Shown, screen
 
     for table in found.tables():
         print(f"\n{screen(table)}")
     store, records = found.store, found.records
-    more: list[Shown] = [*grids(pivots(store, records)), *measures(records, controls(found.plugins))]
+    more: list[Shown] = [*grids(pivots(store, records)), *measures(records, found.controls)]
     print(f"Records: {store.records} ({new} new). Next: ssbench tables --results {store.folder}")
     if more:
         print(f"It writes these in full, and as files in {store.tables}, with:")
