@@ -13,10 +13,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from ssbench.line import bench
 from ssbench.plan import Suite, cells
 from ssbench.registry import load
 from ssbench.results.store import Store
-from ssbench.run import bench
 from ssbench.training.trained import trained_encoder
 from ssbench.workshop import Workshop
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # planning loads torch only for encoders that are given
     from ssbench.encoders.given import Given
 
 FIXED_SCOPES = {"train": Train, "data": DataSettings, "backbone": EncoderSettings, "encoder": Reading}
+EVALUATED = ("knn", "linear-probe")  # what encoders in hand are judged by, unless said
 GIVEN = Entry("ssbench.method:Given", "given", "an encoder that came with its weights", scope="given", name="given")
 Scopes = Mapping[str, Mapping[str, str]]  # what was set, by scope and key
 MOST_SEEDS = 1000  # in one range: more is a slip of the finger
@@ -114,15 +115,15 @@ def suite(name: str) -> dict[str, Any]:
         raise UserError(f"--suite {name}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(keys, dict):
         raise UserError(f"--suite {name}: expected keys such as method, task and seeds")
-    listed = {key: [value] if key in _LISTS and not isinstance(value, list) else value for key, value in keys.items()}
-    return listed | ({"vary": _varied(keys["vary"], f"--suite {name}: vary")} if "vary" in keys else {})
+    listed = {key: [value] if key in LISTS and not isinstance(value, list) else value for key, value in keys.items()}
+    return listed | ({"vary": read_vary(keys["vary"], f"--suite {name}: vary")} if "vary" in keys else {})
 
 
-_LISTS = [name for name, field in Suite.model_fields.items() if str(field.annotation).startswith("tuple")]
+LISTS = [name for name, field in Suite.model_fields.items() if str(field.annotation).startswith("tuple")]
 
 
-def _varied(found: Any, where: str) -> dict[str, list[str]]:
-    """A file's `vary`: one value or a list of them for each key, as strings. Raises UserError."""
+def read_vary(found: Any, where: str) -> dict[str, list[str]]:
+    """What varies, one value or a list of them for each key, as strings. Raises UserError naming `where`."""
     if not isinstance(found, dict):
         raise UserError(f"{where}: expected scope.key: [value, value], such as mim.mask: [random, block]")
     varied = {}

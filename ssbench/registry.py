@@ -15,6 +15,7 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from textwrap import shorten
 from traceback import extract_tb
+from types import ModuleType
 from typing import Any, Literal
 
 from ssbench.errors import Broken, UserError, near
@@ -171,26 +172,27 @@ def _static_meta(module: str) -> dict[str, Any]:
 def _from_files(kind: Kind, plugins: tuple[str, ...]) -> list[Entry]:
     found = []
     for file in plugins:
-        name = f"ssbench_plugin_{Path(file).stem}_{hashlib.sha256(str(Path(file).resolve()).encode()).hexdigest()[:8]}"
-        page = getattr(_module_of(file, name), kind.upper(), {})
+        module = _module_of(file)
+        page = getattr(module, kind.upper(), {})
         if not (isinstance(page, dict) and all(isinstance(entry, Entry) for entry in page.values())):
             raise UserError(f"--plugin {file}: {kind.upper()} is no dict of names and ssbench.Entry")
         if odd := [key for key, entry in page.items() if entry.control not in ROLES]:
             raise UserError(f"--plugin {file}: control={page[odd[0]].control!r} of {odd[0]} is not floor or ceiling")
         found += [
-            replace(_named(key, entry, f"{name}:{entry.target.rpartition(':')[2]}"), owner=file)
+            replace(_named(key, entry, f"{module.__name__}:{entry.target.rpartition(':')[2]}"), owner=file)
             for key, entry in page.items()
         ]
     return found
 
 
-def _module_of(file: str, name: str) -> Any:
-    """The module of a file named by --plugin, run once a process."""
+def _module_of(file: str) -> ModuleType:
+    """The module of a file named by --plugin, run once a process, and again when it was edited meanwhile."""
     path = Path(file).resolve()
-    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path):
-        return sys.modules[name]
     if not path.is_file():
         raise UserError(f"--plugin {file}: there is no such file")
+    name = f"ssbench_plugin_{path.stem}_{hashlib.sha256(bytes(path) + path.read_bytes()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
     spec = spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)

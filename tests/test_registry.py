@@ -36,6 +36,15 @@ def test_a_plugin_file_brings_its_methods(tmp_path: Path) -> None:
     assert load(entry).__name__ == "Mine"
 
 
+def test_a_plugin_file_that_was_edited_is_run_again(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    first = load(find("methods", "mine", (str(file),)))
+    assert load(find("methods", "mine", (str(file),))) is first
+    file.write_text(MINE.replace("trains = False", "trains = False\n    version = 2"))
+    assert (first.version, load(find("methods", "mine", (str(file),))).version) == (1, 2)
+
+
 def test_a_plugin_file_that_claims_a_taken_name_is_refused_with_both_owners(tmp_path: Path) -> None:
     file = tmp_path / "clash.py"
     file.write_text(MINE.replace('"mine"', '"simclr"'))

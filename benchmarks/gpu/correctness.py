@@ -22,9 +22,9 @@ from shared import DEVICE, cells, drawn, job, workshop, write
 from torch import Tensor
 
 from ssbench.features import represent
+from ssbench.line import execute
 from ssbench.registry import entries, load
 from ssbench.results.store import Store
-from ssbench.run import execute
 from ssbench.spec import Budget
 from ssbench.training.loop import pretrain, total
 from ssbench.training.trained import assemble

@@ -15,7 +15,7 @@ from typing import Any
 
 from shared import DEVICE, cells, cut, workshop, write
 
-from ssbench.run import execute
+from ssbench.line import execute
 
 TASKS = ["knn", "linear-probe"]
 KNN = ["knn.k=200", "knn.temperature=0.1"]  # lightly, cifar10_benchmark.py

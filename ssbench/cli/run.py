@@ -2,21 +2,19 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Exit, Option
 
-from ssbench.errors import UserError
-
 if TYPE_CHECKING:
-    from ssbench.plan import Cell, Suite
-    from ssbench.workshop import Workshop
+    from ssbench.api import Results, Work
+    from ssbench.plan import Cell
 
 
 def run(
     method: Annotated[str, Option(help="Pretraining methods, comma-separated; the controls come along.")] = "",
     encoder: Annotated[
-        str, Option(help="Encoders with weights to judge beside them: timm:NAME, file:PATH, python:module:function.")
+        str, Option(help="Encoders with weights, beside them: timm:NAME, file:PATH, python:module:function.")
     ] = "",
     init: Annotated[str, Option(help="An encoder whose weights every method starts from.")] = "",
     task: Annotated[str, Option(help="Tasks that judge them.  [default: linear-probe]")] = "",
@@ -41,102 +39,51 @@ def run(
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and what it will cost.")] = False,
 ) -> None:
     """Pretrain, evaluate, record, compare. Cells that are already in the results are not run again."""
-    from ssbench import plan
+    from ssbench import api, plan
 
-    lists = {
-        "method": method,
-        "encoder": encoder,
-        "task": task,
-        "dataset": dataset,
-        "backbone": backbone,
-        "seeds": seeds,
-    }
-    given: dict[str, Any] = {key: [part.strip() for part in text.split(",")] for key, text in lists.items() if text}
-    given |= {
-        key: value
-        for key, value in {"budget": budget, "precision": precision, "pretrain_on": pretrain_on, "init": init}.items()
-        if value
-    }
-    base = plan.suite(suite) if suite else {}
-    sets = [*(set_ or []), *([f"data.on_bad_image={on_bad_image}"] if on_bad_image else [])]
-    merged = {
-        **base,
-        **given,
-        "set": [*base.get("set", []), *sets],
-        "vary": {**base.get("vary", {}), **plan.parse_vary(vary or [])},
-        "plugin": [*base.get("plugin", []), *(plugin or [])],
-    }
-    asked = plan.request(merged, f"--suite {suite}" if suite else "run")
-    cells = plan.cells(asked)
-    _run(asked, cells, results, device, rerun, dry_run)
-
-
-def _run(asked: "Suite", cells: "list[Cell]", results: Path, device: str, rerun: bool, dry_run: bool) -> None:
-    from ssbench.check import check
-    from ssbench.cli.progress import Progress
-    from ssbench.results.store import Store
-    from ssbench.run import execute
-    from ssbench.training.trained import forget
-    from ssbench.workshop import Workshop
-    from ssbench.workshop import device as find_device
-
-    store = Store(results)
-    store.check_writable()
-    found = {} if rerun else {cell.spec.id: store.find(cell.spec) for cell in cells}
-    done = {id for id, record in found.items() if record is not None and record.status != "failed"}
-    todo = [cell for cell in cells if cell.spec.id not in done]
-    names = _names(cells)
-    failed, interrupted = 0, False
-    with Progress(len(todo)) as progress:
-        shop = Workshop(store, find_device(device), progress.tell)
-        check(todo, shop)
-        if dry_run:
-            progress.close()
-            _print_plan(todo, names, len(done), shop)
-            return
-        if rerun:
-            forget(store.cache, [cell.spec.pretraining for cell in todo])
-        try:
-            for record in execute(todo, shop, lambda cell: progress.cell(_called(cell, names))):
-                failed += record.status == "failed"
-                progress.ended(record)
-        except KeyboardInterrupt:
-            interrupted = True
-    if interrupted:
+    asked = api.request(
+        suite,
+        set=[*(set_ or []), *([f"data.on_bad_image={on_bad_image}"] if on_bad_image else [])],
+        vary=vary or [],
+        plugin=plugin or [],
+        method=method,
+        encoder=encoder,
+        init=init,
+        task=task,
+        dataset=dataset,
+        pretrain_on=pretrain_on,
+        backbone=backbone,
+        seeds=seeds,
+        budget=budget,
+        precision=precision,
+    )
+    work = api.ready(plan.cells(asked), asked.plugin, results, rerun)
+    if dry_run:
+        _print_plan(work, device)
+        return
+    try:
+        found = api.carry_out(work, device)
+    except KeyboardInterrupt:
         print("ssbench: interrupted; the same command goes on from here", file=sys.stderr)
-        raise Exit(130)
-    _print_tables(cells, asked, store, len(done))
-    if failed:
-        print(f"{failed} of {len(todo)} cells failed; the same command runs them again")
-        raise Exit(1)
+        raise Exit(130) from None
+    _print_results(found, len(work.todo))
 
 
-def _called(cell: "Cell", names: dict[str, str]) -> str:
-    p = cell.spec.pretraining
-    return f"{names[p.digest()]} / {cell.task.name} / {cell.spec.data.name} / seed {p.seed}"
-
-
-def _names(cells: "list[Cell]") -> dict[str, str]:
-    """What the pretraining with a digest is called: its method, with the settings that tell it from others here."""
-    from ssbench.results.groups import Line, named
-
-    variants: dict[str, set[Line]] = {}
-    for cell in cells:
-        variants.setdefault(cell.method.name, set()).add(Line.of(cell.spec.pretraining))
-    labels = {line: label for found in variants.values() for line, label in named(found).items()}
-    each = (cell.spec.pretraining for cell in cells)
-    return {p.digest(): p.method + labels[Line.of(p)] for p in each}
-
-
-def _print_plan(todo: "list[Cell]", names: dict[str, str], done: int, shop: "Workshop") -> None:
+def _print_plan(work: "Work", device: str) -> None:
+    from ssbench.api import opened
     from ssbench.check import estimate
+    from ssbench.errors import UserError
+    from ssbench.progress import Progress
     from ssbench.registry import blame
 
-    first = {cell.spec.pretraining.digest(): cell for cell in reversed(todo)}
+    with Progress(len(work.todo)) as progress:
+        shop = opened(work, device, progress.tell)
+    first = {cell.spec.pretraining.digest(): cell for cell in reversed(work.todo)}
     kinds: dict[str, list[Cell]] = {}
     for cell in reversed(first.values()):
         kinds.setdefault(cell.spec.pretraining.model_copy(update={"seed": 0}).digest(), []).append(cell)
-    print(f"{len(todo)} cells to run, {done} already recorded; {len(first)} pretrainings")
+    recorded = len(work.cells) - len(work.todo)
+    print(f"{len(work.todo)} cells to run, {recorded} already recorded; {len(first)} pretrainings")
     seconds = 0.0
     for cells in kinds.values():
         p = cells[0].spec.pretraining
@@ -148,27 +95,25 @@ def _print_plan(todo: "list[Cell]", names: dict[str, str], done: int, shop: "Wor
             raise
         except Exception as error:  # a plugin may fail in any way, and its cells alone would
             cost = f"would fail: {blame(error, [cells[0].method])}"
-        print(f"  {names[p.digest()]} on {p.data.name}, {p.backbone}, {p.budget or 'untrained'}: {cost}")
+        print(f"  {work.names[p.digest()]} on {p.data.name}, {p.backbone}, {p.budget or 'untrained'}: {cost}")
     print(f"pretraining about {seconds / 60:.1f} min on {shop.device}, from three timed steps each; tasks come on top")
 
 
-def _print_tables(cells: "list[Cell]", asked: "Suite", store: Any, done: int) -> None:
-    """What fits the terminal, or 120 characters elsewhere; the rest is in files, which `ssbench tables` writes."""
-    from shutil import get_terminal_size
-
-    from ssbench.registry import controls
+def _print_results(found: "Results", new: int) -> None:
+    """The tables; the rest is in files, which `ssbench tables` writes. Exit status 1 where a cell failed."""
     from ssbench.results.grid import grids, measures, pivots
     from ssbench.results.render import Shown, screen
-    from ssbench.results.table import build
 
-    records = [record for cell in cells if (record := store.find(cell.spec)) is not None]
-    known = controls(asked.plugin)
-    width = get_terminal_size().columns if sys.stdout.isatty() else 120
-    for table in build(store, known, records):
-        print(f"\n{screen(table, width)}")
-    more: list[Shown] = [*grids(pivots(store, records)), *measures(records, known)]
-    print(f"Records: {store.records} ({len(cells) - done} new). Next: ssbench tables --results {store.folder}")
+    for table in found.tables():
+        print(f"\n{screen(table)}")
+    store, records = found.store, found.records
+    more: list[Shown] = [*grids(pivots(store, records)), *measures(records, found.controls)]
+    print(f"Records: {store.records} ({new} new). Next: ssbench tables --results {store.folder}")
     if more:
         print(f"It writes these in full, and as files in {store.tables}, with:")
     for one in more:
         print(f"  {one.slug}.md: {one.title}")
+    failed = sum(record.status == "failed" for record in records)
+    if failed:
+        print(f"{failed} of {new} cells failed; the same command runs them again")
+        raise Exit(1)

@@ -36,8 +36,8 @@ def show_masks(
 
 
 def _show(cells: "list[Cell]", results: Path, device: str, out: Path) -> None:
-    from ssbench.cli.progress import Progress
     from ssbench.errors import NotApplicable, UserError
+    from ssbench.progress import Progress
     from ssbench.registry import blame
     from ssbench.results.store import Store, write_bytes
     from ssbench.training.trained import assemble, pictured

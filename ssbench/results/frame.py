@@ -1,5 +1,6 @@
 """Records -> one tidy pandas frame, a row for each record and metric. Tables and grids keep what a frame can't hold."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,17 @@ def frame(results: str | Path) -> "pd.DataFrame":
     `floor`, `unit`, `better` and `samples`; and with a prefix each what was set and found: `set.`, `task.`, `train.`,
     `data.`, `backbone.`, `cost.`, `measure.`. A record without scores has one row without a metric.
     """
-    import pandas as pd
-
     store = Store(Path(results))
     if not store.records.is_dir():
         raise UserError(f"{results}: no records there; make some with ssbench run --results {results}")
-    return pd.DataFrame([row for record in store.all() for row in _rows(record)])
+    return framed(store.all())
+
+
+def framed(records: Iterable[Record]) -> "pd.DataFrame":
+    """The frame of these records, in their order."""
+    import pandas as pd
+
+    return pd.DataFrame([row for record in records for row in _rows(record)])
 
 
 def _rows(record: Record) -> list[dict[str, Any]]:

@@ -98,7 +98,7 @@ def pivots(store: Store, records: Iterable[Record]) -> list[Pivot]:
     """
     made = []
     for group in groups(records):
-        cells = arrange(group.records)
+        cells = arrange(group)
         failed = failing(cells)
         methods = sorted({line.method for line, _ in cells})
         for head, column in columns_of(cells).items():
@@ -209,7 +209,7 @@ def _pivot(
         for row in rows[1]:
             line = {value: runs.get((canonical(row), canonical(value)), []) for value in columns[1]}
             optimum.append(_optimum(store, column, {value: found for value, found in line.items() if found}))
-    barred = {key for key, found in runs.items() if Line.of(found[0].spec.pretraining) in failed}
+    barred = {key for key, found in runs.items() if group.line(found[0]) in failed}
     ahead = leaders({head: sides(store, dict(sorted(runs.items())))}, barred).get(head)
     values = rows[1], columns[1]
     return Pivot(group, method, head, column, rows[0], columns[0], values, fixed, runs, ahead, tuple(optimum))
@@ -329,12 +329,12 @@ def _measures(group: Group, controls: Mapping[str, str]) -> Frame | None:
     found: dict[Line, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))  # by seed and name
     curves: dict[Line, dict[int, list[float]]] = defaultdict(dict)  # by seed
     for record in sorted(group.records, key=lambda r: (r.spec.pretraining.seed, r.spec.id)):
-        line, seed = Line.of(record.spec.pretraining), record.spec.pretraining.seed
+        line, seed = group.line(record), record.spec.pretraining.seed
         found[line][seed] = record.measures | found[line][seed]  # the tasks of one seed share them
         if record.loss:
             totals = [sum(value for key, value in point.items() if key != "step") for point in record.loss]
             curves[line].setdefault(seed, totals)
-    order = [*lines_of({Line.of(record.spec.pretraining) for record in group.records}, controls)]
+    order = [*lines_of({group.line(record) for record in group.records}, controls)]
     names = dict.fromkeys(name for line, _ in order for of in found.get(line, {}).values() for name in of)
     if not names:
         return None

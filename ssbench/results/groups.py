@@ -90,13 +90,34 @@ class Line(Key):
     settings: dict[str, Any] = {}
     version: int = 1
     owner: str = ""
+    given: bool = False  # an encoder that came with its weights
+    encoder: str = ""  # the network, where it is another one than the table's
+    size: int = 0  # px of the images, where it is another one than the table's
 
     @classmethod
-    def of(cls, p: Pretraining) -> "Line":
-        return cls(method=p.method, settings=p.settings, version=p.version, owner=p.owner)
+    def of(cls, p: Pretraining, *, given: bool = False, size: int = 0) -> "Line":
+        """`given`: its network is not the table's."""
+        own = p.budget is None and bool(p.init)
+        return cls(
+            method=p.method,
+            settings=p.settings,
+            version=p.version,
+            owner=p.owner,
+            given=own,
+            encoder=p.backbone if given and _brought(p) else "",
+            size=size,
+        )
+
+    @property
+    def title(self) -> str:
+        """What it is called: a given encoder by its source's name, its untrained twin as such."""
+        px = f" ({self.size} px)" if self.size else ""
+        if self.given:
+            return (bare(self.encoder) or "as given") + px
+        return self.method + (f" of {bare(self.encoder)}" if self.encoder else "") + px
 
     def shown(self) -> dict[str, Any]:
-        return {**self.settings, "loss version": self.version, "owner": self.owner}
+        return {**self.settings, "loss version": self.version, "owner": self.owner, "encoder": self.encoder}
 
 
 class Head(Key):
@@ -109,7 +130,8 @@ class Head(Key):
 
     @classmethod
     def of(cls, spec: Spec) -> "Head":
-        return cls(task=spec.task, protocol=spec.protocol, settings=spec.task_settings, owner=spec.task_owner)
+        read = {f"encoder.{key}": value for key, value in spec.reading.items()}
+        return cls(task=spec.task, protocol=spec.protocol, settings=spec.task_settings | read, owner=spec.task_owner)
 
     def __lt__(self, other: Key) -> bool:
         assert isinstance(other, Head)
@@ -121,56 +143,105 @@ class Head(Key):
 
 @dataclass(frozen=True)
 class Group:
-    """Records that were made under the same conditions: one table's. `label` tells its title from that of another."""
+    """Records that were made under the same conditions: one table's. `label` tells its title from that of another.
+
+    Encoders that came with their weights, and their twins, stand in every table of the data they were judged on, at a
+    size of their own. `place` is what the other rows share; None: there are no others.
+    """
 
     slug: str
     label: str
     records: tuple[Record, ...]
+    place: Place | None
+
+    def line(self, record: Record) -> Line:
+        """The row of a record."""
+        p, place = record.spec.pretraining, self.place
+        away = place is None or p.backbone != place.backbone
+        sized = place is None or record.spec.data != place.data
+        size = int(record.data.get("size", 0)) if sized and _guest(record) else 0
+        return Line.of(p, given=away and bool(record.costs.parameters), size=size)
 
 
 Cells = dict[tuple[Line, Head], list[Record]]  # in the order of seeds
 
 
+def bare(encoder: str) -> str:
+    """`file:vit.pth` of `file:vit.pth@0123456789abcdef`."""
+    return re.sub(r"@[0-9a-f]{16}", "", encoder)
+
+
+def _brought(p: Pretraining) -> bool:
+    """Whether its network is named by weights that somebody has, not by a name of timm's or a preset's."""
+    return ":" in p.backbone
+
+
+def _guest(record: Record) -> bool:
+    """Whether it stands in tables of other networks too: what came with its weights, and what they are measured by."""
+    return record.spec.pretraining.budget is None and _brought(record.spec.pretraining)
+
+
 def groups(records: Iterable[Record]) -> list[Group]:
     """The records of each table, by slug; of two with the same spec the last one counts."""
     by_slug = defaultdict(list)
-    for group in _groups({record.spec.id: record for record in records}.values()):
-        by_slug[_slug(group[0].spec)].append(group)
+    for place, group in _groups({record.spec.id: record for record in records}.values()):
+        by_slug[_slug(place, group[0].spec)].append((place, group))
     made = []
     for slug, found in by_slug.items():
-        specs = [group[0].spec for group in found]
+        specs = [group[0].spec for _, group in found]
         conditions = [Place.of(spec).shown() | Recipe.of(spec.pretraining).shown() for spec in specs]
-        for group, condition, label in zip(found, conditions, labels(conditions)):
+        for (place, group), condition, label in zip(found, conditions, labels(conditions)):
             suffix = f"-{digest(condition)}" if len(found) > 1 else ""
-            made.append(Group(slug + suffix, label, tuple(group)))
+            made.append(Group(slug + suffix, label, tuple(group), place))
     return sorted(made, key=lambda group: group.slug)
 
 
-def _groups(records: Iterable[Record]) -> list[list[Record]]:
+def _groups(records: Iterable[Record]) -> list[tuple[Place | None, list[Record]]]:
     """Records of one table each. What was not trained has no budget and stands in every table of its place.
 
-    It stands there under the tasks and protocols of those that were trained, else in a table of its own.
+    It stands there under the tasks and protocols of those that were trained, else in a table of its own. Guests come
+    to every table of their data, and have one of their own where there is none with a network.
     """
     trained: dict[tuple[Place, Recipe], list[Record]] = defaultdict(list)
     untrained: dict[Place, list[Record]] = defaultdict(list)
+    guests: dict[str, list[Record]] = defaultdict(list)  # by data, whatever its size
     for record in records:
         place, recipe = Place.of(record.spec), Recipe.of(record.spec.pretraining)
-        (untrained[place] if recipe.budget is None else trained[place, recipe]).append(record)
-    made, shown = [], set()
+        if _guest(record):
+            guests[_data(record.spec)].append(record)
+        else:
+            (untrained[place] if recipe.budget is None else trained[place, recipe]).append(record)
+    made: list[tuple[Place | None, list[Record]]] = []
+    shown = set()
     for (place, _), group in trained.items():
         heads = {Head.of(record.spec) for record in group}
-        beside = [record for record in untrained[place] if Head.of(record.spec) in heads]
-        made.append(group + beside)
+        beside = [r for r in untrained[place] + guests[_data(group[0].spec)] if Head.of(r.spec) in heads]
+        made.append((place, group + beside))
         shown |= {record.spec.id for record in beside}
-    alone = ([record for record in group if record.spec.id not in shown] for group in untrained.values())
-    return made + [group for group in alone if group]
+    left = {place: [r for r in group if r.spec.id not in shown] for place, group in untrained.items()}
+    for place, group in left.items():
+        visit = [r for r in guests[_data(group[0].spec)] if r.spec.id not in shown] if group else []
+        if any(record.costs.parameters for record in group) or (group and not visit):
+            made.append((place, group + visit))
+            shown |= {record.spec.id for record in visit}
+    for data, group in guests.items():
+        alone = [r for r in group if r.spec.id not in shown]
+        bare_pixels = [r for found in left.values() for r in found if not r.costs.parameters and _data(r.spec) == data]
+        made += [(None, alone + bare_pixels)] if alone else []
+    return made
 
 
-def arrange(records: Iterable[Record]) -> Cells:
+def _data(spec: Spec) -> str:
+    """What is evaluated, at whatever size."""
+    settings = {key: value for key, value in spec.data.settings.items() if key != "image_size"}
+    return spec.data.model_copy(update={"settings": settings}).canonical()
+
+
+def arrange(group: Group) -> Cells:
     """The records of one table by row and column."""
     cells: Cells = defaultdict(list)
-    for record in sorted(records, key=lambda r: (r.spec.pretraining.seed, r.spec.id)):
-        cells[Line.of(record.spec.pretraining), Head.of(record.spec)].append(record)
+    for record in sorted(group.records, key=lambda r: (r.spec.pretraining.seed, r.spec.id)):
+        cells[group.line(record), Head.of(record.spec)].append(record)
     return cells
 
 
@@ -193,10 +264,12 @@ def slugged(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower())[:150].strip("-")  # it becomes a file's name
 
 
-def _slug(spec: Spec) -> str:
+def _slug(place: Place | None, spec: Spec) -> str:
     p = spec.pretraining
+    if place is None:
+        return slugged(f"{spec.data.name} given encoders")
     source = f" from {p.data.name}" if p.data != spec.data else ""
-    return slugged(f"{spec.data.name} {p.backbone} {p.budget or 'untrained'}{source}")
+    return slugged(f"{spec.data.name} {bare(p.backbone)} {p.budget or 'untrained'}{source}")
 
 
 def heading(group: Group, seeds: list[int]) -> str:
@@ -208,13 +281,16 @@ def heading(group: Group, seeds: list[int]) -> str:
     source = f"pretrained on {p.data.name}" if p.data != spec.data else ""
     span = " to ".join(str(count) for count in sorted({*seeds[:1], *seeds[-1:]}))
     count = f"{span} seed{'s' * (seeds[-1] > 1)}" if seeds else ""
-    parts = (spec.data.name, source, p.backbone + _built(group), str(p.budget or "untrained"), count)
+    network = ("from " * bool(p.init) + bare(p.backbone) + _built(group), str(p.budget or "untrained"))
+    parts = (spec.data.name, source, *(network if group.place else ("given encoders",)), count)
     return ", ".join(part for part in parts if part) + group.label
 
 
 def _built(group: Group) -> str:
     """` (patch 8, 4 x 4, width 96)`: what the backbone's name stood for, where records say so and networks agree."""
-    learnt = (record for record in group.records if record.costs.parameters)
+    backbone = group.records[0].spec.pretraining.backbone
+    own = (record for record in group.records if record.spec.pretraining.backbone == backbone)
+    learnt = (record for record in own if record.costs.parameters)
     found = {record.pretrained["built"] for record in learnt if "built" in record.pretrained}
     return f" ({found.pop()})" if len(found) == 1 else ""
 

@@ -129,10 +129,17 @@ def _behind(
     """The cells that are not ahead of every floor of their column, and the columns where none is ahead."""
     found, none = set(), []
     for head, rows in columns.items():
-        walls = [side for line, side in rows.items() if line.method in floors]
         own = {line: side for line, side in rows.items() if line.method not in controls}
-        behind = {line for line, side in own.items() if any(not ahead(side, wall) <= LEVEL for wall in walls)}
+        walls = {line: [rows[wall] for name in floors for wall in _walls(rows, name, line)] for line in own}
+        behind = {line for line, side in own.items() if any(not ahead(side, wall) <= LEVEL for wall in walls[line])}
         found |= {(line, head) for line in behind}
         if own and behind == own.keys():
             none.append(head)
     return found, none
+
+
+def _walls(rows: Iterable[Line], floor: str, line: Line) -> list[Line]:
+    """The rows of a floor that a row must be ahead of: those of its own network and size, else of the table's."""
+    found = [row for row in rows if row.method == floor]
+    twins = [row for row in found if (row.encoder, row.size) == (line.encoder, line.size)]
+    return twins or [row for row in found if not row.encoder]

@@ -1,10 +1,13 @@
-"""Tables -> Markdown, CSV and LaTeX, the same bytes for the same records. No torch."""
+"""Tables -> Markdown, CSV, LaTeX and HTML, the same bytes for the same records. No torch."""
 
 import re
+import sys
 from collections.abc import Sequence
 from csv import writer
+from html import escape
 from io import StringIO
 from pathlib import Path
+from shutil import get_terminal_size
 from textwrap import fill
 from typing import NamedTuple
 
@@ -36,11 +39,13 @@ def markdown(table: Shown) -> str:
     return "\n\n".join([f"**{_plain(table.title)}**", grid, *map(_plain, _notes(table))]) + "\n"
 
 
-def screen(table: Table, width: int) -> str:
+def screen(table: Table, width: int = 0) -> str:
     """What fits `width` characters: title, rows with marks, costs and notes; what is left out is named.
 
-    Headers are short. Costs go first where there is no room, from the right, then columns.
+    Without a width, what fits the terminal, or 120 characters elsewhere. Headers are short. Costs go first where there
+    is no room, from the right, then columns.
     """
+    width = width or (get_terminal_size().columns if sys.stdout.isatty() else 120)
     header, rows = _texts(table)
     count = len(table.columns)
     names = [_short(column) for column in table.columns]
@@ -132,6 +137,23 @@ def latex(table: Shown) -> str:
     return "\n".join(lines) + "\n"
 
 
+def html(table: Shown) -> str:
+    """Title, a `table` element, and notes, as a notebook shows them."""
+    header, rows = _texts(table)
+    names = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join(f"<tr>{''.join(map(_html, row))}</tr>\n" for row in rows)
+    notes = "".join(f"<p><small>{escape(note)}</small></p>\n" for note in _notes(table))
+    return (
+        f"<p><strong>{escape(table.title)}</strong></p>\n"
+        f"<table>\n<thead><tr>{names}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n{notes}"
+    )
+
+
+def _html(cell: Text) -> str:
+    text = escape(cell.text)
+    return f"<td>{f'<strong>{text}</strong>' if cell.bold else text}</td>"
+
+
 def write(store: Store, tables: Sequence[Shown]) -> list[Path]:
     """Write `tables/SLUG.md`, `.csv`, `.tex` and `index.md`, and remove table files that no record stands behind."""
     files = {"index.md": "# Tables\n" + "".join(f"\n{markdown(table)}" for table in tables)}
@@ -198,7 +220,7 @@ def _counts(row: Row) -> str:
 
 def _costs(row: Row) -> list[str]:
     return [
-        DASH if row.images is None else f"{row.images:,.0f}",
+        "given" if row.given else DASH if row.images is None else f"{row.images:,.0f}",
         DASH if row.seconds is None else f"{row.seconds:,.1f}",
         DASH if row.gflops is None else f"{row.gflops:.3g}",
         DASH if row.parameters is None else f"{row.parameters / 1e6:.2f}",

@@ -71,6 +71,7 @@ class Row:
     seconds: float | None
     gflops: float | None  # an image, forward and backward
     parameters: float | None
+    given: bool = False  # it came with its weights: what they cost is not known
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def build(store: Store, controls: Mapping[str, str], chosen: Iterable[Record] | 
 
 
 def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
-    cells = arrange(group.records)
+    cells = arrange(group)
     columns = columns_of(cells)
     names = short(columns)
     marked = marks(store, controls, cells, names)
@@ -118,7 +119,8 @@ def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
         )
         runs = [record for head in columns for record in cells.get((line, head), [])]
         taught = any(record.supervised for record in runs) and line.method not in controls
-        rows.append(Row(name + " (labels)" * taught, line.method in controls, made, *_costs(runs)))
+        called = name + " (labels)" * taught
+        rows.append(Row(called, line.method in controls, made, *_costs(runs), given=line.given))
     title = heading(group, _seeds(rows))
     notes = (*marked.notes, SPREAD, *told(store, group.records, cells, columns, names))
     return Table(group.slug, title, (*columns.values(),), tuple(rows), notes, tuple(footnotes))
@@ -171,13 +173,24 @@ def told(
 
 
 def lines_of(lines: Iterable[Line], controls: Mapping[str, str]) -> Iterable[tuple[Line, str]]:
-    """Rows and what they are called: methods by name, then every control, run or not."""
-    variants: dict[str, list[Line]] = defaultdict(list)
-    for line in lines:
-        variants[line.method].append(line)
-    for method in (*sorted(variants.keys() - controls.keys()), *controls):
-        for line, label in named(variants.get(method, [Line(method=method)])).items():
-            yield line, method + label
+    """Rows and what they are called: methods by name, given encoders, then every control, run or not.
+
+    A ceiling that was not run has no row where nothing was trained.
+    """
+    found = {*lines}
+    trained = any(not line.given and line.method not in controls for line in found)
+    missing = [name for name, role in controls.items() if role == "floor" or trained]
+    order = [*sorted({line.method for line in found if not line.given} - controls.keys()), "", *controls]
+    for method in order:
+        titles: dict[str, list[Line]] = defaultdict(list)
+        for line in sorted(found):
+            if line.given if method == "" else line.method == method and not line.given:
+                titles[line.title].append(line)
+        if not titles and method in missing:
+            titles[method] = [Line(method=method)]
+        for title, variants in titles.items():
+            for line, label in named(variants).items():
+                yield line, title + label
 
 
 def columns_of(cells: Cells) -> dict[Head, Column]:

@@ -46,7 +46,8 @@ FLOORS = (  # from the ground; a package stands for all of its files
     ("data", "results"),
     ("plan", "method", "features", "workshop", "task"),
     ("training",),
-    ("check", "contracts", "run"),
+    ("check", "contracts", "line", "progress"),
+    ("api",),
     ("cli",),
 )
 

@@ -40,7 +40,7 @@ def test_a_frame_has_a_row_for_each_record_and_metric(tmp_path: Path) -> None:
     done = {"status": "done", "headline": "top1", "scores": scores, "costs": Costs(images=1000)}
     store.write(record("simclr", 0, **done, measures={"rankme": 9.5}), {"top1": {"value": np.ones(3)}})
     store.write(record("swav", 1, reason="out of memory"), {})
-    found = ssbench.frame(tmp_path)  # type: ignore[operator]
+    found = ssbench.frame(tmp_path)
     assert [*zip(found.method, found.metric.fillna("none"), found.status)] == [
         ("simclr", "top1", "done"),
         ("simclr", "top1@10", "done"),
@@ -58,7 +58,7 @@ def test_a_frame_has_a_row_for_each_record_and_metric(tmp_path: Path) -> None:
 
 def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no records there"):
-        ssbench.frame(tmp_path)  # type: ignore[operator]
+        ssbench.frame(tmp_path)
 
 
 def test_pandas_is_imported_only_when_a_frame_is_made() -> None:

@@ -3,15 +3,14 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssbench import settings
-from ssbench.method import Batch, Method, View
-from ssbench.settings import setting
+from ssbench import Batch, Method, View, setting
+from ssbench import Settings as Base
 
 
 class Colour(Method):
     """Regress the mean colour of a plain view from a jittered one."""
 
-    class Settings(settings.Settings):
+    class Settings(Base):
         hidden: int = setting(64, "width of the head", source="this page", gt=0)
 
     @property

@@ -2,16 +2,14 @@
 
 import torch
 
-from ssbench import settings
-from ssbench.results.metrics import Metric
-from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task
+from ssbench import Bench, Metric, Outcome, Task, setting
+from ssbench import Settings as Base
 
 
 class Means(Task):
     """Cosine or Euclidean distance to the class means of `fit`, whichever is better on `select`."""
 
-    class Settings(settings.Settings):
+    class Settings(Base):
         distances: tuple[str, ...] = setting(("cosine", "euclidean"), "distances to choose from", source="this page")
 
     metrics = (Metric("top1", "%", "higher", "accuracy"),)
