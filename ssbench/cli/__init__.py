@@ -5,7 +5,7 @@ from io import TextIOWrapper
 
 import typer
 
-from ssbench.cli import check, describe, doctor, listing, run, show_masks, tables
+from ssbench.cli import check, describe, doctor, evaluate, listing, run, show_masks, tables
 from ssbench.errors import UserError
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
     help="Which self-supervised pretraining should I use, for my images, at my budget?",
 )
 app.command("run")(run.run)
+app.command("eval")(evaluate.evaluate)
 app.command("tables")(tables.tables)
 app.command("show-masks")(show_masks.show_masks)
 app.command("list")(listing.listing)

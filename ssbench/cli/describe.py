@@ -7,10 +7,14 @@ from typer import Argument, Option
 
 
 def describe(
-    name: Annotated[str, Argument(help="A method, a task, or train, data, backbone.")],
+    name: Annotated[str, Argument(help="A method, a task, train, data, backbone, encoder, or file:PATH, timm:NAME.")],
+    backbone: Annotated[str, Option(help="The timm network of a file whose keys can't tell it.")] = "",
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
 ) -> None:
     """What a name stands for and what can be set."""
+    if name.partition(":")[0] in ("file", "timm", "python"):
+        _print_encoder(name, backbone)
+        return
     from ssbench.errors import UserError, near
     from ssbench.plan import FIXED_SCOPES
     from ssbench.registry import entries, load
@@ -40,3 +44,26 @@ def _print_settings(scope: str, model: Any, entry: Any = None) -> None:
     preset, published = (entry.preset, entry.source) if entry else ({}, "")
     for key, line in zip(model.model_fields, explain(model, preset, published)):
         print(f"\n  --set {entry.name if entry and key in preset else scope}.{line}")
+
+
+def _print_encoder(source: str, backbone: str) -> None:
+    """What an encoder is taken for, the world it was trained in, and how its weights fit."""
+    from ssbench.encoders.given import open_encoder
+
+    given = open_encoder(source, backbone)
+    encoder, matched = given.encoder(given.size)
+    print(f"{given.name} (layout: {given.layout})")
+    if encoder.architecture:
+        print(f"network: timm {encoder.architecture.name} {dict(encoder.architecture.options)}")
+    print(
+        f"built: {encoder.summary(given.size)}, {sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M parameters"
+    )
+    mean, std = ([round(value, 4) for value in values] for values in (given.mean, given.std))
+    print(f"images: {given.size} px, mean {mean}, deviation {std}")
+    print(
+        f"vectors: {', '.join(encoder.poolings)}, the first is the headline's; blocks that can be read: {encoder.depth}"
+    )
+    print(f"weights: {matched.share:.1%} of the parameters are there")
+    for kind in ("missing", "unexpected", "misshaped", "left_out"):
+        names = getattr(matched, kind)
+        print(f"{kind.replace('_', ' ')}: {len(names)}" + (f": {', '.join(names)}" if names else ""))

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.special import ndtri, stdtr
 
 from ssbench.results.metrics import KINDS, Array, Kind, score
@@ -54,20 +55,53 @@ def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[K, Arra
     return {seed: made[seed] for seed in arrays}
 
 
+@dataclass(frozen=True)
+class Difference:
+    """How far the mean of one row is above that of another, with two errors: over seeds, and over test samples.
+
+    That over seeds is Welch's t-test (1947). That over test samples does not average out over seeds, which share them:
+    it is normal, with the variance that a paired bootstrap gives for the difference of means, less the part of it that
+    is each run's own, since seeds show that too. A run's own part is also the least variance that seeds are given:
+    equal scores of different answers are no certainty.
+    """
+
+    mean: float
+    error: float  # over seeds, standard
+    freedom: float  # of that error
+    shared: float  # standard error over test samples
+
+    def above(self, least: float = 0.0) -> float:
+        """How likely it were this large if it truly were `least` (p, one-sided).
+
+        The mean of the t-test's p over the error of test samples, which never rejects more than it says, where one
+        t-test with the sum of both variances does.
+        """
+        shifted = self.mean - least + self.shared * NORMAL
+        return float(stdtr(self.freedom, -shifted / self.error).mean())
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """The values that the two-sided test does not reject."""
+        tail, reach = (1 - level) / 2, 1e3 * (self.error + self.shared)  # of a t-test with one degree of freedom, too
+        low = brentq(lambda least: self.above(least) - tail, self.mean - reach, self.mean)
+        high = brentq(lambda least: self.above(least) - (1 - tail), self.mean, self.mean + reach)
+        return float(low), float(high)
+
+
 def ahead(one: Mapping[int, Run], other: Mapping[int, Run]) -> float:
     """How likely the mean of `one` were this far above that of `other`, on the seeds of both, if it were not (p).
 
-    One-sided, with two errors. That over seeds is Welch's t-test (1947). That over test samples does not average out
-    over seeds, which share them: it is normal, with the variance that a paired bootstrap gives for the difference of
-    means, less the part of it that is each run's own, since seeds show that too. The p is the first one's mean over
-    the second, which never rejects more than it says, where one t-test with the sum of both does. A run's own part is
-    also the least variance that seeds are given: equal scores of different answers are no certainty. NaN, which is
-    neither small nor large, where fewer than SEEDS are common or numbers of test samples differ.
+    One-sided. NaN, which is neither small nor large, where there is no `difference`.
     """
+    found = difference(one, other)
+    return nan if found is None else found.above()
+
+
+def difference(one: Mapping[int, Run], other: Mapping[int, Run]) -> Difference | None:
+    """Of two rows, on the seeds of both; None where fewer than SEEDS are common or numbers of test samples differ."""
     seeds = [seed for seed in one if seed in other]
     count = len(seeds)
     if count < SEEDS or len({side[seed].samples for side in (one, other) for seed in seeds}) > 1:
-        return nan
+        return None
     means, draws, spreads, owns = [], [], [], []
     for side in (one, other):
         values = np.array([side[seed].value for seed in seeds])
@@ -79,8 +113,7 @@ def ahead(one: Mapping[int, Run], other: Mapping[int, Run]) -> float:
         owns.append(own / count)
     freedom = sum(spreads) ** 2 * (count - 1) / sum(spread**2 for spread in spreads)
     shared = max(float((draws[0] - draws[1]).var(ddof=1)) - sum(owns), 0.0)
-    shifted = means[0] - means[1] + sqrt(shared) * NORMAL
-    return float(stdtr(freedom, -shifted / sqrt(sum(spreads))).mean())
+    return Difference(means[0] - means[1], sqrt(sum(spreads)), freedom, sqrt(shared))
 
 
 def holm(found: Sequence[float]) -> list[float]:

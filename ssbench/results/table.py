@@ -7,6 +7,7 @@ from statistics import fmean, median, stdev
 from typing import Literal
 
 from ssbench.results import metrics
+from ssbench.results.continued import verdicts
 from ssbench.results.groups import Cells, Group, Head, Line, arrange, groups, heading, named
 from ssbench.results.marks import marks
 from ssbench.results.record import Record, Score
@@ -67,11 +68,11 @@ class Row:
     name: str  # with the settings that tell it from another row of the same method
     control: bool
     cells: tuple[Cell, ...]
+    given: bool  # it came with its weights: what they cost is not known
     images: float | None  # seen in pretraining
     seconds: float | None
     gflops: float | None  # an image, forward and backward
     parameters: float | None
-    given: bool = False  # it came with its weights: what they cost is not known
 
 
 @dataclass(frozen=True)
@@ -112,17 +113,18 @@ def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
     marked = marks(store, controls, cells, names)
     footnotes: list[str] = []
     rows = []
-    for line, name in lines_of({line for line, _ in cells}, controls):
+    called = dict(lines_of({line for line, _ in cells}, controls))
+    for line, name in called.items():
         made = tuple(
             _cell(cells.get((line, head), []), (line, head) in marked.bold, (line, head) in marked.behind, footnotes)
             for head in columns
         )
         runs = [record for head in columns for record in cells.get((line, head), [])]
         taught = any(record.supervised for record in runs) and line.method not in controls
-        called = name + " (labels)" * taught
-        rows.append(Row(called, line.method in controls, made, *_costs(runs), given=line.given))
+        rows.append(Row(name + " (labels)" * taught, line.method in controls, made, line.given, *_costs(runs)))
     title = heading(group, _seeds(rows))
-    notes = (*marked.notes, SPREAD, *told(store, group.records, cells, columns, names))
+    went_on = verdicts(store, cells, names, called, controls)
+    notes = (*went_on, *marked.notes, SPREAD, *told(store, group.records, cells, columns, names))
     return Table(group.slug, title, (*columns.values(),), tuple(rows), notes, tuple(footnotes))
 
 
