@@ -43,6 +43,7 @@ class Description(Frozen):
     method: str
     version: int  # of the method's loss
     supervised: bool
+    init: str = ""  # the given encoder whose weights it started from; empty: random ones
     pretrained_on: str
     judged_on: str
     backbone: str
@@ -55,7 +56,7 @@ class Description(Frozen):
     costs: dict[str, float]  # of pretraining, as in a record
     warning: str  # why it is to be taken for collapsed
     data_licence: str = "unknown"
-    code: dict[str, str]  # the version and commit of ssbench that trained it
+    code: dict[str, str]  # version and commit of ssbench, and versions of timm and torch, that trained it
 
 
 def lines(found: Description, weights: str) -> list[str]:
@@ -139,12 +140,13 @@ def _training(found: Description) -> list[tuple[str, str]]:
     made = {
         "method": f"{found.method}, loss version {found.version}",
         "data": found.pretrained_on,
+        "start": found.init or "random weights",
         "budget": found.budget or "none",
         "seed": str(found.seed),
         "precision": found.precision,
         "settings": found.settings and f"`{_arguments(found.settings)}`",
         "recipe": found.train and f"`{_arguments(found.train)}`",
-        "ssbench": " ".join(f"{key} {value}" for key, value in found.code.items()),
+        "ssbench": ", ".join(f"{key} {value}" for key, value in found.code.items()),
     }
     return [(key, str(value)) for key, value in made.items() if value]
 
@@ -175,6 +177,7 @@ def _limits(found: Description) -> list[str]:
         "Images were cut to their centre square, or squashed to one where the data has masks, and resized (bicubic).",
         f"The licence of the data that it was trained on (`{found.pretrained_on}`) is {found.data_licence} to ssbench, "
         "and may bind the weights: look it up before they are passed on.",
+        f"It was built by timm {found.code.get('timm', '(version not recorded)')}; another may build another network.",
     ]
 
 

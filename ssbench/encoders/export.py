@@ -52,7 +52,11 @@ def code(found: Description, out: Path, format: Format) -> list[str]:
 
 
 def _hub(trunk: Any, found: Description) -> dict[str, Any]:
-    """A folder's config, with the keys that timm's loader reads (`_parse_model_cfg` in timm/models/_hub.py)."""
+    """A folder's config, with the keys that timm's loader reads (`_parse_model_cfg` in timm/models/_hub.py).
+
+    `first_conv` is what that loader adapts to other channels. Timm 1.0.20 takes that to be needed for all but 3, and
+    leaves random weights for all but 1 and 3 (`load_pretrained` in timm/models/_builder.py).
+    """
     options, known = dict(found.architecture.options), trunk.pretrained_cfg
     fixed = bool(known.get("fixed_input_size")) and not options.get("dynamic_img_size")
     return {
@@ -69,7 +73,7 @@ def _hub(trunk: Any, found: Description) -> dict[str, Any]:
             "mean": found.mean,
             "std": found.std,
             "num_classes": 0,
-            "first_conv": known.get("first_conv"),
+            "first_conv": known.get("first_conv") if len(found.mean) in (1, 3) else None,
             "classifier": known.get("classifier"),
         },
         KEY: found.model_dump(mode="json"),
@@ -81,9 +85,13 @@ def described(file: Path) -> Description | None:
 
     None where it wrote nothing. Raises UserError on what can't be read.
     """
-    beside = file.with_name(FOLDER_CONFIG) if file.name == FOLDER_WEIGHTS else file.with_suffix(".json")
+    folder = [file.with_name(FOLDER_CONFIG)] if file.name == FOLDER_WEIGHTS else []
+    return next((found for beside in (file.with_suffix(".json"), *folder) if (found := _described(beside))), None)
+
+
+def _described(file: Path) -> Description | None:
     try:
-        told = json.loads(beside.read_bytes()) if beside.is_file() else None
+        told = json.loads(file.read_bytes()) if file.is_file() else None
         told = told.get(KEY, told) if isinstance(told, dict) else None
         if not isinstance(told, dict) or not str(told.get("written_by")).startswith("ssbench export"):
             return None
@@ -91,9 +99,9 @@ def described(file: Path) -> Description | None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{beside} is not a description of this version: {where}: {first['msg']}") from None
+        raise UserError(f"{file} is not a description of this version: {where}: {first['msg']}") from None
     except (ValueError, OSError) as error:
-        raise UserError(f"{beside}, beside {file.name}, can't be read ({one_line(error)})") from None
+        raise UserError(f"{file}, beside the weights, can't be read ({one_line(error)})") from None
 
 
 def plain(encoder: Encoder) -> Architecture:

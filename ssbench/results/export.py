@@ -19,6 +19,7 @@ from ssbench.results.record import Record
 from ssbench.results.store import Store, read_tensors, write_bytes
 
 AGAIN = "run its cell again with --rerun"
+CODE = ("version", "commit", "timm", "torch")
 LISTED = 8  # candidates in an error
 COSTS = ("images", "views", "steps", "prepare_seconds", "pretrain_seconds", "pretrain_gflops", "parameters")
 
@@ -161,6 +162,7 @@ def describe(encoder: Encoder, record: Record, records: Sequence[Record]) -> Des
         method=p.method,
         version=p.version,
         supervised=record.supervised,
+        init=p.model_dump().get("init", ""),  # as with the reading
         pretrained_on=p.data.name,
         judged_on=record.spec.data.name,
         backbone=p.backbone,
@@ -172,7 +174,7 @@ def describe(encoder: Encoder, record: Record, records: Sequence[Record]) -> Des
         scores=tuple(result for one in same for result in _results(one)),
         costs={name: getattr(record.costs, name) for name in COSTS},
         warning=record.warning,
-        code={key: record.pretrained[key] for key in ("version", "commit") if key in record.pretrained},
+        code={key: record.pretrained[key] for key in CODE if key in record.pretrained},
     )
 
 

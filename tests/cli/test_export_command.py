@@ -68,6 +68,17 @@ def test_a_seed_and_an_id_name_the_encoder_too(results: Path, tmp_path: Path) ->
     assert f"record `{found.record}`" in (tmp_path / "two.md").read_text()
 
 
+def test_the_pages_commands_run(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "encoders.md").read_text()
+    record = next(one for one in Store(results).all() if one.spec.pretraining.method == "mim-block")
+    lines = [line for line in page.splitlines() if line.startswith("ssbench export")]
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        command(*line.replace("1b3a94dee28b9e39", record.id).split()[1:], "--results", results)
+    made = {"mine.safetensors", "mine.json", "mine.md", "mine"}
+    assert {file.name for file in tmp_path.iterdir()} == made
+
+
 def test_an_encoder_without_training_is_exported_too(results: Path, tmp_path: Path) -> None:
     command("export", "random-init", "--results", results, "--out", tmp_path / "one.safetensors")
     found = described(tmp_path / "one.safetensors")

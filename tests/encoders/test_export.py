@@ -87,7 +87,7 @@ def description_of(encoder: Encoder, size: int) -> Description:
         scores=(result,),
         costs={"images": 64000, "pretrain_seconds": 17.5},
         warning="features have one direction",
-        code={"version": "0.1.0", "commit": "e4ba3f8"},
+        code={"version": "0.1.0", "commit": "e4ba3f8", "timm": "1.0.31"},
     )
 
 
@@ -159,7 +159,10 @@ def test_the_vector_is_of_the_pooling_and_block_that_were_read(pooling: str, blo
         torch.testing.assert_close(found, encoder.pooled(x), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("out", "format"), [("one.safetensors", "safetensors"), ("folder", "hf-folder")])
+@pytest.mark.parametrize(
+    ("out", "format"),
+    [("one.safetensors", "safetensors"), ("model.safetensors", "safetensors"), ("folder", "hf-folder")],
+)
 def test_a_description_is_found_beside_the_weights(out: str, format: Format, tmp_path: Path) -> None:
     encoder = encoder_of("preset")
     found = exported(encoder, 16, tmp_path / out, format)
@@ -176,7 +179,7 @@ def test_files_of_others_have_no_description_and_broken_ones_are_named(tmp_path:
         beside.write_text(text)
         assert described(file) is None
     beside.write_text("{")
-    with pytest.raises(UserError, match=r"one\.json, beside one\.safetensors, can't be read"):
+    with pytest.raises(UserError, match=r"one\.json, beside the weights, can't be read"):
         described(file)
     beside.write_text('{"written_by": "ssbench export 2"}')
     with pytest.raises(UserError, match=r"one\.json is not a description of this version"):
@@ -195,6 +198,8 @@ def test_the_card_says_what_it_is_what_it_scored_and_what_is_not_known(tmp_path:
         "load_file('one.safetensors')",
         "**It may have collapsed**: features have one direction.",
         "is unknown to ssbench",
+        "built by timm 1.0.31",
+        "| start | random weights |",
         "license: unknown",
     ):
         assert said in card
