@@ -13,7 +13,7 @@ from ssbench.encoders.card import Description, Result
 from ssbench.encoders.encoder import Encoder
 from ssbench.encoders.export import Format, check_parts, contents, described, plain, vector, weights_file
 from ssbench.errors import NotApplicable, UserError, near, one_line
-from ssbench.results.groups import Line, Place, Recipe, labels
+from ssbench.results.groups import Line, Place, Recipe, canonical
 from ssbench.results.provenance import weights_digest
 from ssbench.results.record import Record
 from ssbench.results.store import Store, read_tensors, write_bytes
@@ -38,6 +38,8 @@ def chosen(records: Sequence[Record], what: str, dataset: str = "", seed: int | 
     if not found:
         hint = near(what, {record.spec.pretraining.method for record in records})
         raise UserError(f"{what}: no record's id or file, and no method that has a record{hint}")
+    if dataset or seed is not None:
+        raise UserError(f"--dataset and --seed choose in a row, and {what} names a record; leave them out")
     if len(found) > 1:
         raise UserError(f"{what} begins the ids of {len(found)} records: {_listed(found)}")
     record = found[0]
@@ -71,26 +73,35 @@ def _first(rows: list[Record], what: str, dataset: str, seed: int | None) -> Rec
 
 
 def _listed(found: list[Record]) -> str:
-    """Records by id, method, data, backbone, budget and seed, and what else tells them apart."""
-    shown = []
+    """Records by id, method, data, backbone, budget and seed; those alike in these also by what they differ in."""
+    alike: dict[str, list[dict[str, Any]]] = {}
     for record in found:
-        spec, p = record.spec, record.spec.pretraining
-        all_ = Line.of(p).shown() | Recipe.of(p).shown() | Place.of(spec).shown()
-        shown.append(
-            {key: value for key, value in all_.items() if key not in ("data", "pretraining", "backbone", "budget")}
-        )
-    texts = [f"{called(record)}{label}" for record, label in zip(found, labels(shown))]
-    more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
-    return "; ".join(texts[:LISTED]) + more
+        alike.setdefault(_called(record), []).append(_conditions(record))
+    texts = []
+    for record in found[:LISTED]:
+        others, mine = alike[_called(record)], _conditions(record)
+        values = {key: {canonical(one[key]) for one in others if key in one} for key in mine}
+        apart = ", ".join(f"{key}={mine[key]}" for key in mine if len(values[key]) > 1)
+        texts.append(called(record) + f" [{apart}]" * bool(apart))
+    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    return "; ".join(texts) + more
+
+
+def _conditions(record: Record) -> dict[str, Any]:
+    spec, p = record.spec, record.spec.pretraining
+    known = Line.of(p).shown() | Recipe.of(p).shown() | Place.of(spec).shown()
+    return known | _reading(record) | {"task": spec.task}
 
 
 def called(record: Record) -> str:
     """`1b3a94dee28b9e39 (mim-block on shapes, vit-nano, samples=64000, seed 0)`."""
+    return f"{record.id} ({_called(record)})"
+
+
+def _called(record: Record) -> str:
     spec, p = record.spec, record.spec.pretraining
     source = f", pretrained on {p.data.name}" if p.data != spec.data else ""
-    return (
-        f"{record.id} ({p.method} on {spec.data.name}{source}, {p.backbone}, {p.budget or 'untrained'}, seed {p.seed})"
-    )
+    return f"{p.method} on {spec.data.name}{source}, {p.backbone}, {p.budget or 'untrained'}, seed {p.seed}"
 
 
 def cached(store: Store, record: Record) -> Encoder:

@@ -86,6 +86,7 @@ def test_a_row_is_its_lowest_seed_that_is_done_unless_another_is_asked_for() -> 
         ("mim", "cifar", None, "--dataset cifar: mim was not judged on it; known: shapes"),
         ("mim", "", 7, "--seed 7: mim has the seeds 1, 2"),
         ("broken", "", None, r"broken has no record that is done: failed \(it broke\)"),
+        (ROWS[0].id, "", 2, "--dataset and --seed choose in a row, and .* names a record; leave them out"),
         (ROWS[4].id, "", None, r"is failed \(it broke\)"),
         ("", "", None, f"begins the ids of {len(ROWS)} records: .* and {len(ROWS) - 8} more"),
     ],
@@ -110,7 +111,8 @@ def test_rows_that_differ_in_settings_alone_are_told_apart() -> None:
         chosen(ROWS, "simclr")
     for record in ROWS[5:8]:
         assert record.id in str(error.value)
-    assert "vit-micro" in str(error.value) and "ratio=0.75" in str(error.value)
+    assert f"{ROWS[5].id} (simclr on shapes, vit-micro, steps=5, seed 0);" in f"{error.value};"
+    assert f"{ROWS[7].id} (simclr on shapes, vit-nano, steps=5, seed 0) [ratio=0.75]" in str(error.value)
 
 
 def kept(where: Store, record: Record, encoder: Encoder, **story: Any) -> Record:
