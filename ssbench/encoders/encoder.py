@@ -45,6 +45,7 @@ class Encoder(nn.Module):
         """A blank image of `size` px shows what the trunk gives; without a size, a ViT or a subclass says so itself."""
         super().__init__()
         self.trunk: Any = trunk
+        self._own = type(self).pooled is not Encoder.pooled  # a class that says itself how it pools
         self.fixed = frozenset(name for name, weight in self.named_parameters() if not weight.requires_grad)
         self.register_buffer("mean", mean.reshape(1, -1, 1, 1).float())
         self.register_buffer("std", std.reshape(1, -1, 1, 1).float())
@@ -77,23 +78,30 @@ class Encoder(nn.Module):
     @property
     def poolings(self) -> tuple[str, ...]:
         """What `readings` gives of the block that is read; the first is the headline's."""
-        own = (OWN,) if type(self).pooled is not Encoder.pooled else ()
-        return (*own, *self._form.poolings)
+        return (*((OWN,) if self._own else ()), *self._form.poolings)
+
+    def lead(self, pooling: str) -> "Encoder":
+        """Make one of its poolings the headline's, where it has that one."""
+        rest = tuple(one for one in self._form.poolings if one != pooling)
+        if len(rest) < len(self._form.poolings):
+            self._form = self._form._replace(poolings=(pooling, *rest))
+        return self
 
     def read(self, pooling: str = "", block: int = 0) -> "Encoder":
-        """Make a pooling the headline's and a block the one that is read; raises UserError.
+        """Give one pooling, or one block, alone; raises UserError where there is no such.
 
-        Blocks are counted from 1 to `depth`, or from -1, the last, back; 0 is the last.
+        Blocks are counted from 1 to `depth`, or from -1, the last, back; 0 leaves them as they are.
         """
         if pooling and pooling not in self.poolings:
             raise UserError(f"encoder.pooling={pooling}: this encoder gives {' and '.join(self.poolings)}")
         if abs(block) > self.depth:
             has = f"has {self.depth} blocks" if self.has_tokens else "gives its last map alone"
             raise UserError(f"encoder.block={block}: this encoder {has}")
-        first = (pooling,) if pooling else ()
-        rest = tuple(one for one in self._form.poolings if one != pooling)
-        self._form = self._form._replace(poolings=(*first, *rest))
-        self.block = block % (self.depth + 1)
+        if pooling:
+            self._own = pooling == OWN
+            self._form = self._form._replace(poolings=() if self._own else (pooling,))
+        if block:
+            self.block = block % (self.depth + 1)
         return self
 
     def grid(self, images: Tensor) -> tuple[int, int]:
@@ -153,7 +161,7 @@ class Encoder(nn.Module):
 
         A subclass with a `pooled` of its own has that one first; one with its own `vectors` has no other blocks.
         """
-        own = {OWN: self.pooled(images)} if type(self).pooled is not Encoder.pooled else {}
+        own = {OWN: self.pooled(images)} if self._own else {}
         if not self.has_tokens or type(self).vectors is not Encoder.vectors:
             return own | self.vectors(images)
         found, end = own, self.block or self.depth

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssbench.encoders.encoder import Encoder
+from ssbench.encoders.encoder import OWN, Encoder
 from ssbench.errors import UserError
 
 
@@ -20,10 +20,10 @@ class OwnPooling(Encoder):
     @property
     def dim(self) -> int:
         """Width of the headline's vector."""
-        return self._width
+        return self._width if self.poolings[0] == OWN else super().dim
 
     def pooled(self, images: Tensor) -> Tensor:
-        vector: Tensor = self.trunk(images)
+        vector: Tensor = self.trunk(images) if self.poolings[0] == OWN else super().pooled(images)
         return vector
 
 
@@ -73,7 +73,7 @@ def adopt(trunk: nn.Module, mean: Tensor, std: Tensor, size: int) -> Encoder:
     with torch.no_grad():
         for name, vector in encoder.eval().vectors(_noise(encoder, size)).items():
             if vector.shape == own.shape and torch.allclose(vector, own, rtol=1e-4, atol=1e-5):
-                return encoder.read(name)
+                return encoder.lead(name)
     return OwnPooling(trunk, mean, std, size)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ssbench.encoders import checkpoints, names
 from ssbench.encoders.architecture import Architecture
 from ssbench.encoders.encoder import Encoder
+from ssbench.encoders.export import described
 from ssbench.encoders.foreign import adopt
 from ssbench.encoders.layouts import recognise
 from ssbench.encoders.start import start_as_mae
@@ -60,6 +61,7 @@ class Given:
     mean: Sequence[float]  # of pixels in 0..1
     std: Sequence[float]
     pooling: str = ""  # the headline's vector; empty: what the network itself gives
+    block: int = 0  # that is read; 0: the last
     architecture: Architecture | None = None  # None: `module` is all that there is
     weights: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     left_out: tuple[str, ...] = ()
@@ -80,7 +82,8 @@ class Given:
             start_as_mae(trunk)
         encoder = self._adopted(trunk, size)
         encoder.architecture = architecture
-        return (encoder.read(self.pooling) if self.pooling else encoder), matched
+        encoder.block = self.block
+        return encoder.lead(self.pooling), matched
 
     def _adopted(self, trunk: nn.Module, size: int) -> Encoder:
         try:
@@ -176,23 +179,17 @@ def _of_file(known: str, backbone: str) -> Given:
     path, _, digest = known.rpartition("@")
     found = checkpoints.read(Path(path))
     label = f"file:{Path(path).name}@{digest}"
+    if told := described(Path(path)):
+        world = told.size, told.mean, told.std, told.pooling, told.block, told.architecture
+        return Given(label, "ssbench", *world, weights=found)
     try:
         seen = recognise(found)
     except UserError as error:
         if not backbone:
             raise UserError(f"encoder file:{path}: {error}") from None
         seen, label = recognise(found, backbone), f"{label} as {backbone}"
-    return Given(
-        label,
-        seen.layout,
-        seen.size,
-        seen.mean,
-        seen.std,
-        seen.pooling,
-        seen.architecture,
-        seen.weights,
-        seen.left_out,
-    )
+    world = seen.size, seen.mean, seen.std, seen.pooling, 0, seen.architecture
+    return Given(label, seen.layout, *world, weights=seen.weights, left_out=seen.left_out)
 
 
 @lru_cache(maxsize=8)

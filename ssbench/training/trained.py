@@ -106,7 +106,7 @@ def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, Any]]:
     done = replace(done, measures=found, warning=warning)
     encoder = method.judged()
     made = {**code(), **environment(job.device), "weights": weights_digest(encoder), **_origin(job)}
-    made["built"] = encoder.summary(job.origin.size)
+    made |= {"built": encoder.summary(job.origin.size), "pooling": encoder.poolings[0]}
     if not as_given:
         write_tensors(weights, encoder.state_dict())
     architecture = encoder.architecture and asdict(encoder.architecture)

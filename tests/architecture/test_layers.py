@@ -124,7 +124,15 @@ def test_files_and_functions_stay_small(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["list", "methods"], ["list", "backbones"], ["run", "--help"], ["show-masks", "--help"]]
+    "words",
+    [
+        ["--help"],
+        ["list", "methods"],
+        ["list", "backbones"],
+        ["run", "--help"],
+        ["show-masks", "--help"],
+        ["export", "--help"],
+    ],
 )
 def test_arguments_are_parsed_without_torch(words: list[str]) -> None:
     code = (
