@@ -55,7 +55,8 @@ class Part:
         return self._vectors()[reading or self.poolings[0]]
 
     def _vectors(self) -> dict[str, Tensor]:
-        return self._features("readings", lambda images: self._encoder.readings(images, LAST))
+        last = 1 if self._encoder.block else LAST  # a block that was chosen is read alone
+        return self._features("readings", lambda images: self._encoder.readings(images, last))
 
     def map(self) -> Tensor:
         """Feature maps, (N, D, h, w)."""

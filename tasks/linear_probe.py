@@ -1,5 +1,6 @@
 """Linear probe: one linear layer on frozen features says how much of a class is there (Alain and Bengio 2016)."""
 
+from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
@@ -18,16 +19,17 @@ from ssbench.training.loop import rate
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # AdamW's own
 CHUNK = 1024  # samples a product when heads are only applied
-JOINT = "cls+mean"
+JOINT, STACK = "cls+mean", "cls of all"
 
 
 class LinearProbe(Task):
-    """Heads of every pooling, learning rate and weight decay on cached features; `select` picks one.
+    """Heads of every vector, learning rate and weight decay on cached features; `select` picks one.
 
-    Where there is a class token, its vector and the mean side by side are a pooling too, as in DINOv2 and CAPI.
-    Features are standardised per dimension by the mean and deviation of `fit`. The heads of a pooling are trained at
-    once; all start at zero and see the same batches. A head whose weights are not finite counts as 0 %; raises
-    RuntimeError when all are such.
+    Vectors are the poolings of the last four blocks (`ssbench.features.LAST`) of a ViT, or of the one that is read
+    where `encoder.block` is set. Where there is a class token, it and the mean side by side are one too, as in DINOv2
+    and CAPI, and so are the class tokens of the four blocks, as in DINO. Features are standardised per dimension by the
+    mean and deviation of `fit`. The heads of a vector are trained at once; all start at zero and see the same batches.
+    A head whose weights are not finite counts as 0 %; raises RuntimeError when all are such.
     """
 
     class Settings(Base):
@@ -48,49 +50,75 @@ class LinearProbe(Task):
         batch: int = setting(128, "images a step, at most", source="CAPI, eval_classification.py", unit="images", ge=1)
         warmup: float = setting(0.05, "share with a rising rate", source="project: half of CAPI's tenth", ge=0, lt=1)
 
-    version = 2
+    version = 3
     metrics = (Metric("top1", "%", "higher", "accuracy"),)
 
     def evaluate(self, bench: Bench) -> Outcome:
         s, truth = self.settings, bench.select.target("label")
         grid, found, heads = list(product(s.lrs, s.weight_decays)), list[Tensor](), list[Tensor]()
-        poolings = [*bench.fit.poolings, *([JOINT] if {"cls", "mean"} <= {*bench.fit.poolings} else [])]
-        for pooling in poolings:
-            fit = vectors(bench.fit, pooling)
+        sources = vectors_of(bench.fit)
+        for _, _, names in sources:
+            fit = side_by_side(bench.fit, names)
             moments = fit.mean(0), fit.std(0) + 1e-6
             features, labels = standardise(fit, *moments), bench.fit.target("label")
             del fit  # as large as what is trained on
             heads.append(train(features, labels, len(bench.data.classes), grid, s, bench))
-            found.append(apply(heads[-1], standardise(vectors(bench.select, pooling), *moments)))  # (N, G)
+            found.append(apply(heads[-1], standardise(side_by_side(bench.select, names), *moments)))  # (N, G)
         predicted = torch.cat(found, 1)  # (N, P * G)
         right = 100 * (predicted == truth[:, None]).float().mean(0)
         broken = torch.cat([~one.isfinite().all(0).all(0) for one in heads])  # (P * G,)
         sweep: list[dict[str, Any]] = [
-            {"pooling": pooling, "lr": lr, "weight_decay": decay, "select_top1": score, "diverged": diverged}
-            for (pooling, (lr, decay)), score, diverged in zip(
-                product(poolings, grid), right.masked_fill(broken, 0).tolist(), broken.tolist()
+            {
+                "pooling": pooling,
+                "block": block,
+                "lr": lr,
+                "weight_decay": decay,
+                "select_top1": score,
+                "diverged": diverged,
+            }
+            for ((pooling, block, _), (lr, decay)), score, diverged in zip(
+                product(sources, grid), right.masked_fill(broken, 0).tolist(), broken.tolist()
             )
         ]
 
         def predictions(point: int) -> dict[str, NDArray[np.generic]]:
             return {"predicted": predicted[:, point].cpu().numpy(), "truth": truth.cpu().numpy()}
 
-        axes = ("pooling", "lr", "weight_decay")
+        axes = ("pooling", "block", "lr", "weight_decay")
         best, at_edge = choose(sweep, self.metrics[0], axes, predictions, "lower linear-probe.lrs")
         selected = {**sweep[best], "at_edge": at_edge, "refit": "none"}
 
         test = bench.test(selected)
         p, g = divmod(best, len(grid))
-        fit = vectors(bench.fit, poolings[p])
-        features = standardise(vectors(test, poolings[p]), fit.mean(0), fit.std(0) + 1e-6)
+        fit, tested = (side_by_side(part, sources[p][2]) for part in (bench.fit, test))
+        features = standardise(tested, fit.mean(0), fit.std(0) + 1e-6)
         outcome = Outcome(selected, sweep)
         outcome.add("top1", predicted=apply(heads[p][..., g : g + 1], features)[:, 0], truth=test.target("label"))
         return outcome
 
 
-def vectors(part: Part, pooling: str) -> Tensor:
-    """One vector an image, (N, D): a pooling of the encoder, or two of them side by side."""
-    return torch.cat([part.pooled(one) for one in pooling.split("+")], 1)
+def vectors_of(part: Part) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Pooling, block and the part's readings that make it, for each vector that is tried, the last block's first.
+
+    Blocks are counted back from the one that the encoder reads, `last` and `last-1` and so on.
+    """
+    blocks: dict[str, list[str]] = {}
+    for reading in part.readings:
+        blocks.setdefault(reading.partition("@")[2], []).append(reading)
+    found: list[tuple[str, str, tuple[str, ...]]] = []
+    for back, names in enumerate(blocks.values()):
+        block = f"last-{back}" if back else "last"
+        by_pooling = {name.partition("@")[0]: name for name in names}
+        found += [(pooling, block, (name,)) for pooling, name in by_pooling.items()]
+        if {"cls", "mean"} <= by_pooling.keys():
+            found.append((JOINT, block, (by_pooling["cls"], by_pooling["mean"])))
+    tokens = tuple(name for name in part.readings if name.partition("@")[0] == "cls")
+    return [*found, *([(STACK, f"last {len(tokens)}", tokens)] if len(tokens) > 1 else [])]
+
+
+def side_by_side(part: Part, readings: Iterable[str]) -> Tensor:
+    """One vector an image, (N, D), of several readings."""
+    return torch.cat([part.pooled(reading) for reading in readings], 1)
 
 
 def standardise(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:

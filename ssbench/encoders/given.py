@@ -3,6 +3,8 @@
 One is opened once a command. What it is called here, with a digest of what is in its file, is part of an identity.
 """
 
+import os
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -11,9 +13,11 @@ from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import timm
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from torch import Tensor, nn
 
 from ssbench.encoders import checkpoints, names
@@ -129,6 +133,7 @@ def _numbers(found: Any, otherwise: Sequence[float]) -> Sequence[float]:
 
 @lru_cache(maxsize=8)
 def _of_timm(name: str) -> Given:
+    _reach(name)
     try:
         trunk: Any = timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # no network, no such name, no weights of that name: in ways of timm's own
@@ -149,6 +154,22 @@ def _saved_options(name: str) -> dict[str, Any]:
         return {}
     load = load_model_config_from_path if kind == "local-dir" else load_model_config_from_hf
     return dict(load(where)[2] or {})
+
+
+def _reach(name: str) -> None:
+    """Raises UserError at once where weights are to be fetched and there is no network: trying takes a minute."""
+    kind, _, where = name.partition(":")
+    config = timm.get_pretrained_cfg(name) if not where and timm.is_model(name.partition(".")[0]) else None
+    repository = where if kind in ("hf-hub", "hf_hub") else config.hf_hub_id if config else None
+    if not repository or os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return
+    files = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "config.json")
+    if any(isinstance(try_to_load_from_cache(repository.partition("@")[0], file), str) for file in files):
+        return
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError as error:
+        raise _no_timm(name, error) from None
 
 
 def _no_timm(name: str, error: Exception) -> UserError:
