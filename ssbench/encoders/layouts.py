@@ -45,6 +45,7 @@ class Layout:
 
     anchor: str  # a key that every such file has, behind any prefix
     renames: tuple[tuple[str, str], ...] = ()  # patterns and replacements, one after the other
+    beside: str = ""  # another key that they have
     refused: str = ""  # why timm can't build it
 
 
@@ -91,8 +92,10 @@ LAYOUTS = (
     Layout(r"encoder\.blocks\.0\.residual1\.norm\.weight", refused="CAPI's, whose rotated registers timm has not"),
     Layout(r"patch_embed\.proj\.weight", ((r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),)),  # DINOv2's chunks for FSDP
     Layout(r"layer1\.0\.conv1\.weight"),
-    Layout(r"4\.0\.conv1\.weight", SEQUENTIAL_RESNET),
-    Layout(r"2\.0\.conv1\.weight", refused=shapes.SMALL_STEM),  # lightly/models/resnet.py, numbered
+    Layout(r"4\.0\.conv1\.weight", SEQUENTIAL_RESNET, "1.running_mean"),
+    Layout(
+        r"2\.0\.conv1\.weight", (), "1.running_mean", refused=shapes.SMALL_STEM
+    ),  # lightly/models/resnet.py, numbered
 )
 
 
@@ -133,7 +136,7 @@ ORIGINS = (
     Origin("DINO", (r"(^|\.)head\.last_layer\.",)),
     Origin("SwAV", (r"(^|\.)prototypes", r"layer1\.0\.conv1")),
     Origin("VISSL ResNet", (r"_feature_blocks\.layer1\.",)),
-    Origin("lightly ResNet", (r"(^|\.)4\.0\.conv1\.weight$",)),
+    Origin("lightly ResNet", (r"(^|\.)4\.0\.conv1\.weight$", r"(^|\.)1\.running_mean$")),
     Origin("ResNet", (r"(^|\.)layer1\.0\.conv1\.weight$",)),
     Origin("Swin", (r"(^|\.)layers\.0\.blocks\.0\.",)),
     Origin("timm ViT", ()),
@@ -157,21 +160,26 @@ _WRAPPER = re.compile(r"^((state_dict|model|module|backbone|encoder|network|trun
 def recognise(found: Mapping[str, Any], backbone: str = "") -> Recognised:
     """The network that a checkpoint is of, wrapped as it may be; `backbone`, a timm name, says what keys can't.
 
-    By convention, since no file says it: attention heads are 64 wide (tiny 3, small 6, base 12, large 16), but 16 of
-    them in so400m, huge and giant, 12 in MoCo v3's small; layer norms have timm's eps (1e-6; transformers' ViT has
-    1e-12, which shows where a token's variance is near 1e-6, so not after training); a fine-tuned SimMIM is taken for a
-    BEiT, and a bare encoder of MAE, DINO or iBOT for a "timm ViT", which it equals. Positions keep their grid and are
-    resized by timm when other images come: antialiased, as DINOv2's models with registers do and those without don't.
-    A file that was cut at a block's border is a shallower network with the same final norm: compare `depth` in
-    `architecture.options` with what was expected. Raises UserError for everything else, in one line.
+    What leaves no trace in keys and shapes is taken by convention. Attention heads are 64 wide (tiny 3, small 6, base
+    12, large 16), but there are 16 in so400m, huge and giant, and 12 in MoCo v3's small. Activations are GELU, or SiLU
+    in a SwiGLU; a ResNet's strides and pooling are torchvision's. Layer norms have timm's eps of 1e-6; transformers'
+    ViT has 1e-12, which shows only where a token's variance is near 1e-6. A fine-tuned SimMIM is taken for a BEiT, and
+    a bare encoder of MAE, DINO or iBOT for a "timm ViT", which it equals. Networks that differ from these (SigLIP's,
+    those with rotations beside positions) need `backbone`.
+
+    Positions keep their grid and are resized by timm when other images come: antialiased, as DINOv2's models with
+    registers do and those without don't. A file that was cut at a block's border is a shallower network with the same
+    final norm: compare `depth` in `architecture.options` with what was expected. Raises UserError, in one line, for
+    files of no known layout, of two networks, with parts missing, more than a trunk has, or that timm can't build.
     """
     tensors = _flat(found)
-    layout, prefix, inside, outside = _locate(tensors, backbone)
+    origin = _said_by_timm(backbone) if backbone else _origin(tensors)
+    network = backbone.partition(".")[0]
+    layout, prefix, inside, outside = _locate(tensors, network)
     if layout.refused:
         raise UserError(f"the weights are those of {layout.refused}; take another file")
     weights = _renamed(layout, inside)
-    origin = _said_by_timm(backbone) if backbone else _origin(tensors)
-    architecture = _named(backbone, weights) if backbone else shapes.architecture(weights, origin.heads)
+    architecture = _named(network, weights) if network else shapes.architecture(weights, origin.heads)
     model = _blank(architecture)
     beside = {key for key in weights if _BESIDE.search(key) and key not in model.state_dict()}
     trunk = {key: value for key, value in weights.items() if key not in beside}
@@ -197,14 +205,14 @@ def _flat(found: Mapping[str, Any], prefix: str = "") -> Weights:
     return flat
 
 
-def _locate(tensors: Weights, backbone: str) -> tuple[Layout, str, Weights, list[str]]:
+def _locate(tensors: Weights, network: str) -> tuple[Layout, str, Weights, list[str]]:
     """The layout, the prefix of the trunk's keys, its weights without that, and what else the file has."""
-    for layout in LAYOUTS:
+    for layout in (*LAYOUTS, *_own(network)):
         matches = (re.match(rf"((?:.*\.)?){layout.anchor}$", key) for key in tensors)
-        if prefixes := [match[1] for match in matches if match]:
+        if prefixes := [m[1] for m in matches if m and (not layout.beside or m[1] + layout.beside in tensors)]:
             break
     else:
-        if not backbone:
+        if not network:
             raise unknown(tensors, "weights in no known layout")
         return Layout(""), "", {_WRAPPER.sub("", key): value for key, value in tensors.items()}, []
     rank = {prefix: next(n for words, n in _PREFERENCE if re.search(words, prefix)) for prefix in prefixes}
@@ -220,6 +228,11 @@ def _locate(tensors: Weights, backbone: str) -> tuple[Layout, str, Weights, list
         elif max(owners, key=len) == chosen:
             inside[key.removeprefix(chosen)] = value
     return layout, chosen, inside, outside
+
+
+def _own(network: str) -> tuple[Layout, ...]:
+    """The names that timm has for a network itself, told by its first key."""
+    return (Layout(re.escape(next(iter(_blank(Architecture(network)).state_dict())))),) if network else ()
 
 
 def _origin(tensors: Weights) -> Origin:
@@ -260,9 +273,8 @@ def _renamed(layout: Layout, inside: Weights) -> Weights:
     return renamed
 
 
-def _named(backbone: str, weights: Weights) -> Architecture:
+def _named(name: str, weights: Weights) -> Architecture:
     """The network of a timm name, for the images that its positions are for."""
-    name = backbone.partition(".")[0]
     if not names.is_vit(name):
         return Architecture(name)
     options: dict[str, Any] = {"dynamic_img_size": True}

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor
 
@@ -17,13 +18,7 @@ from ssbench.errors import UserError
 Weights = dict[str, Tensor]
 Heads = Mapping[int, int]  # of a width
 SMALL_STEM = "a ResNet for small images (3 x 3 first convolution, no pooling behind it), which timm has not"
-_WIDTHS = {
-    192: "tiny_patch16",
-    384: "small_patch16",
-    1024: "large_patch16",
-    1280: "huge_patch14",
-    1408: "giant_patch14",
-}
+_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge", 1408: "giant", 1664: "gigantic"}
 _BASIC: dict[tuple[int, ...], str] = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}
 _BOTTLENECKS: dict[tuple[int, ...], str] = {
     (3, 4, 6, 3): "resnet50",
@@ -38,7 +33,7 @@ def architecture(weights: Weights, heads: Heads) -> Architecture:
 
     Names that timm's filters wait for are left in `weights`, those that they don't know are changed there.
     """
-    if "conv1.weight" in weights:
+    if "layer1.0.conv1.weight" in weights:
         return _resnet(weights, heads)
     if "layers.0.blocks.0.norm1.weight" in weights:
         return _swin(weights, heads)
@@ -56,8 +51,10 @@ def unknown(keys: Iterable[str], why: str) -> UserError:
 def _count(weights: Weights, parts: str) -> int:
     """How many numbered parts there are; raises UserError where one is missing between them."""
     found = {int(match[1]) for key in weights if (match := re.match(rf"{parts}\.(\d+)\.", key))}
-    if found != set(range(len(found))) or not found:
-        there = ", ".join(map(str, sorted(found))) or "none"
+    if not found:
+        raise unknown(weights, f"a network without {parts}")
+    if found != set(range(len(found))):
+        there = ", ".join(map(str, sorted(found)))
         raise UserError(f"the weights are not whole: of {parts} there are {there}; take a file with all of them")
     return len(found)
 
@@ -91,9 +88,14 @@ def _heads(width: int, heads: Heads) -> int:
     raise UserError(f"a width of {width} is no multiple of 64, so it can't say how many heads; name --backbone")
 
 
+def _known(name: str, otherwise: str) -> str:
+    """The name where timm has it; options say every size, so a name only helps a reader."""
+    return name if timm.is_model(name) else otherwise
+
+
 def _first(weights: Weights, key: str) -> Tensor:
     if key not in weights:
-        raise unknown([key], "a ViT without")
+        raise unknown([key], "a network that looks known but is without")
     return weights[key]
 
 
@@ -123,13 +125,15 @@ def _vit(weights: Weights, heads: Heads) -> Architecture:
         "init_values": 1e-5 if "blocks.0.ls1.gamma" in weights else None,
         "class_token": classed,
         "reg_tokens": registers,
-        "no_embed_class": own or (before == 0 and classed),
+        "no_embed_class": own or (before == 0 and (classed or registers > 0)),
         "global_pool": "avg" if averaged else "token",
         "fc_norm": "fc_norm.weight" in weights,
         "dynamic_img_size": True,
     }
-    plain = f"vit_{_WIDTHS.get(width, 'base_patch16')}_224"
-    return Architecture("vit_giant_patch14_dinov2" if gated else plain, options)  # options can't name SwiGLU's class
+    if gated:  # options can't name the class of SwiGLU, this network brings it
+        return Architecture("vit_giant_patch14_dinov2", options)
+    size, end = _SIZES.get(width, "base"), "dinov2" if "blocks.0.ls1.gamma" in weights and patch == 14 else "224"
+    return Architecture(_known(f"vit_{size}_patch{patch}_{end}", "vit_base_patch16_224"), options)
 
 
 def _beit(weights: Weights, heads: Heads) -> Architecture:
@@ -153,7 +157,8 @@ def _beit(weights: Weights, heads: Heads) -> Architecture:
         "use_shared_rel_pos_bias": shared in weights,
         "global_pool": "avg" if "fc_norm.weight" in weights else "token",
     }
-    return Architecture("beit_base_patch16_224", options)
+    base = "beit_base_patch16_224"
+    return Architecture(_known(base.replace("base", _SIZES.get(width, "base")), base), options)
 
 
 def _dinov3(weights: Weights, heads: Heads) -> Architecture:
@@ -185,7 +190,8 @@ def _dinov3(weights: Weights, heads: Heads) -> Architecture:
     for key, bias in weights.items():
         if key.endswith("qkv.bias") and f"{key}_mask" not in weights and bias.chunk(3)[1].any():
             raise UserError(f"{key} has a part for keys that timm's DINOv3 has not; the network can't be built exactly")
-    return Architecture("vit_base_patch16_dinov3", options)
+    base = "vit_base_patch16_dinov3"
+    return Architecture(_known(base.replace("base", _SIZES.get(width, "base")), base), options)
 
 
 def _swin(weights: Weights, heads: Heads) -> Architecture:
@@ -210,7 +216,7 @@ def _swin(weights: Weights, heads: Heads) -> Architecture:
 
 def _resnet(weights: Weights, heads: Heads) -> Architecture:
     """ResNets, ResNeXts and the wide ones of torchvision, whose names are timm's own."""
-    stem, middle = weights["conv1.weight"], _first(weights, "layer1.0.conv2.weight")
+    stem, middle = _first(weights, "conv1.weight"), _first(weights, "layer1.0.conv2.weight")
     if tuple(stem.shape[2:]) == (3, 3):
         raise UserError(f"the weights are those of {SMALL_STEM}; take a ResNet with the 7 x 7 convolution")
     if tuple(stem.shape) != (64, 3, 7, 7):

@@ -290,6 +290,9 @@ CASES = [
         options={"no_embed_class": True},
         id="no class position",
     ),
+    Case(
+        "timm ViT", vit(**NO_CLASS, reg_tokens=4, no_embed_class=True), dict, "mean", id="registers and no class token"
+    ),
     Case("DINO", vit(), dino, left_out=("student.module.backbone.*", "teacher.head.last_layer.weight")),
     Case("iBOT", vit(init_values=1.0), ibot, left_out=("teacher.backbone.masked_embed",)),
     Case(
@@ -493,16 +496,18 @@ def test_half_precision_and_bare_statistics_are_made_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "number", "name"),
+    ("width", "patch", "number", "name"),
     [
-        (192, 3, "vit_tiny_patch16_224"),
-        (384, 6, "vit_small_patch16_224"),
-        (768, 12, "vit_base_patch16_224"),
-        (1280, 16, "vit_huge_patch14_224"),
+        (192, 16, 3, "vit_tiny_patch16_224"),
+        (384, 8, 6, "vit_small_patch8_224"),
+        (768, 16, 12, "vit_base_patch16_224"),
+        (1280, 14, 16, "vit_huge_patch14_224"),
+        (512, 16, 8, "vit_base_patch16_224"),
     ],
 )
-def test_heads_follow_the_width_by_convention(width: int, number: int, name: str) -> None:
-    architecture = recognise(vit(embed_dim=width, depth=1)().state_dict()).architecture
+def test_heads_follow_the_width_by_convention(width: int, patch: int, number: int, name: str) -> None:
+    sizes = {"embed_dim": width, "patch_size": patch, "img_size": 2 * patch, "num_heads": number, "depth": 1}
+    architecture = recognise(vit(**sizes)().state_dict()).architecture
     assert (architecture.name, architecture.options["num_heads"]) == (name, number)
 
 
@@ -527,10 +532,12 @@ def test_a_backbone_says_what_keys_do_not() -> None:
 
 def test_a_backbone_of_another_family_takes_timms_own_filter() -> None:
     model = random(timm.create_model("convnext_atto", num_classes=0))
-    found = recognise({"model": within("module.", model.state_dict()) | heads("head.fc")}, "convnext_atto")
+    weights = dict(model.state_dict())
+    file = {"teacher": within("module.", weights | heads("head.fc")), "student": within("module.", other(weights))}
+    found = recognise(file, "convnext_atto")
     images = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(features(built(found), images), features(model, images), atol=1e-5, rtol=1e-5)
-    assert found.pooling == "mean"
+    assert found.pooling == "mean" and found.left_out == ("teacher.module.head.fc.weight", "student.module.*")
 
 
 def without(part: str) -> Callable[[Weights], Weights]:
@@ -556,6 +563,11 @@ REFUSED = [
     ("a transposed layer", replaced("blocks.1.attn.qkv.weight", torch.rand(128, 384)), "instead of \\(384, 128\\)"),
     ("whole numbers", replaced("norm.bias", torch.ones(128).char()), "norm.bias"),
     ("two networks", lambda w: within("left.", w) | within("right.", w), "two networks, left.* and right.*"),
+    (
+        "lightly's own ResNet",
+        lambda w: within("backbone.", heads("0", "2.0.conv1") | {"1.running_mean": torch.ones(64)}),
+        "small images",
+    ),
     ("CAPI", lambda w: heads("encoder.blocks.0.residual1.norm"), "CAPI"),
     ("no keys to the queries", lambda w: without("attention.key")(transformers(w)), "query weight without"),
     ("a DINOv3 with key biases", lambda w: w | {"storage_tokens": torch.rand(1, 4, 128)}, "part for keys"),
