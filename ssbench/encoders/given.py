@@ -111,17 +111,26 @@ def open_encoder(source: str, backbone: str = "") -> Given:
 def of_module(module: nn.Module, name: str) -> Given:
     """A module in hand: images (B, C, H, W) -> vectors (B, D), tokens (B, T, D) or a map (B, D, h, w).
 
-    `mean`, `std` (of pixels in 0..1) and `size` (px) are its own where it says them, else ImageNet's and 224.
+    `mean`, `std` (of pixels in 0..1) and `size` (px) are its own where it says them, else those that timm knows of it,
+    else ImageNet's and 224. A network that timm builds by name is taken as its weights, without its classes.
     """
     if hasattr(module, "reset_classifier"):  # a timm network with its classes, which are no features
         module = deepcopy(module)
         getattr(module, "reset_classifier")(0)  # noqa: B009
-    stated = isinstance(module, Encoder)
-    mean, std = (_numbers(getattr(module, key, None), other) for key, other in zip(("mean", "std"), IMAGENET))
-    size = getattr(module, "size", None)
-    own = size if isinstance(size, int) and size > 0 else SIZE
+    known = getattr(module, "pretrained_cfg", None) or {}
+    stated = [getattr(module, key, None) for key in ("mean", "std")]
+    mean, std = (_numbers(own, known.get(key, other)) for own, key, other in zip(stated, ("mean", "std"), IMAGENET))
+    own = getattr(module, "size", None)
+    size = own if isinstance(own, int) and own > 0 else int(known.get("input_size", [SIZE])[-1])
     label = f"{name}@{weights_digest(module)}"
-    return Given(label, "Encoder" if stated else "module", own, mean, std, module=module)
+    built = Architecture(str(known["architecture"])) if known.get("architecture") else None
+    if built and _shapes(built.build()) == _shapes(module):
+        return Given(label, "timm", size, mean, std, architecture=built, weights=module.state_dict())
+    return Given(label, "Encoder" if isinstance(module, Encoder) else "module", size, mean, std, module=module)
+
+
+def _shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in network.state_dict().items()}
 
 
 def _numbers(found: Any, otherwise: Sequence[float]) -> Sequence[float]:

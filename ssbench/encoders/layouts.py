@@ -27,7 +27,7 @@ HALF: tuple[Colour, Colour] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 @dataclass(frozen=True)
 class Recognised:
-    """A trunk out of a file: `architecture.build()` takes `weights` with `load_state_dict(strict=True)`."""
+    """A trunk out of a file. Whether `weights` are all that `architecture.build()` has is not looked at here."""
 
     layout: str  # as shown to a user
     architecture: Architecture
@@ -186,7 +186,7 @@ def recognise(found: Mapping[str, Any], backbone: str = "") -> Recognised:
     return Recognised(
         origin.name,
         architecture,
-        _checked(_filtered(trunk, model), model, architecture.name),
+        _filtered(trunk, model),
         origin.pooling if getattr(model, "global_pool", "") == "token" else "mean",
         origin.size or architecture.options.get("img_size", 224),
         *origin.colours,
@@ -303,20 +303,3 @@ def _filtered(weights: Weights, model: Any) -> Weights:
     except Exception as error:  # of a file that is of another network
         raise unknown(weights, f"weights that timm's filter can't take ({one_line(error)})") from None
     return {key: value for key, value in filtered.items() if value.numel() or key != "reg_token"}
-
-
-def _checked(weights: Weights, model: Any, name: str) -> Weights:
-    """Exactly the network's weights, in its order; raises UserError for more, for less and for other shapes."""
-    wanted: Weights = model.state_dict()
-    for key in wanted:
-        if key.endswith("num_batches_tracked"):  # old files have none, and evaluation doesn't look
-            weights.setdefault(key, torch.tensor(0))
-    if missing := [key for key in wanted if key not in weights]:
-        raise unknown(missing, f"weights like those of {name}, but without")
-    if more := [key for key in weights if key not in wanted]:
-        raise unknown(more, f"weights like those of {name}, but with")
-    for key, blank in wanted.items():
-        shape, right = tuple(weights[key].shape), tuple(blank.shape)
-        if shape != right or weights[key].is_floating_point() != blank.is_floating_point():
-            raise unknown([f"{key} {shape} instead of {right}"], f"weights like those of {name}, but")
-    return {key: weights[key] for key in wanted}

@@ -19,7 +19,7 @@ def frame(results: str | Path) -> "pd.DataFrame":
     Columns: id, status, reason and what the spec says (`method`, `task`, `data`, `backbone`, `budget`, `seed`, ...);
     `metric`, `headline` (whether it is the task's), `value`, its 95 % interval `low` and `high` over test samples,
     `floor`, `unit`, `better` and `samples`; and with a prefix each what was set and found: `set.`, `task.`, `train.`,
-    `data.`, `backbone.`, `cost.`, `measure.`. A record without scores has one row without a metric.
+    `data.`, `backbone.`, `encoder.`, `cost.`, `measure.`. A record without scores has one row without a metric.
     """
     store = Store(Path(results))
     if not store.records.is_dir():
@@ -50,6 +50,7 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         "fingerprint": spec.data.fingerprint,
         "pretrained_on": p.data.name,
         "backbone": p.backbone,
+        "init": p.init,
         "budget": p.budget and str(p.budget),
         "precision": p.precision,
         "seed": p.seed,
@@ -62,6 +63,7 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         "train": p.train or {},
         "data": spec.data.settings,
         "backbone": p.backbone_settings,
+        "encoder": spec.reading,
         "cost": record.costs.model_dump(),
         "measure": record.measures,
     }

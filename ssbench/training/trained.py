@@ -35,19 +35,24 @@ def assemble(job: Job) -> tuple[Method, Loop | None]:
 
     Raises UserError, NotApplicable, Broken, and whatever a plugin's `build` does.
     """
+    spec, method = job.pretraining, _untrained(job)
+    if not method.trains:
+        return method.to(job.device), None
+    recipe = make(Train, spec.train or {}, "train")
+    return method, loop(method, job.origin.fit, recipe, spec.seed, spec.precision, job.device)
+
+
+def _untrained(job: Job) -> Method:
     spec, kind = job.pretraining, load(job.cell.method)
     if kind.supervised and "label" not in job.origin.targets:
         raise NotApplicable(f"{job.cell.pretrain_on} has no labels")
     torch.manual_seed(derive(spec.seed, "init"))
     settings = make(kind.Settings, spec.settings, spec.method)
-    method = kind(new_encoder(job, settings), settings, len(job.origin.classes))
+    method: Method = kind(new_encoder(job, settings), settings, len(job.origin.classes))
     judged = method.judged()
     if not isinstance(judged, Encoder):
         raise Broken(f"{kind.__name__}.judged() gives {type(judged).__name__}, not an Encoder")
-    if not kind.trains:
-        return method.to(job.device), None
-    recipe = make(Train, spec.train or {}, "train")
-    return method, loop(method, job.origin.fit, recipe, spec.seed, spec.precision, job.device)
+    return method
 
 
 def new_encoder(job: Job, settings: Settings) -> Encoder:
@@ -89,7 +94,7 @@ def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, Any]]:
     told = _told(story)
     kept = read_tensors(weights, str(job.device)) if told and not as_given else None
     if told and (kept or as_given):
-        encoder = assemble(job)[0].judged().to(job.device)
+        encoder = _untrained(job).judged().to(job.device)
         done, made = told
         try:
             if kept:
@@ -103,9 +108,14 @@ def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, Any]]:
     most = min(diagnostics.MEASURED, run.recipe.batch) if run else diagnostics.MEASURED  # what training had room for
     found = diagnostics.measure(method, job.origin.select, job.pretraining.seed, job.origin.ignore_index, most)
     warning = diagnostics.warning(done.log, method.chance(run.recipe.batch), found) if run else ""
+    origin = _origin(job)
+    lacks = [*origin["missing"], *origin["misshaped"]] if as_given else []
+    if lacks:
+        warning = f"its file has not {', '.join(lacks[:3])} ({len(lacks)} in all), which are as they start"
     done = replace(done, measures=found, warning=warning)
     encoder = method.judged()
-    made = {**code(), **environment(job.device), "weights": weights_digest(encoder), **_origin(job)}
+    made = {**code(), **environment(job.device), "weights": weights_digest(encoder)}
+    made |= {"given": origin} if origin else {}
     made |= {"built": encoder.summary(job.origin.size), "pooling": encoder.poolings[0]}
     if not as_given:
         write_tensors(weights, encoder.state_dict())
@@ -122,7 +132,7 @@ def _origin(job: Job) -> dict[str, Any]:
         return {}
     matched = given.encoder(job.origin.size, int(spec.backbone_settings["patch"]))[1]
     world = {"layout": given.layout, "size": given.size, "mean": list(given.mean), "std": list(given.std)}
-    return {"given": {"name": given.name, **world, **asdict(matched)}}
+    return {"name": given.name, **world, **asdict(matched)}
 
 
 def _told(story: Path) -> tuple[Trained, dict[str, Any]] | None:

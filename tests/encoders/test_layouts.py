@@ -553,15 +553,11 @@ REFUSED = [
     ("a head alone", lambda w: heads("head"), "in no known layout: head.weight"),
     ("unknown keys", lambda w: {f"layer_{i}": torch.rand(2) for i in range(9)}, "layer_0, .*9 in all.*--backbone"),
     ("blocks missing between", without("blocks.0."), "not whole: of blocks there are 1"),
-    ("no final norm", without("norm.weight"), "without: .*norm"),
-    ("a part more", lambda w: w | heads("blocks.0.attn.gate"), "but with: blocks.0.attn.gate.weight"),
     ("positions of no square", replaced("pos_embed", torch.rand(1, 12, 128)), "no square image: pos_embed"),
     ("permuted positions", replaced("pos_embed", torch.rand(1, 128, 17)), "no square image"),
     ("no positions", without("pos_embed"), "without positions"),
     ("permuted patches", replaced("patch_embed.proj.weight", torch.rand(8, 8, 3, 128)), "squares of three colours"),
     ("grey patches", replaced("patch_embed.proj.weight", torch.rand(128, 1, 8, 8)), "squares of three colours"),
-    ("a transposed layer", replaced("blocks.1.attn.qkv.weight", torch.rand(128, 384)), "instead of \\(384, 128\\)"),
-    ("whole numbers", replaced("norm.bias", torch.ones(128).char()), "norm.bias"),
     ("two networks", lambda w: within("left.", w) | within("right.", w), "two networks, left.* and right.*"),
     (
         "lightly's own ResNet",
@@ -597,11 +593,6 @@ def test_a_width_that_says_no_heads_is_refused() -> None:
 def test_an_unknown_backbone_is_refused_with_the_nearest() -> None:
     with pytest.raises(UserError, match="vit_tiny_patch16_22'; did you mean vit_tiny_patch16_224"):
         recognise(vit()().state_dict(), "vit_tiny_patch16_22")
-
-
-def test_the_weights_of_another_backbone_are_refused() -> None:
-    with pytest.raises(UserError, match="like those of vit_tiny_patch16_224, but"):
-        recognise(vit()().state_dict(), "vit_tiny_patch16_224")
 
 
 def test_a_file_cut_between_blocks_is_a_shallower_network() -> None:
