@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssbench.features import Part
+from ssbench.features import LAST, Part
 from ssbench.results.metrics import Metric
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
@@ -25,11 +25,11 @@ JOINT, STACK = "cls+mean", "cls of all"
 class LinearProbe(Task):
     """Heads of every vector, learning rate and weight decay on cached features; `select` picks one.
 
-    Vectors are the poolings of the last four blocks (`ssbench.features.LAST`) of a ViT, or of the one that is read
-    where `encoder.block` is set. Where there is a class token, it and the mean side by side are one too, as in DINOv2
-    and CAPI, and so are the class tokens of the four blocks, as in DINO. Features are standardised per dimension by the
-    mean and deviation of `fit`. The heads of a vector are trained at once; all start at zero and see the same batches.
-    A head whose weights are not finite counts as 0 %; raises RuntimeError when all are such.
+    Vectors are the poolings of the last `blocks` blocks of a ViT, or of the one that is read where `encoder.block` is
+    set. Where there is a class token, it and the mean side by side are one too, as in DINOv2 and CAPI, and so are the
+    class tokens of the last four blocks, as in DINO. Features are standardised per dimension by the mean and deviation
+    of `fit`. The heads of a vector are trained at once; all start at zero and see the same batches. A head whose
+    weights are not finite counts as 0 %; raises RuntimeError when all are such.
     """
 
     class Settings(Base):
@@ -45,6 +45,9 @@ class LinearProbe(Task):
             source="project: a third of choices on shapes is 1e-2",
             min_length=1,
         )
+        blocks: int = setting(
+            2, "last blocks whose vectors are tried, at most", source="project: each costs as much again", ge=1, le=LAST
+        )
         epochs: int = setting(100, "passes over fit", source="MoCo v3, CONFIG.md; DINO, eval_linear.py", ge=1)
         # at 1,024, as in MoCo v3, a thousand digits stay 1.8 points under logistic regression; at 128, 0.3
         batch: int = setting(128, "images a step, at most", source="CAPI, eval_classification.py", unit="images", ge=1)
@@ -56,7 +59,7 @@ class LinearProbe(Task):
     def evaluate(self, bench: Bench) -> Outcome:
         s, truth = self.settings, bench.select.target("label")
         grid, found, heads = list(product(s.lrs, s.weight_decays)), list[Tensor](), list[Tensor]()
-        sources = vectors_of(bench.fit)
+        sources = vectors_of(bench.fit, s.blocks)
         for _, _, names in sources:
             fit = side_by_side(bench.fit, names)
             moments = fit.mean(0), fit.std(0) + 1e-6
@@ -97,8 +100,8 @@ class LinearProbe(Task):
         return outcome
 
 
-def vectors_of(part: Part) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Pooling, block and the part's readings that make it, for each vector that is tried, the last block's first.
+def vectors_of(part: Part, last: int) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Pooling, block and the part's readings that make it, for each vector of the `last` blocks, the deepest first.
 
     Blocks are counted back from the one that the encoder reads, `last` and `last-1` and so on.
     """
@@ -106,7 +109,7 @@ def vectors_of(part: Part) -> list[tuple[str, str, tuple[str, ...]]]:
     for reading in part.readings:
         blocks.setdefault(reading.partition("@")[2], []).append(reading)
     found: list[tuple[str, str, tuple[str, ...]]] = []
-    for back, names in enumerate(blocks.values()):
+    for back, names in enumerate([*blocks.values()][:last]):
         block = f"last-{back}" if back else "last"
         by_pooling = {name.partition("@")[0]: name for name in names}
         found += [(pooling, block, (name,)) for pooling, name in by_pooling.items()]
