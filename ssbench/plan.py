@@ -198,7 +198,8 @@ def cells(asked: Suite, given: "Iterable[Given]" = ()) -> list[Cell]:
     for start, source, seed in product(starts, sources, seeds):
         for method, (scopes, asked_for) in product(start.methods, zip(variants, settings)):
             read = start.read(asked_for)
-            origin = source if method == GIVEN else asked.pretrain_on or source
+            judged_alone = method == GIVEN or (start.given is not None and not start.init)
+            origin = source if judged_alone else asked.pretrain_on or source
             first = _pretraining(method, start, ref(origin, read), asked, scopes, seed)
             for task in tasks:
                 spec = _spec(first, task, ref(source, read), scopes)
@@ -222,6 +223,8 @@ def _starts(asked: Suite, given: "Iterable[Given]") -> list[Start]:
             "no method: name one with --method, such as mim-block (see ssbench list methods), "
             "or an encoder that you have with --encoder"
         )
+    if asked.pretrain_on and not asked.method:
+        raise UserError(f"--pretrain-on {asked.pretrain_on}: no method is trained; leave it out or name one")
     starts = []
     if asked.init:
         first = _open(asked.init, asked)
