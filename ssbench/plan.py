@@ -223,8 +223,10 @@ def _starts(asked: Suite, given: "Iterable[Given]") -> list[Start]:
             "no method: name one with --method, such as mim-block (see ssbench list methods), "
             "or an encoder that you have with --encoder"
         )
-    if asked.pretrain_on and not asked.method:
-        raise UserError(f"--pretrain-on {asked.pretrain_on}: no method is trained; leave it out or name one")
+    for key in ("pretrain_on", "budget") if not asked.method else ():
+        if getattr(asked, key) != getattr(Suite(), key):
+            option = key.replace("_", "-")
+            raise UserError(f"--{option} {getattr(asked, key)}: no method is trained; leave it out or name a method")
     starts = []
     if asked.init:
         first = _open(asked.init, asked)
