@@ -28,7 +28,7 @@ from ssbench.encoders.foreign import adopt
 from ssbench.encoders.layouts import recognise
 from ssbench.encoders.start import start_as_mae
 from ssbench.encoders.weights import weights_digest
-from ssbench.errors import UserError, one_line
+from ssbench.errors import NotApplicable, UserError, one_line
 from ssbench.settings import identified
 
 KINDS = ("timm:NAME", "file:PATH", "python:package.module:function")
@@ -77,10 +77,12 @@ class Given:
         """The encoder for images of `size` px, or the same network with random weights; raises UserError.
 
         Positions are brought to the size, and a patch embedding to `patch` px, by timm's own functions. A module in
-        hand is copied, and has no random twin.
+        hand is copied, and has no random twin: raises NotApplicable.
         """
         if self.architecture is None:
-            assert self.module is not None and trained
+            assert self.module is not None
+            if not trained:
+                raise NotApplicable(f"{self.name} is a module, of which nothing says how it starts")
             if patch:
                 raise UserError(f"backbone.patch={patch}: {self.name} is a module, whose patch size can't be set")
             return self._adopted(deepcopy(self.module), size), Matched(1.0)
