@@ -81,7 +81,7 @@ def _try_sizes(encoder: Encoder, job: Job) -> None:
     for size in sorted({job.judged.size, job.origin.size}):
         blank = encoder.mean.new_zeros(1, encoder.mean.shape[1], size, size)
         try:
-            represent(encoder, blank, encoder.vectors)
+            represent(encoder, blank, encoder.readings)
         except NotApplicable:
             continue
         except Exception as error:  # timm's networks refuse sizes in ways of their own

@@ -165,7 +165,8 @@ def gives_vectors(entry: Entry, data: Dataset) -> None:
         vectors, fewer, maps = encoder.readings(images), encoder.readings(images[:2]), encoder.map(images)
     _hold(tuple(vectors) == encoder.poolings, f"vectors gives {', '.join(vectors)}, not {', '.join(encoder.poolings)}")
     for name, vector in vectors.items():
-        _hold(vector.shape == (4, encoder.dim), f"{name} has shape {tuple(vector.shape)}, not (4, {encoder.dim})")
+        width = encoder.dim if name == encoder.poolings[0] else vector.shape[-1]  # a pooling of its own has its own
+        _hold(vector.shape == (4, width), f"{name} has shape {tuple(vector.shape)}, not (4, {width})")
         same = torch.allclose(fewer[name], vector[:2], atol=1e-5)
         _hold(same, f"{name} of an image depends on the others of its batch")
     _hold(maps.ndim == 4 and len(maps) == 4, f"the map has shape {tuple(maps.shape)}, not (4, D, h, w)")

@@ -3,11 +3,14 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 import ssbench
 from ssbench import Record, Results, UserError, run
@@ -199,3 +202,54 @@ def test_a_type_checker_sees_the_names_that_are_there() -> None:
 def test_the_names_for_authors_are_read_without_torch_where_they_need_none() -> None:
     code = "import sys; from ssbench import Entry, Settings, setting, UserError; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+NET = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.stem, self.norm, self.size = nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8), 16
+        self.mean, self.std = (0.2, 0.2, 0.2), (0.3, 0.3, 0.3)
+    def forward(self, images):
+        return self.norm(self.stem(images)).relu()
+def net(): return Net()
+"""
+JUDGED = ["--dataset", "digits", "--seeds", "0", "--device", "cpu", "--set", "linear-probe.epochs=2"]
+
+
+def test_a_module_in_hand_is_judged_as_eval_judges_it_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net_of_eval.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = import_module("net_of_eval").Net()
+    module.norm.weight.requires_grad_(False)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    words: dict[str, Any] = {"seeds": 0, "device": "cpu", "set": {"linear-probe.epochs": 2}}
+    found = ssbench.evaluate(module, dataset="digits", results=tmp_path / "one", **words)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert module.training and module.stem.weight.requires_grad and not module.norm.weight.requires_grad
+    assert module.stem.weight.grad is None and "Encoder" not in type(module).__name__
+    eval_ = ["eval", "python:net_of_eval:net", *JUDGED, "--results", str(tmp_path / "two")]
+    monkeypatch.setattr(sys, "argv", ["ssbench", *eval_])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    named = ssbench.Store(tmp_path / "two").all()
+
+    def scores(records: Iterable[Record]) -> dict[tuple[str, str], Any]:
+        return {(r.spec.pretraining.method, r.spec.task): (r.scores, r.selected, r.sweep) for r in records}
+
+    assert scores(found.records) == scores(named) and len(named) == 4
+    (row,) = [row for row in found.tables()[0].rows if row.given]
+    assert row.name == "module:Net (16 px)"
+    again = ssbench.evaluate(module, dataset="digits", name="mine", results=tmp_path / "one", **words)
+    assert {r.spec.pretraining.backbone.partition("@")[0] for r in again.records} == {"module:mine", "vit-nano"}
+
+
+def test_a_module_in_evaluation_mode_stays_in_it(tmp_path: Path) -> None:
+    module = torch.nn.Conv2d(3, 8, 4, 4).eval()
+    ssbench.evaluate(module, "knn", "digits", seeds=0, device="cpu", set="data.image_size=16", results=tmp_path)
+    assert not module.training

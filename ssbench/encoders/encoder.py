@@ -55,7 +55,7 @@ class Encoder(nn.Module):
 
     @property
     def dim(self) -> int:
-        """Width of every pooling and of the map."""
+        """Width of the headline's vector; of every pooling and of the map, but beside a class's own `pooled`."""
         return self._form.dim
 
     @property

@@ -22,6 +22,16 @@ class OwnPooling(Encoder):
         """Width of the headline's vector."""
         return self._width if self.poolings[0] == OWN else super().dim
 
+    def read(self, pooling: str = "", block: int = 0) -> Encoder:
+        """As an encoder does; also raises UserError for an earlier block with the network's own vector."""
+        super().read(pooling, block)
+        if self.poolings[0] == OWN and self.block not in (0, self.depth):
+            rest = " or ".join(self.poolings[1:])
+            raise UserError(
+                f"encoder.block={block}: the encoder's own vector is of all blocks; set encoder.pooling={rest}"
+            )
+        return self
+
     def pooled(self, images: Tensor) -> Tensor:
         vector: Tensor = self.trunk(images) if self.poolings[0] == OWN else super().pooled(images)
         return vector
@@ -95,8 +105,8 @@ def _square(tokens: Tensor) -> int:
 
 def _tensor(found: Any) -> Tensor:
     """The tensor in what a network gives; raises UserError where it is not to be seen."""
-    if isinstance(found, dict) and "last_hidden_state" in found:
-        found = found["last_hidden_state"]
+    hidden = found.get("last_hidden_state") if isinstance(found, dict) else getattr(found, "last_hidden_state", None)
+    found = found if hidden is None else hidden
     if isinstance(found, tuple | list) and found:
         found = found[0]
     if isinstance(found, Tensor) and found.ndim in (2, 3, 4):

@@ -22,19 +22,21 @@ from torch import Tensor, nn
 
 from ssbench.encoders import checkpoints, names
 from ssbench.encoders.architecture import Architecture
-from ssbench.encoders.encoder import Encoder
+from ssbench.encoders.encoder import OWN, Encoder
 from ssbench.encoders.export import described
 from ssbench.encoders.foreign import adopt
 from ssbench.encoders.layouts import recognise
 from ssbench.encoders.start import start_as_mae
 from ssbench.encoders.weights import weights_digest
-from ssbench.errors import UserError, one_line
+from ssbench.errors import NotApplicable, UserError, one_line
 from ssbench.settings import identified
 
 KINDS = ("timm:NAME", "file:PATH", "python:package.module:function")
+EXPORTED = "ssbench"  # the layout of `ssbench export`
 LEAST = 0.95  # share of a network's parameters that a file must have
 SHOWN = 3  # names of each kind in an error
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+WEIGHTS = "model.safetensors"  # in a folder of the hub's, which names them
 SIZE = 224  # px, of a module that does not say its own
 
 
@@ -75,23 +77,28 @@ class Given:
         """The encoder for images of `size` px, or the same network with random weights; raises UserError.
 
         Positions are brought to the size, and a patch embedding to `patch` px, by timm's own functions. A module in
-        hand is copied, and has no random twin.
+        hand is copied, and has no random twin: raises NotApplicable.
         """
         if self.architecture is None:
-            assert self.module is not None and trained
+            assert self.module is not None
+            if not trained:
+                raise NotApplicable(f"{self.name} is a module, of which nothing says how it starts")
+            if patch:
+                raise UserError(f"backbone.patch={patch}: {self.name} is a module, whose patch size can't be set")
             return self._adopted(deepcopy(self.module), size), Matched(1.0)
         trunk, architecture = _fitted(self, self.architecture, size, patch)
         matched = _load(trunk, self) if trained else Matched(0.0)
         if not trained and names.is_vit(architecture.name):
             start_as_mae(trunk)
-        encoder = self._adopted(trunk, size)
+        encoder = self._adopted(trunk, size, as_judged=self.layout == EXPORTED and self.pooling != OWN)
         encoder.architecture = architecture
         encoder.block = self.block
         return encoder.lead(self.pooling), matched
 
-    def _adopted(self, trunk: nn.Module, size: int) -> Encoder:
+    def _adopted(self, trunk: nn.Module, size: int, *, as_judged: bool = False) -> Encoder:
+        """`as_judged`: by a pooling of ours, whatever the network itself would give."""
         try:
-            return adopt(trunk, torch.tensor(self.mean), torch.tensor(self.std), size)
+            return (Encoder if as_judged else adopt)(trunk, torch.tensor(self.mean), torch.tensor(self.std), size)
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from None
         except Exception as error:  # networks refuse sizes in ways of their own
@@ -150,7 +157,9 @@ def _of_timm(name: str) -> Given:
     config = trunk.pretrained_cfg
     built = Architecture(str(config["architecture"]), _saved_options(name))
     size, mean, std = int(config["input_size"][-1]), tuple(config["mean"]), tuple(config["std"])
-    return Given(f"timm:{name}", "timm", size, mean, std, architecture=built, weights=trunk.state_dict())
+    kind, _, where = name.partition(":")
+    known = f"{kind}:{Path(where).name}@{weights_digest(trunk)}" if kind == "local-dir" else name
+    return Given(f"timm:{known}", "timm", size, mean, std, architecture=built, weights=trunk.state_dict())
 
 
 def _saved_options(name: str) -> dict[str, Any]:
@@ -162,13 +171,16 @@ def _saved_options(name: str) -> dict[str, Any]:
     if not where:
         return {}
     load = load_model_config_from_path if kind == "local-dir" else load_model_config_from_hf
-    return dict(load(where)[2] or {})
+    return {key: value for key, value in (load(where)[2] or {}).items() if key != "num_classes"}  # there are none here
 
 
 def _reach(name: str) -> None:
     """Raises UserError at once where weights are to be fetched and there is no network: trying takes a minute."""
     kind, _, where = name.partition(":")
-    config = timm.get_pretrained_cfg(name) if not where and timm.is_model(name.partition(".")[0]) else None
+    try:
+        config = timm.get_pretrained_cfg(name) if not where and timm.is_model(name.partition(".")[0]) else None
+    except RuntimeError as error:  # no such tag
+        raise _no_timm(name, error) from None
     repository = where if kind in ("hf-hub", "hf_hub") else config.hf_hub_id if config else None
     if not repository or os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return
@@ -194,24 +206,27 @@ def _no_timm(name: str, error: Exception) -> UserError:
 
 
 def _known(name: str) -> str:
-    """A file's path with the digest of its content; raises UserError."""
+    """A file's path with the digest of its content, in a folder of the hub's that of its weights; raises UserError."""
+    inside = Path(name, WEIGHTS)
     try:
-        known = identified(name)
+        known = identified(inside.as_posix() if inside.is_file() else name)
     except ValueError as error:
         raise UserError(f"encoder file:{name}: {error}") from None
-    if known == name and not Path(name).is_dir():
-        raise UserError(f"encoder file:{name}: there is no such file")
+    if known == name:
+        what = f"it is a folder without {WEIGHTS}" if Path(name).is_dir() else "there is no such file"
+        raise UserError(f"encoder file:{name}: {what}")
     return known
 
 
 @lru_cache(maxsize=8)
 def _of_file(known: str, backbone: str) -> Given:
     path, _, digest = known.rpartition("@")
-    found = checkpoints.read(Path(path))
-    label = f"file:{Path(path).name}@{digest}"
-    if told := described(Path(path)):
+    file = Path(path)
+    found = checkpoints.read(file)
+    label = f"file:{(file.name == WEIGHTS and file.parent.name) or file.name}@{digest}"
+    if told := described(file):
         world = told.size, told.mean, told.std, told.pooling, told.block, told.architecture
-        return Given(label, "ssbench", *world, weights=found)
+        return Given(label, EXPORTED, *world, weights=found)
     try:
         seen = recognise(found)
     except UserError as error:
@@ -261,8 +276,8 @@ def _fitted(given: Given, architecture: Architecture, size: int, patch: int) -> 
 
 
 def _unfit(given: Given, size: int, error: Exception) -> UserError:
-    own = f"; set data.image_size={given.size}, its own" if size != given.size else ""
-    return UserError(f"{given.name} can't take images of {size} px ({one_line(error)}){own}")
+    own = f"={given.size}, its own" if size != given.size else ""
+    return UserError(f"{given.name} can't take images of {size} px ({one_line(error)}); set data.image_size{own}")
 
 
 def _load(trunk: nn.Module, given: Given) -> Matched:

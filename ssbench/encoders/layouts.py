@@ -244,7 +244,10 @@ def _said_by_timm(backbone: str) -> Origin:
     network, _, tag = backbone.partition(".")
     if not timm.is_model(network):
         raise UserError(f"unknown backbone {backbone!r}{near(network, timm.list_models())}")
-    tags = [backbone] if tag else timm.list_pretrained(f"{network}.*")
+    known = timm.list_pretrained(f"{network}.*")
+    if tag and backbone not in known:
+        raise UserError(f"unknown backbone {backbone!r}{near(backbone, known)}")
+    tags = [backbone] if tag else known
     configs = [config for name in tags if (config := timm.get_pretrained_cfg(name))]
     colours: set[tuple[Any, Any]] = {(config.mean, config.std) for config in configs}
     sizes = {config.input_size[-1] for config in configs}

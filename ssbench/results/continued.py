@@ -29,7 +29,10 @@ def verdicts(
 
 def _said(store: Store, cells: Cells, line: Line, head: Head, init: str, name: str) -> str:
     """`worse in knn, by 12.3 (9.6 to 15.0)`; empty where one of the two was not run."""
-    given = next((one for one, at in cells if at == head and one.given and not one.encoder), None)
+    own = (line.encoder, line.size, line.patch)  # the same network, as it was fitted here
+    given = next(
+        (one for one, at in cells if at == head and one.given and (one.encoder, one.size, one.patch) == own), None
+    )
     if given is None or (line, head) not in cells or cells[given, head][0].spec.pretraining.init != init:
         return ""
     pair = {one: [record for record in cells[one, head] if record.status == "done"] for one in (line, given)}

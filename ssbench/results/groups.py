@@ -93,9 +93,10 @@ class Line(Key):
     given: bool = False  # an encoder that came with its weights
     encoder: str = ""  # the network, where it is another one than the table's
     size: int = 0  # px of the images, where it is another one than the table's
+    patch: int | None = None  # px that were asked for, where the table's own rows were fitted in another way
 
     @classmethod
-    def of(cls, p: Pretraining, *, given: bool = False, size: int = 0) -> "Line":
+    def of(cls, p: Pretraining, *, given: bool = False, size: int = 0, patch: int | None = None) -> "Line":
         """`given`: its network is not the table's."""
         own = p.budget is None and bool(p.init)
         return cls(
@@ -106,6 +107,7 @@ class Line(Key):
             given=own,
             encoder=p.backbone if given and _brought(p) else "",
             size=size,
+            patch=patch,
         )
 
     @property
@@ -117,7 +119,9 @@ class Line(Key):
         return self.method + (f" of {bare(self.encoder)}" if self.encoder else "") + px
 
     def shown(self) -> dict[str, Any]:
-        return {**self.settings, "loss version": self.version, "owner": self.owner, "encoder": self.encoder}
+        patch = {} if self.patch is None else {"backbone.patch": self.patch}
+        known = {"loss version": self.version, "owner": self.owner, "encoder": self.encoder}
+        return {**self.settings, **known, **patch}
 
 
 class Head(Key):
@@ -159,8 +163,11 @@ class Group:
         p, place = record.spec.pretraining, self.place
         away = place is None or p.backbone != place.backbone
         sized = place is None or record.spec.data != place.data
-        size = int(record.data.get("size", 0)) if sized and _guest(record) else 0
-        return Line.of(p, given=away and bool(record.costs.parameters), size=size)
+        size = int(record.data.get("size", 0)) if sized and (place is None or _guest(record)) else 0
+        network = bool(record.costs.parameters or p.init)  # a failed run has no costs
+        fitted = _guest(record) and network and (place is None or p.backbone_settings != place.backbone_settings)
+        patch = p.backbone_settings.get("patch") if fitted else None
+        return Line.of(p, given=away and network, size=size, patch=patch)
 
 
 Cells = dict[tuple[Line, Head], list[Record]]  # in the order of seeds
@@ -238,11 +245,18 @@ def _data(spec: Spec) -> str:
 
 
 def arrange(group: Group) -> Cells:
-    """The records of one table by row and column."""
-    cells: Cells = defaultdict(list)
-    for record in sorted(group.records, key=lambda r: (r.spec.pretraining.seed, r.spec.id)):
-        cells[group.line(record), Head.of(record.spec)].append(record)
-    return cells
+    """The records of one table by row and column.
+
+    A seed stands once: pixels without a network come with every table's backbone, and are the same.
+    """
+    cells: dict[tuple[Line, Head], dict[int, Record]] = defaultdict(dict)
+    for record in sorted(group.records, key=lambda r: (r.spec.pretraining.seed, _visits(r, group.place), r.spec.id)):
+        cells[group.line(record), Head.of(record.spec)].setdefault(record.spec.pretraining.seed, record)
+    return {key: [*found.values()] for key, found in cells.items()}
+
+
+def _visits(record: Record, place: Place | None) -> bool:
+    return place is not None and Place.of(record.spec) != place
 
 
 def _scoped(scopes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

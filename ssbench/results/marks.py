@@ -141,5 +141,5 @@ def _behind(
 def _walls(rows: Iterable[Line], floor: str, line: Line) -> list[Line]:
     """The rows of a floor that a row must be ahead of: those of its own network and size, else of the table's."""
     found = [row for row in rows if row.method == floor]
-    twins = [row for row in found if (row.encoder, row.size) == (line.encoder, line.size)]
+    twins = [row for row in found if (row.encoder, row.size, row.patch) == (line.encoder, line.size, line.patch)]
     return twins or [row for row in found if not row.encoder]

@@ -1,0 +1,530 @@
+"""An encoder that somebody has gives here what it gives at home, or one line says why it can't."""
+
+import re
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.layers.patch_embed import resample_patch_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
+from torch import Tensor, nn
+
+from ssbench.encoders import given as given_module
+from ssbench.encoders.architecture import Architecture
+from ssbench.encoders.encoder import OWN
+from ssbench.encoders.given import IMAGENET, Given, of_module, open_encoder
+from ssbench.encoders.weights import weights_digest
+from ssbench.errors import UserError
+
+NAME = "vit_tiny_patch16_224"
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 128, "depth": 2, "num_heads": 2}
+
+
+def network(name: str, **options: Any) -> Any:
+    """Random weights and batch statistics, so that nothing is zero or one."""
+    torch.manual_seed(0)
+    trunk: Any = timm.create_model(name, num_classes=0, **options)
+    with torch.no_grad():
+        for value in trunk.state_dict().values():
+            if value.is_floating_point():
+                value.add_(0.05 * torch.rand_like(value))
+    return trunk.eval()
+
+
+def images(size: int, count: int = 2) -> Tensor:
+    torch.manual_seed(1)
+    return torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
+
+
+def normalised(found: Tensor) -> Tensor:
+    mean, std = (torch.tensor(one)[:, None, None] for one in IMAGENET)
+    return (found / 255 - mean) / std
+
+
+def built(trunk: Any, architecture: Architecture, size: int) -> Given:
+    return Given("file:net.pth@0123456789abcdef", "timm", size, *IMAGENET, "", 0, architecture, trunk.state_dict())
+
+
+@pytest.fixture(scope="module")
+def vit() -> Any:
+    return network(NAME, **VIT)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, vit: Any) -> Path:
+    """The same ViT as safetensors and in a wrapper of torch.save."""
+    made = tmp_path_factory.mktemp("weights")
+    save_file(vit.state_dict(), made / "vit.safetensors")
+    wrapped = {"state_dict": {f"module.{key}": value for key, value in vit.state_dict().items()}, "epoch": 3}
+    torch.save(wrapped, made / "vit.pth")
+    return made
+
+
+@pytest.mark.parametrize("file", ["vit.safetensors", "vit.pth"])
+@torch.no_grad()
+def test_a_file_of_a_vit_gives_what_timm_gives_at_its_own_size(file: str, folder: Path, vit: Any) -> None:
+    given = open_encoder(f"file:{folder / file}")
+    assert re.fullmatch(rf"file:{file}@[0-9a-f]{{16}}", given.name) and given.size == 32
+    encoder, matched = given.encoder(32)
+    assert (matched.share, matched.missing, matched.unexpected, matched.misshaped) == (1.0, (), (), ())
+    x = encoder.eval().normalise(images(32))
+    torch.testing.assert_close(x, normalised(images(32)))
+    torch.testing.assert_close(encoder.pooled(x), vit(x))
+    torch.testing.assert_close(encoder.tokens(x), vit.forward_features(x)[:, 1:])
+    assert encoder.poolings == ("cls", "mean") and encoder.dim == 128 and encoder.patch == 8
+
+
+@pytest.mark.parametrize("size", [16, 48])
+@torch.no_grad()
+def test_at_another_size_positions_are_resized_as_timm_does_on_the_fly(size: int, folder: Path, vit: Any) -> None:
+    flexible = network(NAME, **VIT, dynamic_img_size=True)
+    flexible.load_state_dict(vit.state_dict())
+    encoder, matched = open_encoder(f"file:{folder / 'vit.pth'}").encoder(size)
+    x = normalised(images(size))
+    torch.testing.assert_close(encoder.eval().pooled(x), flexible(x))
+    assert matched.share == 1.0 and encoder.trunk.pos_embed.shape[1] == (size // 8) ** 2 + 1
+
+
+@torch.no_grad()
+def test_another_patch_is_resampled_as_timm_does(folder: Path, vit: Any) -> None:
+    weights = dict(vit.state_dict())
+    weights["patch_embed.proj.weight"] = resample_patch_embed(weights["patch_embed.proj.weight"], [4, 4])
+    weights["pos_embed"] = resample_abs_pos_embed(weights["pos_embed"], [8, 8])
+    other = network(NAME, **VIT | {"patch_size": 4})
+    other.load_state_dict(weights)
+    encoder, matched = open_encoder(f"file:{folder / 'vit.safetensors'}").encoder(32, 4)
+    x = normalised(images(32))
+    torch.testing.assert_close(encoder.eval().pooled(x), other(x))
+    assert matched.share == 1.0 and encoder.patch == 4
+
+
+def test_sizes_and_patches_that_do_not_go_together_are_said_in_one_line(folder: Path, vit: Any) -> None:
+    given = open_encoder(f"file:{folder / 'vit.pth'}")
+    with pytest.raises(UserError, match=r"file:vit\.pth@\w+ has patches of 8 px, which do not divide .* 30; set data"):
+        given.encoder(30)
+    with pytest.raises(UserError, match=r"backbone\.patch=5 does not divide the image size 32"):
+        given.encoder(32, 5)
+    with pytest.raises(UserError, match=r"backbone\.patch=4: file:net\S+ is not a ViT"):
+        built(network("resnet18"), Architecture("resnet18"), 32).encoder(32, 4)
+    with pytest.raises(UserError, match=r"backbone\.patch=4: module:vit@\w+ is .*patch"):
+        of_module(vit, "module:vit").encoder(32, 4)
+    with pytest.raises(UserError, match=r"^module:vit@\w+ can't take images of 224 px \(.*\); set data\.image_size$"):
+        of_module(vit, "module:vit").encoder(224)
+
+
+def test_the_twin_is_the_same_network_with_random_weights(folder: Path) -> None:
+    given = open_encoder(f"file:{folder / 'vit.pth'}")
+    twin, encoder = given.encoder(16, trained=False)[0], given.encoder(16)[0]
+    assert {k: v.shape for k, v in twin.state_dict().items()} == {k: v.shape for k, v in encoder.state_dict().items()}
+    assert twin.poolings == encoder.poolings and torch.equal(twin.mean, encoder.mean)
+    assert not torch.equal(twin.trunk.blocks[0].attn.qkv.weight, encoder.trunk.blocks[0].attn.qkv.weight)
+
+
+def test_weights_that_are_nearly_all_there_are_taken_and_what_is_missing_is_named(vit: Any) -> None:
+    given = built(vit, Architecture(NAME, VIT), 32)
+    few = {key: value for key, value in given.weights.items() if key not in ("norm.weight", "norm.bias")}
+    matched = replace(given, weights={**few, "head.weight": torch.zeros(2, 128)}).encoder(32)[1]
+    assert matched.missing == ("norm.weight", "norm.bias") and matched.unexpected == ("head.weight",)
+    count = sum(weight.numel() for weight in vit.parameters())
+    assert matched.share == pytest.approx(1 - 256 / count) and 0.95 <= matched.share < 1
+    assert "2 missing (norm.weight, norm.bias); 1 unexpected (head.weight)" in str(matched)
+
+
+def test_weights_of_which_half_have_other_names_are_refused_with_names_of_each_kind(vit: Any) -> None:
+    given = built(vit, Architecture(NAME, VIT), 32)
+    renamed = {key.replace("blocks.1.", "layer.1."): value for key, value in given.weights.items()}
+    renamed["norm.weight"] = torch.zeros(5)
+    with pytest.raises(UserError) as raised:
+        replace(given, weights=renamed).encoder(32)
+    said = str(raised.value)
+    assert "\n" not in said and f"is not the weights of {NAME}, read as timm: " in said
+    assert "missing (blocks.1.norm1.weight, " in said and "unexpected (layer.1.norm1.weight, " in said
+    assert "1 misshaped (norm.weight)" in said and "% of the parameters are there" in said and "--backbone" in said
+
+
+def test_a_file_of_which_half_have_other_names_is_refused_in_one_line(tmp_path: Path, vit: Any) -> None:
+    renamed = {key.replace("blocks.1.", "layer.1."): value for key, value in vit.state_dict().items()}
+    save_file(renamed, tmp_path / "half.safetensors")
+    with pytest.raises(
+        UserError, match=r"^encoder file:\S*half\.safetensors: [^\n]*layer\.1\.attn\.[^\n]*--backbone[^\n]*$"
+    ):
+        open_encoder(f"file:{tmp_path / 'half.safetensors'}")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "said"),
+    [
+        (
+            "vit_tiny_patch16_224.bogus",
+            r"unknown backbone 'vit_tiny_patch16_224\.bogus'; did you mean vit_tiny_patch16_224\.",
+        ),
+        ("vit_tiny_patch16_22", "unknown backbone 'vit_tiny_patch16_22'; did you mean"),
+    ],
+)
+def test_an_unknown_backbone_of_a_file_is_said_in_one_line(backbone: str, said: str, tmp_path: Path, vit: Any) -> None:
+    save_file({f"x.{key}": value for key, value in vit.blocks.state_dict().items()}, tmp_path / "part.safetensors")
+    with pytest.raises(UserError, match=said):
+        open_encoder(f"file:{tmp_path / 'part.safetensors'}", backbone)
+
+
+@torch.no_grad()
+def test_swapped_tensors_of_one_shape_load_and_only_scores_tell(tmp_path: Path, vit: Any) -> None:
+    weights = {key: value.clone() for key, value in vit.state_dict().items()}
+    first, second = "blocks.0.attn.qkv.weight", "blocks.1.attn.qkv.weight"
+    weights[first], weights[second] = weights[second], weights[first]
+    save_file(weights, tmp_path / "swapped.safetensors")
+    encoder, matched = open_encoder(f"file:{tmp_path / 'swapped.safetensors'}").encoder(32)
+    x = normalised(images(32))
+    assert matched.share == 1.0 and not torch.allclose(encoder.eval().pooled(x), vit(x), atol=1e-3)
+
+
+FEW = {"embed_dim": 64, "depth": 2, "num_heads": 2, "img_size": 32}
+MAPPED, VECTOR = "its mean or class token", "a vector of its own"
+TIMM: dict[str, tuple[str, dict[str, Any], int, str]] = {
+    "vit": (NAME, VIT, 32, MAPPED),
+    "vit, mean": ("vit_small_patch14_dinov2", FEW | {"img_size": 28, "global_pool": "avg"}, 28, VECTOR),
+    "eva": ("eva02_tiny_patch14_224", FEW | {"img_size": 28}, 28, VECTOR),
+    "beit": ("beit_base_patch16_224", FEW, 32, VECTOR),
+    "siglip": ("vit_base_patch16_siglip_224", FEW, 32, VECTOR),
+    "distilled": ("deit_tiny_distilled_patch16_224", FEW, 32, VECTOR),
+    "resnet": ("resnet18", {}, 64, MAPPED),
+    "convnext": ("convnext_atto", {"depths": (1, 1, 1, 1)}, 64, VECTOR),  # its norm follows the pooling
+    "swin": ("swin_tiny_patch4_window7_224", {"img_size": 56, "embed_dim": 24, "depths": (1, 1, 1, 1)}, 56, MAPPED),
+    "efficientnet": ("efficientnet_b0", {}, 64, VECTOR),
+    "mobilenet": ("mobilenetv3_small_050", {}, 64, VECTOR),
+}
+
+
+@pytest.mark.parametrize("case", TIMM)
+@torch.no_grad()
+def test_the_vector_is_the_one_that_timms_own_forward_gives(case: str) -> None:
+    name, options, size, kind = TIMM[case]
+    trunk = network(name, **options)
+    encoder, matched = built(trunk, Architecture(name, options), size).encoder(size)
+    x = normalised(images(size))
+    found, own = encoder.eval().pooled(x), trunk(x)
+    torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-4)
+    assert matched.share == 1.0 and encoder.dim == own.shape[1]
+    assert (encoder.poolings[0] == OWN) == (kind == VECTOR)
+    assert [*encoder.readings(x)] == [*encoder.poolings]
+    maps = encoder.map(x)
+    assert maps.shape[1] == encoder.readings(x)["mean"].shape[1]
+    expected = trunk.forward_intermediates(x, indices=1, norm=True, intermediates_only=True)[-1]
+    if encoder.has_tokens:  # where timm pools before its norm, tokens get the norm all the same
+        expected = trunk.fc_norm(expected.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_block_is_not_read_with_a_pooling_that_is_of_the_whole_network() -> None:
+    name, options, size, _ = TIMM["siglip"]
+    given = built(network(name, **options), Architecture(name, options), size)
+    with pytest.raises(UserError, match=r"^encoder\.block=-2: .*encoder\.pooling=mean"):
+        given.encoder(size)[0].read(block=-2)
+    assert given.encoder(size)[0].read("mean", -2).poolings == ("mean",)
+    assert given.encoder(size)[0].read(block=-1).poolings == (OWN, "mean")  # the last is what it reads
+
+
+CODE = """
+from types import SimpleNamespace
+import torch
+from torch import nn
+from transformers_like import Output
+from ssbench.encoders.encoder import Encoder
+
+class Net(nn.Module):
+    def __init__(self, form):
+        super().__init__()
+        self.stem, self.form = nn.Conv2d(3, 8, 4, 4), form
+    def forward(self, x):
+        maps = self.stem(x)
+        tokens = maps.flatten(2).transpose(1, 2)
+        classed = torch.cat([tokens.amax(1, keepdim=True), tokens], 1)
+        return {
+            "vectors": maps.amax((2, 3)),
+            "map": maps,
+            "tokens": tokens,
+            "classed": classed,
+            "output": Output(last_hidden_state=classed, pooler_output=None),
+            "attribute": SimpleNamespace(last_hidden_state=classed),
+            "tuple": (tokens, None),
+            "dict": {"x_norm_clstoken": classed[:, 0]},
+            "scalars": maps.mean((1, 2, 3)),
+            "nothing": None,
+        }[self.form]
+
+class Own(Encoder):
+    def pooled(self, images):
+        return self.map(images).amax((2, 3))
+
+def vectors(): return Net("vectors")
+def map(): return Net("map")
+def tokens(): return Net("tokens")
+def classed(): return Net("classed")
+def output(): return Net("output")
+def attribute(): return Net("attribute")
+def tuples(): return Net("tuple")
+def dicts(): return Net("dict")
+def scalars(): return Net("scalars")
+def nothing(): return Net("nothing")
+def world():
+    made = Net("map")
+    made.mean, made.std, made.size = [0.1, 0.2, 0.3], torch.tensor([0.5, 0.6, 0.7]), 16
+    return made
+def own():
+    trunk = __import__("timm").create_model("resnet18", num_classes=0)
+    return Own(trunk, torch.zeros(3), torch.ones(3), 32)
+def classifier(): return __import__("timm").create_model("resnet18", num_classes=7)
+def raising(): raise ValueError("no weights\\nin this folder")
+def number(): return 7
+"""
+
+
+@pytest.fixture
+def python(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Given]:
+    """Open what a function gives of a module in the current folder."""
+    here = tmp_path_factory.mktemp("here")
+    (here / "nets_in_hand.py").write_text(CODE)
+    (here / "transformers_like.py").write_text("class Output(dict):\n    pass\n")
+    monkeypatch.chdir(here)
+    return lambda function: open_encoder(f"python:nets_in_hand:{function}")
+
+
+@pytest.mark.parametrize(
+    ("function", "pooling", "reduced"),
+    [
+        ("vectors", "cls", lambda maps: maps.amax((2, 3))),
+        ("map", "mean", lambda maps: maps.mean((2, 3))),
+        ("tokens", "mean", lambda maps: maps.mean((2, 3))),
+        ("classed", "cls", lambda maps: maps.amax((2, 3))),
+        ("output", "cls", lambda maps: maps.amax((2, 3))),
+        ("attribute", "cls", lambda maps: maps.amax((2, 3))),
+        ("tuples", "mean", lambda maps: maps.mean((2, 3))),
+    ],
+)
+@torch.no_grad()
+def test_what_a_function_gives_is_read_by_its_shape(
+    function: str, pooling: str, reduced: Callable[[Tensor], Tensor], python: Callable[[str], Given]
+) -> None:
+    given = python(function)
+    encoder, matched = given.encoder(16)
+    assert re.fullmatch(rf"python:nets_in_hand:{function}@[0-9a-f]{{16}}", given.name) and matched.share == 1.0
+    x, module = encoder.normalise(images(16)), given.module
+    maps = module.stem(x)  # type: ignore[union-attr, operator]
+    torch.testing.assert_close(encoder.pooled(x), reduced(maps))
+    assert encoder.poolings[0] == pooling and encoder.dim == 8 and given.size == 224
+    if function != "vectors":
+        torch.testing.assert_close(encoder.map(x), maps)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("dicts", "gives dict; expected vectors"),
+        ("scalars", "gives a tensor of 1 dimensions; expected vectors"),
+        ("nothing", "gives NoneType; expected vectors"),
+    ],
+)
+def test_what_is_no_feature_is_said_in_one_line(function: str, said: str, python: Callable[[str], Given]) -> None:
+    with pytest.raises(UserError) as raised:
+        python(function).encoder(16)
+    assert said in str(raised.value) and f"python:nets_in_hand:{function}" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("python:nets_in_hand:raising", "python:nets_in_hand:raising: ValueError: no weights"),
+        ("python:nets_in_hand:number", "python:nets_in_hand:number: it gives int, not a torch.nn.Module"),
+        ("python:nets_in_hand:absent", "AttributeError: module 'nets_in_hand' has no attribute 'absent'"),
+        ("python:no_such_module_here:f", "ModuleNotFoundError: No module named 'no_such_module_here'"),
+        ("python:nets_in_hand", "expected python:package.module:function"),
+        ("python:", "expected timm:NAME or file:PATH or python:package.module:function"),
+        ("vit.pth", "encoder 'vit.pth': expected timm:NAME"),
+        ("file:absent.pth", "file:absent.pth: there is no such file"),
+    ],
+)
+def test_a_source_that_can_not_be_opened_is_said_in_one_line(
+    source: str, said: str, python: Callable[[str], Given]
+) -> None:
+    with pytest.raises(UserError) as raised:
+        open_encoder(source)
+    assert said in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_module_says_its_own_world(python: Callable[[str], Given]) -> None:
+    given = python("world")
+    assert given.size == 16 and given.mean == (0.1, 0.2, 0.3) and given.std == pytest.approx((0.5, 0.6, 0.7))
+    encoder = given.encoder(given.size)[0]
+    torch.testing.assert_close(encoder.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
+    assert (python("map").mean, python("map").std) == IMAGENET
+
+
+@torch.no_grad()
+def test_an_encoder_of_ones_own_class_is_taken_as_it_is(python: Callable[[str], Given]) -> None:
+    encoder = python("own").encoder(32)[0].eval()
+    x = encoder.normalise(images(32))
+    assert type(encoder).__name__ == "Own" and encoder.poolings == (OWN, "mean")
+    torch.testing.assert_close(encoder.pooled(x), encoder.map(x).amax((2, 3)))
+    assert {*encoder.readings(x)} == {OWN, "mean"}
+
+
+def test_the_classes_of_a_timm_network_in_hand_are_no_features_and_it_stays_as_it_was() -> None:
+    trunk: Any = timm.create_model("resnet18", num_classes=7)
+    before = weights_digest(trunk)
+    encoder = of_module(trunk, "module:net").encoder(64)[0]
+    assert encoder.dim == 512 and trunk.fc.out_features == 7 and weights_digest(trunk) == before and trunk.training
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*address: Any, **more: Any) -> None:
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    for key in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(key, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("vit_tiny_patch16_225", r"timm has no network 'vit_tiny_patch16_225'; did you mean vit_tiny_patch16_224"),
+        ("vit_tiny_patch16_224.bogus", r"can't be had \(.*; known: timm:vit_tiny_patch16_224\."),
+        ("vit_tiny_patch16_224.augreg_in21k", r"can't be had \(.*Name or service not known\); without a network"),
+        ("vit_tiny_patch16_224", r"can't be had \(.*Name or service not known\); without a network"),
+        ("hf-hub:somebody/nothing", r"can't be had \(.*Name or service not known\); without a network"),
+        ("local-dir:/no/such/folder", r"timm:local-dir:/no/such/folder: .*(no such|can't be had)"),
+    ],
+)
+@pytest.mark.usefixtures("offline")
+def test_timm_weights_that_can_not_be_had_are_said_at_once_in_one_line(name: str, said: str) -> None:
+    started = time.perf_counter()
+    with pytest.raises(UserError) as raised:
+        open_encoder(f"timm:{name}")
+    assert re.search(said, str(raised.value)) and "\n" not in str(raised.value)
+    assert time.perf_counter() - started < 5
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Any:
+    """`exported(name)`: a folder with a ViT as `ssbench export --format hf-folder` and timm write it, and the ViT."""
+    from timm.models import save_for_hf
+
+    def write(name: str, shift: float = 0.0) -> tuple[Path, Any]:
+        trunk = network(NAME, **VIT)
+        with torch.no_grad():
+            trunk.norm.bias.add_(shift)
+        save_for_hf(trunk, str(tmp_path / name), model_args=VIT, safe_serialization=True)
+        return tmp_path / name, trunk
+
+    return write
+
+
+@torch.no_grad()
+def test_a_local_folder_of_timm_is_known_by_its_content_and_not_by_its_path(exported: Any) -> None:
+    (one, trunk), (copy, _), (other, _) = exported("a/net"), exported("b/net"), exported("c/net", 1.0)
+    given = open_encoder(f"timm:local-dir:{one}")
+    assert re.fullmatch(r"timm:local-dir:net@[0-9a-f]{16}", given.name)
+    assert open_encoder(f"timm:local-dir:{copy}").name == given.name != open_encoder(f"timm:local-dir:{other}").name
+    x = normalised(images(32))
+    torch.testing.assert_close(given.encoder(32)[0].eval().pooled(x), trunk(x))
+    assert given.encoder(16)[1].share == 1.0
+
+
+@torch.no_grad()
+def test_a_folder_of_the_hub_is_a_file_too(exported: Any) -> None:
+    folder, trunk = exported("net")
+    given = open_encoder(f"file:{folder}")
+    assert re.fullmatch(r"file:net@[0-9a-f]{16}", given.name)
+    torch.testing.assert_close(
+        given.encoder(32)[0].eval().pooled(normalised(images(32))), trunk(normalised(images(32)))
+    )
+
+
+@pytest.mark.parametrize("pooling", ["mean", OWN])
+@torch.no_grad()
+def test_what_was_exported_is_read_as_it_was_judged(
+    pooling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, options, size, _ = TIMM["convnext"]
+    trunk = network(name, **options)
+    save_file(trunk.state_dict(), tmp_path / "net.safetensors")
+    told = SimpleNamespace(
+        size=size, mean=IMAGENET[0], std=IMAGENET[1], pooling=pooling, block=0, architecture=Architecture(name, options)
+    )
+    monkeypatch.setattr(given_module, "described", lambda file: told)
+    encoder = open_encoder(f"file:{tmp_path / 'net.safetensors'}").encoder(size)[0].eval()
+    x = normalised(images(size))
+    judged = trunk(x) if pooling == OWN else encoder.map(x).mean((2, 3))
+    assert encoder.poolings[0] == pooling
+    torch.testing.assert_close(encoder.pooled(x), judged)
+
+
+@torch.no_grad()
+def test_grey_images_are_the_image_three_times(vit: Any) -> None:
+    encoder = built(vit, Architecture(NAME, VIT), 32).encoder(32)[0].eval()
+    grey = images(32)[:, :1]
+    found = encoder.pooled(encoder.normalise(grey))
+    torch.testing.assert_close(found, encoder.pooled(encoder.normalise(grey.expand(-1, 3, -1, -1))))
+
+
+def weights_of(kind: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if kind == "constant":  # the positions alone reach the end
+        return {k: torch.zeros_like(v) if k.startswith("patch_embed") else v for k, v in weights.items()}
+    return {key: torch.full_like(value, 0.0 if kind == "zero" else torch.nan) for key, value in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("zero", "all zero"), ("nan", "not finite"), ("constant", "the same for every image")]
+)
+def test_dead_features_are_refused_before_anything_is_written(
+    kind: str,
+    said: str,
+    vit: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from ssbench.cli import main
+
+    save_file(weights_of(kind, vit.state_dict()), tmp_path / "dead.safetensors")
+    results = tmp_path / "results"
+    words = ["eval", f"file:{tmp_path / 'dead.safetensors'}", "--dataset", "digits", "--device", "cpu", "--seeds", "0"]
+    monkeypatch.setattr("sys.argv", ["ssbench", *words, "--results", str(results)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    err = capsys.readouterr().err
+    assert stopped.value.code == 2 and err.count("\n") == 1, err
+    assert f"are {said} on 8 images of digits" in err and "file:dead.safetensors@" in err
+    assert not [file for file in results.rglob("*") if file.is_file()]
+
+
+class Four(nn.Module):
+    """Takes pictures of four channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(4, 8, 4, 4)
+        self.mean = self.std = (0.5, 0.5, 0.5, 0.5)
+        self.size = 16
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.stem(images)
+
+
+def test_images_of_other_channels_are_refused_in_one_line(tmp_path: Path) -> None:
+    from ssbench import evaluate
+
+    with pytest.raises(UserError, match=r"^module:Four@\w+ takes images of 4 channels, and those of shapes have 3$"):
+        evaluate(Four(), "knn", "shapes", seeds=0, device="cpu", results=tmp_path)
+    assert evaluate(Four(), "knn", "digits", seeds=0, device="cpu", results=tmp_path).records[0].status == "done"
