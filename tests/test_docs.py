@@ -11,8 +11,11 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+import timm
+import torch
 
 from ssbench.encoders.encoder import Encoder
+from ssbench.encoders.layouts import ORIGINS
 from ssbench.method import Batch, Method, View
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +45,42 @@ def test_the_laboratorys_commands_run(ssbench: Command, tmp_path: Path) -> None:
         assert ran.returncode == 0, ran.stderr
         assert ("mask by target" in ran.stdout) == ("--vary" in words)
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
+
+
+def test_the_commands_for_encoders_that_one_has_run(ssbench: Command, tmp_path: Path) -> None:
+    """All but those that fetch weights."""
+    (tmp_path / "mynet.py").write_text(blocks("encoders.md", "python")[0])
+    small = timm.create_model("vit_tiny_patch16_224", img_size=32, embed_dim=64, depth=2, num_heads=1)
+    torch.save({"state_dict": small.state_dict()}, tmp_path / "vit.pth")
+    lines = [line.partition("#")[0] for block in blocks("encoders.md", "console") for line in block.splitlines()]
+    own = [line for line in lines if "timm:" not in line and "export" not in line]
+    assert [len([line for line in own if verb in line]) for verb in ("eval", "describe", "--init", "run")] == [
+        1,
+        1,
+        1,
+        2,
+    ]
+    for line in own:
+        words = shlex.split(line)[1:]
+        short = [
+            "--seeds",
+            "0",
+            "--device",
+            "cpu",
+            *(["--task", "knn"] if words[0] == "eval" else ["--budget", "steps=2"]),
+        ]
+        ran = ssbench(*words, *(short if words[0] != "describe" else []), cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+        assert ("as given" in ran.stdout) == ("--init" in words)
+
+
+def test_the_page_lists_the_layouts_of_files_and_their_vectors() -> None:
+    page = (ROOT / "docs" / "encoders.md").read_text()
+    listed = dict(re.findall(r"^\| ([^|`]+) \| (class token|mean|–) \|", page, re.M))
+    assert [*listed] == [*dict.fromkeys(origin.name for origin in ORIGINS)]
+    said = {"class token": "cls", "mean": "mean"}
+    for origin in ORIGINS:
+        assert said.get(listed[origin.name], origin.pooling) == origin.pooling
 
 
 @pytest.mark.parametrize("kind", [Batch, View, Method, Encoder])
@@ -120,10 +159,11 @@ def test_the_wheel_holds_the_whole_house_and_lists_away_from_the_checkout(tmp_pa
     assert ran.returncode == 0 and "mim-block" in ran.stdout, ran.stderr
 
 
-def test_the_readmes_python_runs(tmp_path: Path) -> None:
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+@pytest.mark.parametrize(("page", "row"), [("README.md", "mim-block"), ("docs/encoders.md", "module:net")])
+def test_a_pages_python_runs(tmp_path: Path, page: str, row: str) -> None:
+    code = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
         [sys.executable, "-c", "\n".join(code)], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert ran.returncode == 0 and "mim-block" in ran.stdout, ran.stderr
+    assert ran.returncode == 0 and row in ran.stdout, ran.stderr
