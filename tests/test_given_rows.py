@@ -26,7 +26,7 @@ from ssbench.results.store import Store
 from ssbench.results.table import Row, Table, build
 
 ROOT = Path(__file__).parent.parent
-VIT = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1}
+VIT: dict[str, Any] = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1}
 CONTROLS = {"random-init": "floor", "raw-pixels": "floor", "supervised": "ceiling"}
 Planned = tuple[str, str, int]  # method, backbone, image size
 
@@ -159,12 +159,17 @@ def put(store: Store, found: Iterable[Cell], hits: Mapping[str, float], status: 
             "costs": Costs(parameters=0 if p.method == "raw-pixels" else 1000, images=128 if p.budget else 0),
             "data": {"size": cell.spec.data.settings["image_size"] or 32},
         }
-        blank = {"id": cell.spec.id, "status": status, "spec": cell.spec, "created": "2025-01-01T00:00:00+00:00"}
+        blank: dict[str, Any] = {
+            "id": cell.spec.id,
+            "status": status,
+            "spec": cell.spec,
+            "created": "2025-01-01T00:00:00+00:00",
+        }
         record = Record(**blank, supervised=p.method == "supervised", **done if status == "done" else {"reason": "no"})
         store.write(record, {"top1": arrays} if status == "done" else {})
 
 
-SEEDS = {"seeds": [0, 1, 2]}
+SEEDS: dict[str, Any] = {"seeds": [0, 1, 2]}
 HITS = {"a": 80, "b": 30, "random-init": 40, "raw-pixels": 20, "rotation": 60, "supervised": 90}
 
 
