@@ -269,6 +269,15 @@ def test_pixels_stand_once_whatever_they_came_with(folder: Path, store: Store) -
         assert set(pixels.values()) == {(20, 21, 22)} and table.seeds == [3]
 
 
+def test_pixels_stand_under_the_tasks_of_the_encoders_alone(folder: Path, store: Store) -> None:
+    put(store, planned(folder, encoder="a", task=["knn", "linear-probe"], **SEEDS), HITS)
+    put(store, planned(folder, init="b", method=["rotation"], **SEEDS), HITS)  # whose table k-NN then goes to
+    tables = {table.slug: [column.task for column in table.columns] for table in build(store, CONTROLS)}
+    assert tables["digits-given-encoders"] == ["linear-probe"] and tables["digits-file-b-safetensors-steps-2"] == [
+        "knn"
+    ]
+
+
 def test_pixels_of_two_sizes_are_two_rows(folder: Path, store: Store) -> None:
     put(store, planned(folder, encoder="a", **SEEDS), HITS)
     put(store, planned(folder, encoder="a", set=["data.image_size=16"], **SEEDS), HITS | {"raw-pixels": 25})
