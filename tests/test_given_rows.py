@@ -26,7 +26,7 @@ from ssbench.results.store import Store
 from ssbench.results.table import Row, Table, build
 
 ROOT = Path(__file__).parent.parent
-VIT = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1}
+VIT: dict[str, Any] = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1}
 CONTROLS = {"random-init": "floor", "raw-pixels": "floor", "supervised": "ceiling"}
 Planned = tuple[str, str, int]  # method, backbone, image size
 
@@ -159,12 +159,17 @@ def put(store: Store, found: Iterable[Cell], hits: Mapping[str, float], status: 
             "costs": Costs(parameters=0 if p.method == "raw-pixels" else 1000, images=128 if p.budget else 0),
             "data": {"size": cell.spec.data.settings["image_size"] or 32},
         }
-        blank = {"id": cell.spec.id, "status": status, "spec": cell.spec, "created": "2025-01-01T00:00:00+00:00"}
+        blank: dict[str, Any] = {
+            "id": cell.spec.id,
+            "status": status,
+            "spec": cell.spec,
+            "created": "2025-01-01T00:00:00+00:00",
+        }
         record = Record(**blank, supervised=p.method == "supervised", **done if status == "done" else {"reason": "no"})
         store.write(record, {"top1": arrays} if status == "done" else {})
 
 
-SEEDS = {"seeds": [0, 1, 2]}
+SEEDS: dict[str, Any] = {"seeds": [0, 1, 2]}
 HITS = {"a": 80, "b": 30, "random-init": 40, "raw-pixels": 20, "rotation": 60, "supervised": 90}
 
 
@@ -262,6 +267,15 @@ def test_pixels_stand_once_whatever_they_came_with(folder: Path, store: Store) -
     for table in tables:
         pixels = {name: row.cells[0].values for name, row in rows(table).items() if name.startswith("raw-pixels")}
         assert set(pixels.values()) == {(20, 21, 22)} and table.seeds == [3]
+
+
+def test_pixels_stand_under_the_tasks_of_the_encoders_alone(folder: Path, store: Store) -> None:
+    put(store, planned(folder, encoder="a", task=["knn", "linear-probe"], **SEEDS), HITS)
+    put(store, planned(folder, init="b", method=["rotation"], **SEEDS), HITS)  # whose table k-NN then goes to
+    tables = {table.slug: [column.task for column in table.columns] for table in build(store, CONTROLS)}
+    assert tables["digits-given-encoders"] == ["linear-probe"] and tables["digits-file-b-safetensors-steps-2"] == [
+        "knn"
+    ]
 
 
 def test_pixels_of_two_sizes_are_two_rows(folder: Path, store: Store) -> None:

@@ -233,8 +233,9 @@ def _groups(records: Iterable[Record]) -> list[tuple[Place | None, list[Record]]
             shown |= {record.spec.id for record in visit}
     for data, group in guests.items():
         alone = [r for r in group if r.spec.id not in shown]
-        bare_pixels = [r for found in left.values() for r in found if not r.costs.parameters and _data(r.spec) == data]
-        made += [(None, alone + bare_pixels)] if alone else []
+        heads = {Head.of(record.spec) for record in alone}
+        pixels = [r for found in left.values() for r in found if not r.costs.parameters and _data(r.spec) == data]
+        made += [(None, alone + [r for r in pixels if Head.of(r.spec) in heads])] if alone else []
     return made
 
 

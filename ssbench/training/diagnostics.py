@@ -44,7 +44,8 @@ def measure(method: Method, select: Split, seed: int, ignore_index: int, most: i
     with undisturbed(method, derive(seed, "measures")):
         encoder, where = method.judged(), method.encoder.mean.device
         with suppress(NotApplicable):
-            found["rankme"] = rankme(represent(encoder, select.images, encoder.readings)[encoder.poolings[0]])
+            vectors = represent(encoder, select.images, lambda images: {"pooled": encoder.pooled(images)})
+            found["rankme"] = rankme(vectors["pooled"])
         index = torch.linspace(0, len(select) - 1, min(len(select), most)).long()
         images = method.encoder.normalise(select.images[index].to(where))  # (B, C, S, S)
         objects = select.targets["mask"][index].to(where) if "mask" in select.targets else None

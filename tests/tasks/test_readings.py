@@ -44,7 +44,7 @@ def test_each_reading_is_timms_normalised_output_of_that_block(tiny: Dataset, tm
     found = encoder.trunk.forward_intermediates(
         x, norm=True, output_fmt="NLC", return_prefix_tokens=True, intermediates_only=True
     )
-    expected = {}
+    expected: dict[str, Tensor] = {}
     for block, (patches, prefix) in enumerate(found[-LAST:], 6 - LAST + 1):
         at = "" if block == 6 else f"@{block}"
         expected |= {f"mean{at}": patches.mean(1), f"cls{at}": prefix[:, 0]}
@@ -126,6 +126,8 @@ def test_the_block_that_alone_tells_classes_apart_is_chosen(make_bench: MakeBenc
 class Bright(Encoder):
     """The trunk is left out: a layer on the mean colour tells bright from dark."""
 
+    extra: nn.Linear
+
     def __init__(self, inner: Encoder) -> None:
         super().__init__(inner.trunk, inner.mean, inner.std)
         self.extra = nn.Linear(3, 7)
@@ -140,7 +142,7 @@ class Bright(Encoder):
 
 
 @pytest.fixture
-def bright() -> Encoder:
+def bright() -> Bright:
     """The trunk gives the same for every image."""
     inner = vit(depth=2)
     nn.init.zeros_(inner.trunk.norm.weight)
@@ -156,12 +158,12 @@ def pictures(make_bench: MakeBench, encoder: Encoder) -> Bench:
     return make_bench(images, {"label": labels}, (160, 40, 40), encoder)
 
 
-def test_a_vector_of_ones_own_counts_in_knn(bright: Encoder, make_bench: MakeBench) -> None:
+def test_a_vector_of_ones_own_counts_in_knn(bright: Bright, make_bench: MakeBench) -> None:
     found = KNN(KNN.Settings()).evaluate(pictures(make_bench, bright))
     assert found.selected["pooling"] == OWN and score("accuracy", found.arrays["top1"]) == 100
 
 
-def test_a_vector_of_ones_own_is_tried_first_by_the_probe(bright: Encoder, make_bench: MakeBench) -> None:
+def test_a_vector_of_ones_own_is_tried_first_by_the_probe(bright: Bright, make_bench: MakeBench) -> None:
     found = LinearProbe(QUICK).evaluate(pictures(make_bench, bright))
     assert [row["pooling"] for row in found.sweep][:3] == [OWN, "mean", "cls"]
     assert (found.selected["pooling"], found.selected["block"]) == (OWN, "last")
@@ -169,7 +171,7 @@ def test_a_vector_of_ones_own_is_tried_first_by_the_probe(bright: Encoder, make_
     assert all(row["select_top1"] < 50 for row in found.sweep if row["pooling"] != OWN)
 
 
-def test_what_a_vector_of_ones_own_learns_with_is_fine_tuned(bright: Encoder, make_bench: MakeBench) -> None:
+def test_what_a_vector_of_ones_own_learns_with_is_fine_tuned(bright: Bright, make_bench: MakeBench) -> None:
     groups = Network(bright, 4).groups(1e-2, 0.5, 0.05)
     own = {id(weight) for weight in bright.extra.parameters()}
     peaks = {group["peak"] for group in groups for weight in group["params"] if id(weight) in own}

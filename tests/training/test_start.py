@@ -19,7 +19,7 @@ from ssbench.results.store import Store
 from ssbench.training.trained import assemble, trained_encoder
 from ssbench.workshop import Job, Workshop
 
-VIT = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1, "img_size": 32, "init_values": 0.1}
+VIT: dict[str, Any] = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1, "img_size": 32, "init_values": 0.1}
 NET = """
 import torch
 from torch import nn
@@ -64,7 +64,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ViT with layer scale, in which nothing is as it starts, and a ResNet."""
     made = tmp_path_factory.mktemp("weights")
     torch.manual_seed(5)
-    for name, options in (("vit_tiny_patch16_224", VIT), ("resnet18", {})):
+    networks: dict[str, dict[str, Any]] = {"vit_tiny_patch16_224": VIT, "resnet18": {}}
+    for name, options in networks.items():
         weights = timm.create_model(name, num_classes=0, **options).state_dict()
         shifted = {k: v + 0.1 * torch.rand_like(v) if v.is_floating_point() else v for k, v in weights.items()}
         save_file(shifted, made / f"{name.partition('_')[0]}.safetensors")
@@ -182,7 +183,7 @@ def test_the_cache_of_another_network_under_the_same_name_is_made_anew(
 
 def test_a_given_network_with_a_vector_of_its_own_is_judged_by_it(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    options = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1, "img_size": 16}
+    options: dict[str, Any] = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1, "img_size": 16}
     trunk = timm.create_model("vit_base_patch16_siglip_224", num_classes=0, **options)
     save_for_hf(trunk, str(tmp_path / "siglip"), model_args=options, safe_serialization=True)
     words: dict[str, Any] = {"encoders": f"timm:local-dir:{tmp_path / 'siglip'}", "seeds": 0, "device": "cpu"}
