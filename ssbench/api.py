@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssbench import plan
 from ssbench.progress import Progress
-from ssbench.registry import controls
+from ssbench.registry import controls, load
 from ssbench.results.frame import framed
 from ssbench.results.groups import Line, named
 from ssbench.results.record import Record
@@ -204,7 +204,9 @@ def carry_out(work: Work, device: str) -> Results:
 
 def _names(cells: list[plan.Cell]) -> dict[str, str]:
     """By the digest of a pretraining: what tables call it, with the settings that tell it from others here."""
-    lines = {cell.spec.pretraining.digest(): Line.of(cell.spec.pretraining, given=True) for cell in cells}
+    networks = {cell.method.name: bool(load(cell.method).network) for cell in cells}
+    each = {cell.spec.pretraining.digest(): cell.spec.pretraining for cell in cells}
+    lines = {digest: Line.of(p, given=networks[p.method]) for digest, p in each.items()}
     variants: dict[str, set[Line]] = {}
     for line in lines.values():
         variants.setdefault(line.title, set()).add(line)

@@ -215,7 +215,6 @@ def _starts(asked: Suite, given: "Iterable[Given]") -> list[Start]:
     Methods that start from an encoder's weights are run on its network alone, and it comes along. Raises UserError.
     """
     named = [_open(source, asked) for source in dict.fromkeys(asked.encoder)] + [*given]
-    plain = asked.backbone == Suite().backbone
     if asked.init and not asked.method:
         raise UserError(f"--init {asked.init}: no method starts from it; name one with --method, or say --encoder")
     if not (asked.method or named):
@@ -230,8 +229,6 @@ def _starts(asked: Suite, given: "Iterable[Given]") -> list[Start]:
     starts = []
     if asked.init:
         first = _open(asked.init, asked)
-        if not plain and not first.name.endswith(f" as {asked.backbone[0]}"):
-            raise UserError(f"--backbone {asked.backbone[0]}: with --init it is that of the weights; leave it out")
         starts = [Start(first.name, (*with_controls(asked.method, asked.plugin), GIVEN), first, init=True)]
     elif asked.method:
         methods = tuple(with_controls(asked.method, asked.plugin))
@@ -247,9 +244,11 @@ def _starts(asked: Suite, given: "Iterable[Given]") -> list[Start]:
 
 
 def _open(source: str, asked: Suite) -> "Given":
+    """Where methods have a backbone of their own, `--backbone` is theirs, and a file's keys tell its network."""
     from ssbench.encoders.given import open_encoder  # loads torch and the weights
 
-    return open_encoder(source, "" if asked.backbone == Suite().backbone else asked.backbone[0])
+    theirs = asked.backbone == Suite().backbone or (asked.method and not asked.init)
+    return open_encoder(source, "" if theirs else asked.backbone[0])
 
 
 def _variants(asked: Suite) -> list[dict[str, dict[str, str]]]:

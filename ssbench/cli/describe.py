@@ -8,7 +8,7 @@ from typer import Argument, Option
 
 def describe(
     name: Annotated[str, Argument(help="A method, a task, train, data, backbone, encoder, or file:PATH, timm:NAME.")],
-    backbone: Annotated[str, Option(help="The timm network of a file whose keys can't tell it.")] = "",
+    backbone: Annotated[str, Option(help="The timm network of a file; its keys tell it as a rule.")] = "",
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
 ) -> None:
     """What a name stands for and what can be set."""
@@ -63,7 +63,7 @@ def _print_encoder(source: str, backbone: str) -> None:
     print(
         f"vectors: {', '.join(encoder.poolings)}, the first is the headline's; blocks that can be read: {encoder.depth}"
     )
-    print(f"weights: {matched.share:.1%} of the parameters are there")
+    print(f"weights: {matched.share:.1%} of the parameters fit")
     for kind in ("missing", "unexpected", "misshaped", "left_out"):
         names = getattr(matched, kind)
         print(f"{kind.replace('_', ' ')}: {len(names)}" + (f": {', '.join(names)}" if names else ""))

@@ -33,7 +33,7 @@ from ssbench.settings import identified
 
 KINDS = ("timm:NAME", "file:PATH", "python:package.module:function")
 EXPORTED = "ssbench"  # the layout of `ssbench export`
-LEAST = 0.95  # share of a network's parameters that a file must have
+LEAST = 0.95  # share that must fit: a file cut or renamed in part is that of a smaller network, and has more
 SHOWN = 3  # names of each kind in an error
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WEIGHTS = "model.safetensors"  # in a folder of the hub's, which names them
@@ -44,7 +44,7 @@ SIZE = 224  # px, of a module that does not say its own
 class Matched:
     """How weights and a network fit together; names are timm's."""
 
-    share: float  # of the network's parameters that are there
+    share: float  # that fits, of the network's parameters and of what else the file has
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     misshaped: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Matched:
         lists = {kind: getattr(self, kind) for kind in ("missing", "unexpected", "misshaped")}
         more = {kind: ", ".join(found[:SHOWN]) + ", …" * (len(found) > SHOWN) for kind, found in lists.items()}
         said = [f"{len(found)} {kind} ({more[kind]})" for kind, found in lists.items() if found]
-        return "; ".join([f"{self.share:.1%} of the parameters are there", *said])
+        return "; ".join([f"{self.share:.1%} of the parameters fit", *said])
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,14 @@ class Given:
 
 
 def open_encoder(source: str, backbone: str = "") -> Given:
-    """What `--encoder` names; `backbone` is the timm network of a file whose keys can't tell it. Raises UserError."""
+    """What `--encoder` names; `backbone` is the timm network of a file, else its keys tell it. Raises UserError."""
     kind, _, name = source.partition(":")
     if kind not in ("timm", "file", "python") or not name:
         raise UserError(f"encoder {source!r}: expected {' or '.join(KINDS)}")
     if kind == "file":
         return _of_file(_known(name), backbone)
+    if backbone:
+        raise UserError(f"--backbone {backbone}: {source} says its network itself; leave it out")
     return _of_timm(name) if kind == "timm" else _of_python(name)
 
 
@@ -226,13 +228,14 @@ def _of_file(known: str, backbone: str) -> Given:
     label = f"file:{(file.name == WEIGHTS and file.parent.name) or file.name}@{digest}"
     if told := described(file):
         world = told.size, told.mean, told.std, told.pooling, told.block, told.architecture
+        if backbone:
+            raise UserError(f"--backbone {backbone}: file:{path} says its network itself; leave it out")
         return Given(label, EXPORTED, *world, weights=found)
     try:
-        seen = recognise(found)
+        seen = recognise(found, backbone)
     except UserError as error:
-        if not backbone:
-            raise UserError(f"encoder file:{path}: {error}") from None
-        seen, label = recognise(found, backbone), f"{label} as {backbone}"
+        raise UserError(f"encoder file:{path}: {error}") from None
+    label += f" as {backbone}" if backbone else ""
     world = seen.size, seen.mean, seen.std, seen.pooling, 0, seen.architecture
     return Given(label, seen.layout, *world, weights=seen.weights, left_out=seen.left_out)
 
@@ -292,10 +295,11 @@ def _load(trunk: nn.Module, given: Given) -> Matched:
             raise UserError(f"{given.name} does not fit {type(trunk).__name__}: {one_line(error)}") from None
     fits = {name: value for name, value in weights.items() if name in shapes and value.shape == shapes[name]}
     sizes = {name: weight.numel() for name, weight in trunk.named_parameters()}
+    more = {name: value.numel() for name, value in weights.items() if name not in shapes}
     matched = Matched(
-        sum(count for name, count in sizes.items() if name in fits) / max(sum(sizes.values()), 1),
+        sum(count for name, count in sizes.items() if name in fits) / (sum(sizes.values()) + sum(more.values()) or 1),
         tuple(name for name in wanted if name not in weights and not name.endswith("num_batches_tracked")),
-        tuple(name for name in weights if name not in shapes),
+        tuple(more),
         tuple(name for name in weights if name in shapes and name not in fits),
         given.left_out,
     )

@@ -37,7 +37,9 @@ def chosen(records: Sequence[Record], what: str, dataset: str = "", seed: int | 
     name = Path(what).name.removesuffix(".json")
     found = [record for record in records if record.id.startswith(what) or name.endswith(f".{record.id}")]
     if not found:
-        hint = near(what, {record.spec.pretraining.method for record in records})
+        hint = near(
+            what, {p.method for record in records if not ((p := record.spec.pretraining).init and p.budget is None)}
+        )
         raise UserError(f"{what}: no record's id or file, and no method that has a record{hint}")
     if dataset or seed is not None:
         raise UserError(f"--dataset and --seed choose in a row, and {what} names a record; leave them out")
