@@ -49,7 +49,8 @@ def planned(folder: Path, given: Iterable[Given] = (), **words: Any) -> list[Cel
         words["encoder"] = [known.get(one, one) for one in words["encoder"].split(",")]
     if "init" in words:
         words["init"] = known[words["init"]]
-    base: dict[str, Any] = {"task": ["knn"], "dataset": ["digits"], "seeds": [0], "budget": "steps=2"}
+    base: dict[str, Any] = {"task": ["knn"], "dataset": ["digits"], "seeds": [0]}
+    base |= {"budget": "steps=2"} if "method" in words else {}
     return cells(request(base | words, "run"), given)
 
 

@@ -33,7 +33,7 @@ from ssbench.settings import identified
 
 KINDS = ("timm:NAME", "file:PATH", "python:package.module:function")
 EXPORTED = "ssbench"  # the layout of `ssbench export`
-LEAST = 0.95  # share of a network's parameters that a file must have
+LEAST = 0.95  # share of a network's parameters that a file must have, and of a file's that the network must
 SHOWN = 3  # names of each kind in an error
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WEIGHTS = "model.safetensors"  # in a folder of the hub's, which names them
@@ -299,7 +299,8 @@ def _load(trunk: nn.Module, given: Given) -> Matched:
         tuple(name for name in weights if name in shapes and name not in fits),
         given.left_out,
     )
-    if matched.share < LEAST:
+    used, there = (sum(value.numel() for value in found.values()) for found in (fits, weights))
+    if matched.share < LEAST or used < LEAST * there:  # a renamed block makes a shallower network with a rest
         assert given.architecture is not None
         raise UserError(
             f"{given.name} is not the weights of {given.architecture.name}, read as {given.layout}: {matched}; "
