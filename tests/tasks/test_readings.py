@@ -19,7 +19,7 @@ from ssbench.tasks.knn import KNN
 from ssbench.tasks.linear_probe import STACK, LinearProbe, side_by_side, vectors_of
 
 MakeBench = Callable[..., Bench]
-QUICK = LinearProbe.Settings(lrs=(3e-2,), weight_decays=(0,), epochs=30)
+QUICK = LinearProbe.Settings(lrs=(3e-2,), weight_decays=(0,), epochs=30, blocks=LAST)
 
 
 def trunk(**options: Any) -> Any:
@@ -33,7 +33,7 @@ def vit(**options: Any) -> Encoder:
 
 
 def blocks_of(part: Part) -> list[str]:
-    return list(dict.fromkeys(block for _, block, _ in vectors_of(part)))
+    return list(dict.fromkeys(block for _, block, _ in vectors_of(part, LAST)))
 
 
 @torch.no_grad()
@@ -57,13 +57,19 @@ def test_each_reading_is_timms_normalised_output_of_that_block(tiny: Dataset, tm
 
 def test_the_probe_tries_every_reading_and_the_class_tokens_of_all_blocks(tiny: Dataset, tmp_path: Path) -> None:
     part = Part(vit(), tiny.select, tmp_path, "k")
-    sources = vectors_of(part)
+    sources = vectors_of(part, LAST)
     names = ["last", "last-1", "last-2", "last-3"]
     each = [(pooling, block) for block in names for pooling in ("mean", "cls", "cls+mean")]
     assert [(pooling, block) for pooling, block, _ in sources] == [*each, (STACK, "last 4")]
     assert {name for _, _, used in sources for name in used} == {*part.readings}
     tokens = [part.pooled(name) for name in ("cls", "cls@5", "cls@4", "cls@3")]
     assert torch.equal(side_by_side(part, sources[-1][2]), torch.cat(tokens, 1))
+
+
+def test_fewer_blocks_are_tried_where_fewer_are_asked_for(tiny: Dataset, tmp_path: Path) -> None:
+    part = Part(vit(), tiny.select, tmp_path, "k")
+    blocks = [block for _, block, _ in vectors_of(part, 2)]
+    assert list(dict.fromkeys(blocks)) == ["last", "last-1", "last 4"]  # DINO's class tokens are of four
 
 
 def test_a_shallow_network_has_as_many_blocks_as_it_has(tiny: Dataset, tmp_path: Path) -> None:
