@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,7 @@ def _of_file(known: str, backbone: str) -> Given:
     label = f"file:{(file.name == WEIGHTS and file.parent.name) or file.name}@{digest}"
     if told := described(file):
         world = told.size, told.mean, told.std, told.pooling, told.block, told.architecture
+        label = _with(label, told.canonical())  # how it was judged is in it
         if backbone:
             raise UserError(f"--backbone {backbone}: file:{path} says its network itself; leave it out")
         return Given(label, EXPORTED, *world, weights=found)
@@ -257,7 +259,15 @@ def _of_python(name: str) -> Given:
         sys.path.remove(here)
     if not isinstance(made, nn.Module):
         raise UserError(f"encoder python:{name}: it gives {type(made).__name__}, not a torch.nn.Module")
-    return of_module(made, f"python:{name}")
+    found = of_module(made, f"python:{name}")
+    code = getattr(sys.modules[module], "__file__", None)
+    return replace(found, name=_with(found.name, Path(code).read_text() if code else ""))
+
+
+def _with(label: str, more: str) -> str:
+    """A label whose digest is also of something else that features follow from."""
+    name, _, digest = label.rpartition("@")
+    return f"{name}@{sha256(f'{digest}|{more}'.encode()).hexdigest()[:16]}"
 
 
 def _fitted(given: Given, architecture: Architecture, size: int, patch: int) -> tuple[Any, Architecture]:

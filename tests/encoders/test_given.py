@@ -260,9 +260,8 @@ def test_what_was_exported_is_read_as_it_was_judged(
     name, options, size = "convnext_atto", {"depths": (1, 1, 1, 1)}, 64
     trunk = network(name, **options)
     save_file(trunk.state_dict(), tmp_path / "net.safetensors")
-    told = SimpleNamespace(
-        size=size, mean=IMAGENET[0], std=IMAGENET[1], pooling=pooling, block=0, architecture=Architecture(name, options)
-    )
+    world = {"size": size, "mean": IMAGENET[0], "std": IMAGENET[1], "pooling": pooling, "block": 0}
+    told = SimpleNamespace(**world, architecture=Architecture(name, options), canonical=lambda: pooling)
     monkeypatch.setattr(given_module, "described", lambda file: told)
     encoder = open_encoder(f"file:{tmp_path / 'net.safetensors'}").encoder(size)[0].eval()
     x = normalised(images(size))
