@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from ssbench.encoders import checkpoints, names
 from ssbench.encoders.architecture import Architecture
 from ssbench.encoders.encoder import OWN, Encoder
-from ssbench.encoders.export import described
+from ssbench.encoders.export import FOLDER_WEIGHTS, described
 from ssbench.encoders.foreign import adopt
-from ssbench.encoders.layouts import recognise
+from ssbench.encoders.layouts import IMAGENET, recognise
 from ssbench.encoders.start import start_as_mae
 from ssbench.encoders.weights import weights_digest
 from ssbench.errors import NotApplicable, UserError, one_line
@@ -36,8 +36,6 @@ KINDS = ("timm:NAME", "file:PATH", "python:package.module:function")
 EXPORTED = "ssbench"  # the layout of `ssbench export`
 LEAST = 0.95  # share that must fit: a file cut or renamed in part is that of a smaller network, and has more
 SHOWN = 3  # names of each kind in an error
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-WEIGHTS = "model.safetensors"  # in a folder of the hub's, which names them
 SIZE = 224  # px, of a module that does not say its own
 
 
@@ -210,13 +208,13 @@ def _no_timm(name: str, error: Exception) -> UserError:
 
 def _known(name: str) -> str:
     """A file's path with the digest of its content, in a folder of the hub's that of its weights; raises UserError."""
-    inside = Path(name, WEIGHTS)
+    inside = Path(name, FOLDER_WEIGHTS)
     try:
         known = identified(inside.as_posix() if inside.is_file() else name)
     except ValueError as error:
         raise UserError(f"encoder file:{name}: {error}") from None
     if known == name:
-        what = f"it is a folder without {WEIGHTS}" if Path(name).is_dir() else "there is no such file"
+        what = f"it is a folder without {FOLDER_WEIGHTS}" if Path(name).is_dir() else "there is no such file"
         raise UserError(f"encoder file:{name}: {what}")
     return known
 
@@ -226,7 +224,7 @@ def _of_file(known: str, backbone: str) -> Given:
     path, _, digest = known.rpartition("@")
     file = Path(path)
     found = checkpoints.read(file)
-    label = f"file:{(file.name == WEIGHTS and file.parent.name) or file.name}@{digest}"
+    label = f"file:{(file.name == FOLDER_WEIGHTS and file.parent.name) or file.name}@{digest}"
     if told := described(file):
         world = told.size, told.mean, told.std, told.pooling, told.block, told.architecture
         label = _with(label, told.canonical())  # how it was judged is in it

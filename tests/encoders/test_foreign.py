@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ssbench.encoders.architecture import Architecture
 from ssbench.encoders.encoder import OWN
-from ssbench.encoders.given import IMAGENET, Given, of_module, open_encoder
+from ssbench.encoders.given import Given, of_module, open_encoder
+from ssbench.encoders.layouts import IMAGENET
 from ssbench.encoders.weights import weights_digest
 from ssbench.errors import UserError
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ssbench.encoders import given as given_module
 from ssbench.encoders.architecture import Architecture
 from ssbench.encoders.encoder import OWN
-from ssbench.encoders.given import IMAGENET, Given, of_module, open_encoder
+from ssbench.encoders.given import Given, of_module, open_encoder
+from ssbench.encoders.layouts import IMAGENET
 from ssbench.errors import UserError
 
 NAME = "vit_tiny_patch16_224"
