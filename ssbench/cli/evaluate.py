@@ -8,7 +8,7 @@ from typer import Argument, Option
 
 def evaluate(
     encoder: Annotated[str, Argument(help="timm:NAME, file:PATH or python:module:function, comma-separated.")],
-    task: Annotated[str, Option(help="Tasks that judge them.")] = "knn,linear-probe",
+    task: Annotated[str, Option(help="Tasks that judge them.  [default: knn,linear-probe]")] = "",
     dataset: Annotated[str, Option(help="Data that they are judged on.  [default: shapes]")] = "",
     backbone: Annotated[str, Option(help="The timm network of a file; its keys tell it as a rule.")] = "",
     seeds: Annotated[str, Option(help="Seeds and ranges of them, such as 0-4 or 0,1,7.  [default: 0,1,2]")] = "",
@@ -20,10 +20,11 @@ def evaluate(
 ) -> None:
     """The short form of `ssbench run --encoder`: nothing is trained but probes, and controls come along."""
     from ssbench.cli.run import run
+    from ssbench.plan import EVALUATED
 
     run(
         encoder=encoder,
-        task=task,
+        task=task or ",".join(EVALUATED),
         dataset=dataset,
         backbone=backbone,
         seeds=seeds,
