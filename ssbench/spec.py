@@ -74,13 +74,33 @@ class DataSettings(Settings):
     """How images are read."""
 
     image_size: int = setting(
-        0, "side of the square images; 0: the data's own, at most 64", source="project: CPU minutes", unit="px", ge=0
+        0,
+        "side of the square images; 0: the median of their shorter sides, at most 224",
+        source="project: never made larger; 224 is what most encoders see",
+        unit="px",
+        ge=0,
     )
-    image: str = setting("", "image column; empty: the first one of type Image", source="Hugging Face datasets")
-    label: str = setting("", "label column; empty: the first ClassLabel", source="Hugging Face datasets")
-    mask: str = setting("", "mask column; empty: the one called mask, if any", source="Hugging Face datasets")
-    ignore_index: int = setting(255, "mask value left out of loss and score", source="PASCAL VOC", ge=0, le=255)
+    store_size: int = setting(
+        0,
+        "side at which fit is kept for the crops of training; 0: the images' own, at most twice image_size",
+        source="project: a crop of half the side keeps its detail",
+        unit="px",
+        ge=0,
+    )
+    image: str = setting("", "image column; empty: the one called so, else the only one", source="Hugging Face datasets")
+    label: str = setting("", "label column; empty: the one called so, else the only one", source="Hugging Face datasets")
+    mask: str = setting("", "mask column; empty: the one called so, if any", source="Hugging Face datasets")
+    boxes: str = setting("", "box column; empty: the one called so, if any", source="Hugging Face datasets")
+    numbers: tuple[str, ...] = setting((), "columns of numbers to predict", source="project: none is guessed")
+    group: str = setting("", "column of what is never split: patient, video; empty: one called group", source="project")
+    splits: tuple[str, ...] = setting(
+        (), "which split is what, such as train=2019,test=2020; empty: by their names", source="project"
+    )
+    ignore_index: int = setting(
+        -1, "mask value that is no class; -1: 255 beside two classes or more", source="PASCAL VOC's 255", ge=-1, le=65535
+    )
     on_bad_image: Literal["error", "skip"] = setting("error", "what an unreadable image does", source="project")
+    allow: tuple[str, ...] = setting((), "suspicions that are meant, by the names that refusals give", source="project")
 
 
 class EncoderSettings(Settings):
@@ -102,6 +122,12 @@ class DataRef(Frozen):
     name: str
     fingerprint: str
     settings: dict[str, Any]
+    version: int = 1  # of the rules by which it is read and split
+
+    @model_serializer(mode="wrap")
+    def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a `version` of 1: identities are older than it."""
+        return {key: value for key, value in whole(self).items() if key != "version" or value != 1}
 
 
 class Pretraining(Frozen):
