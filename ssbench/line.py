@@ -99,6 +99,7 @@ def _measure(
             "roles": judged.roles,
             "classes": len(judged.classes),
             "skipped": list(judged.skipped),
+            "understood": dict(judged.understood),
             "test_images_seen_in_pretraining": shop.leaked(job),
         },
         "environment": environment(job.device),

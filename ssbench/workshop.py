@@ -8,6 +8,7 @@ import torch
 
 from ssbench import data
 from ssbench.data import Dataset
+from ssbench.data.understood import sentence
 from ssbench.errors import UserError, one_line
 from ssbench.plan import Cell
 from ssbench.results.store import Store
@@ -39,6 +40,7 @@ class Workshop:
     store: Store
     device: torch.device = field(default_factory=lambda: device("auto"))
     tell: Tell = lambda text: None
+    say: Tell = lambda text: None  # what stays on the screen
     _datasets: dict[tuple[str, str], Dataset] = field(default_factory=dict)
     _leaks: dict[tuple[str, str], int | None] = field(default_factory=dict)
 
@@ -70,7 +72,8 @@ class Workshop:
         key = (source, ref.digest())
         if key not in self._datasets:
             self.tell(f"reading {source}")
-            self._datasets[key] = data.load(source, cell.data_settings, ref)
+            self._datasets[key] = data.load(source, cell.data_settings, ref, self.tell)
+            self.say(sentence(self._datasets[key]))
         return self._datasets[key]
 
 
