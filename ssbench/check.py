@@ -65,7 +65,9 @@ def _try_targets(cell: Cell, job: Job) -> None:
         )
     for role in ("select", "test") if "mask" in needs else ():
         if not (getattr(found, role).targets["mask"] != found.ignore_index).any():
-            raise UserError(f"{cell.data}: the masks of {role} have no pixel of a class: {cell.task.name} can't judge there")
+            raise UserError(
+                f"{cell.data}: the masks of {role} have no pixel of a class: {cell.task.name} can't judge there"
+            )
 
 
 def _try_channels(encoder: Encoder, job: Job) -> None:

@@ -138,9 +138,7 @@ def identify(source: str, settings: DataSettings) -> DataRef:
     return DataRef(name=name, fingerprint=fingerprint, settings=kept, version=VERSION)
 
 
-def load(
-    source: str, settings: DataSettings, ref: DataRef, tell: Callable[[str], None] = lambda text: None
-) -> Dataset:
+def load(source: str, settings: DataSettings, ref: DataRef, tell: Callable[[str], None] = lambda text: None) -> Dataset:
     """The samples of a source in their roles; raises UserError on data that can't be used.
 
     What was decoded before, of the same content and settings, is not decoded again.
@@ -213,9 +211,7 @@ def _decoded(found: "Listing", settings: DataSettings, room: "Arrays", tell: Cal
     seen = survey(found, settings)
     known = classes((one.label for rows in seen.seen.values() for one in rows), found.names)
     rows = {
-        name: [Row(one.key, known.of(one.label), one.group) for one in each]
-        for name, each in seen.seen.items()
-        if each
+        name: [Row(one.key, known.of(one.label), one.group) for one in each] for name, each in seen.seen.items() if each
     }
     given = roles(found.where, rows, known.names, settings)
     story = decode(found, seen, given, known, settings, room, tell)

@@ -18,7 +18,7 @@ from ssbench.spec import DataSettings
 
 VERSION = 2
 PARTS = 10
-SELECT, TEST = (0,), (3, 8)  # places of ten; never neighbours, so that of two of a class one is in fit
+SELECT, TEST = (0,), (2, 7)  # places of ten; never neighbours, so that of two of a class one is in fit
 
 
 class Row(NamedTuple):
@@ -38,12 +38,11 @@ class Roles:
     said: tuple[str, ...] = ()  # what a reader should know: classes too small to split, and the like
 
 
-def roles(
-    where: str, splits: Mapping[str, Sequence[Row]], names: Sequence[str], settings: DataSettings
-) -> Roles:
+def roles(where: str, splits: Mapping[str, Sequence[Row]], names: Sequence[str], settings: DataSettings) -> Roles:
     """Roles of the samples of splits called train, val and test; raises UserError where there are too few.
 
-    Where some have classes, those without are left out, and so is a split without any: it can't be judged.
+    `names` are of the classes. Where some have classes, those without are left out, and so is a split without any: it
+    can't be judged.
     """
     kept, said = _labelled(splits, bool(names))
     how = []
@@ -51,40 +50,35 @@ def roles(
         kept["train"] = kept.pop("val")
         how.append("there is no train: fit is the source's val")
     if "train" not in kept:
-        raise UserError(f"{where} has no split called train; it has {', '.join(splits) or 'none'}: say which is what, "
-                        "such as --set data.splits=train=NAME,test=OTHER")
-    source = {"train": "train", "val": "val", "test": "test"} | ({"train": "val"} if how else {})
-    if "test" not in kept and "val" in kept:
-        kept["test"], source["test"] = kept.pop("val"), "val"
-        how.append("test is the source's val")
-    rows = [splits[source["train"]][at] for at in kept["train"]]
-    parts = {"fit": kept["train"]}
-    wanted = {"test": TEST} if "test" not in kept else {}
-    wanted |= {"select": SELECT} if "val" not in kept else {}
-    if wanted:
-        place = places(rows)
-        for role, at in wanted.items():
-            parts[role] = [where_ for where_, one in zip(kept["train"], place) if one in at]
-        held = {at for at in (*wanted.values(),) for at in at}
-        parts["fit"] = [where_ for where_, one in zip(kept["train"], place) if one not in held]
-        how += ["test is a fixed fifth of train"] * ("test" in wanted) + ["select is a fixed tenth of train"] * (
-            "select" in wanted
+        raise UserError(
+            f"{where} has no split called train; it has {', '.join(splits) or 'none'}: say which is what, such as "
+            "--set data.splits=train=NAME,test=OTHER"
         )
-    found = {
-        "fit": (source["train"], tuple(parts["fit"])),
-        "select": (source["val"], tuple(kept["val"])) if "val" in kept else (source["train"], tuple(parts["select"])),
-        "test": (source["test"], tuple(kept["test"])) if "test" in kept else (source["train"], tuple(parts["test"])),
-    }
-    if not all(positions for _, positions in found.values()):
-        groups = len({row.group for row in rows} - {""})
-        of = f" in {groups} groups" if groups else ""
+    if "test" not in kept and "val" in kept:
+        kept["test"] = kept.pop("val")
+        how.append("test is the source's val")
+    split, positions = kept["train"]
+    rows = [splits[split][at] for at in positions]
+    held = {} if "test" in kept else {"test": TEST}
+    held |= {} if "val" in kept else {"select": SELECT}
+    place = places(rows) if held else []
+    for role, at in held.items():
+        kept[role] = split, [position for position, one in zip(positions, place) if one in at]
+        how.append(f"{role} is a fixed {'fifth' if role == 'test' else 'tenth'} of train")
+    taken = {position for role in held for position in kept[role][1]}
+    kept["fit"] = split, [position for position in positions if position not in taken]
+    parts = {"fit": kept["fit"], "select": kept.get("val") or kept["select"], "test": kept["test"]}
+    found = {role: [splits[name][at] for at in positions] for role, (name, positions) in parts.items()}
+    groups = {row.group for row in rows} - {""}
+    if not all(found.values()):
+        of = f" in {len(groups)} groups" if groups else ""
         raise UserError(f"{where} is too small to be split into fit, select and test: {len(rows)} training images{of}")
-    of_role = {role: [splits[split][at] for at in positions] for role, (split, positions) in found.items()}
-    _refuse_shared_groups(where, of_role, settings)
-    if any(row.group for row in rows) and wanted:
+    if groups and held:
         how.append("no group is on two sides")
-    said += _gaps(where, of_role, names, settings)
-    return Roles(found, "; ".join(how) or "the source's own splits", tuple(said))
+    _refuse_shared_groups(where, found, settings)
+    said += _gaps(where, found, names, settings)
+    made = {role: (name, tuple(positions)) for role, (name, positions) in parts.items()}
+    return Roles(made, "; ".join(how) or "the source's own splits", tuple(said))
 
 
 def places(rows: Sequence[Row]) -> list[int]:
@@ -96,7 +90,8 @@ def places(rows: Sequence[Row]) -> list[int]:
     stratum = {name: _stratum([rows[at] for at in of], common) for name, of in units.items()}
     sizes = Counter(stratum.values())
     order = sorted(units, key=lambda name: (stratum[name], _hash(name)))
-    order = [name for name in order if sizes[stratum[name]] > 1 or stratum[name] < 0]
+    if len(order) > PARTS:  # fewer groups than that need them all
+        order = [name for name in order if sizes[stratum[name]] > 1 or stratum[name] < 0]
     found = [PARTS - 1] * len(rows)
     for number, name in enumerate(order):
         for at in units[name]:
@@ -114,17 +109,19 @@ def _hash(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def _labelled(splits: Mapping[str, Sequence[Row]], labelled: bool) -> tuple[dict[str, list[int]], list[str]]:
-    """The positions of each split that count, and what is left out."""
-    kept = {name: [at for at, row in enumerate(rows) if row.classes or not labelled] for name, rows in splits.items()}
-    said = []
-    for name, positions in [*kept.items()]:
-        lost = len(splits[name]) - len(positions)
-        if not positions:
-            del kept[name]
+def _labelled(
+    splits: Mapping[str, Sequence[Row]], labelled: bool
+) -> tuple[dict[str, tuple[str, list[int]]], list[str]]:
+    """The positions of each split that count, beside its name, and what is said of the others."""
+    kept, said = {}, []
+    for name, rows in splits.items():
+        positions = [at for at, row in enumerate(rows) if row.classes or not labelled]
+        lost = len(rows) - len(positions)
+        if positions:
+            kept[name] = name, positions
+            said += [f"{lost} images of {name} without a label are left out"] * bool(lost)
+        elif rows:
             said.append(f"{name} is left out: none of its {lost} images has a label")
-        elif lost:
-            said.append(f"{lost} images of {name} without a label are left out")
     return kept, said
 
 
@@ -140,9 +137,7 @@ def _refuse_shared_groups(where: str, parts: Mapping[str, Sequence[Row]], settin
             )
 
 
-def _gaps(
-    where: str, parts: Mapping[str, Sequence[Row]], names: Sequence[str], settings: DataSettings
-) -> list[str]:
+def _gaps(where: str, parts: Mapping[str, Sequence[Row]], names: Sequence[str], settings: DataSettings) -> list[str]:
     """Classes that a part lacks; raises UserError on those that nothing in fit is of."""
     has = {role: {one for row in rows for one in row.classes} for role, rows in parts.items()}
     said = []

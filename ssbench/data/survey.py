@@ -24,6 +24,8 @@ from ssbench.spec import DataSettings
 LARGEST, SMALLEST, STEP = 224, 8, 8  # px of a side that is not asked for: at most, at least, a multiple of
 SOLID = 0.5  # share of pixels that are wholly clear or solid, above which a fourth channel is transparency
 LOOKED_AT = 32  # images whose fourth channel is looked at
+
+
 class Seen(NamedTuple):
     """A sample without its pixels."""
 
@@ -70,7 +72,11 @@ def survey(listing: Listing, settings: DataSettings) -> Survey:
         raise UserError(f"{listing.where} has no image that can be read")
     deep = bool(ranges)
     if deep and any(mode not in DEEP and not mode.startswith("bands") for mode in modes):
-        suspect(settings, "mixed-depth", f"{listing.where}: images of more than 8 bit stand beside others: {_counted(modes)}")
+        suspect(
+            settings,
+            "mixed-depth",
+            f"{listing.where}: images of more than 8 bit stand beside others: {_counted(modes)}",
+        )
     bands = _bands(listing, modes)
     size = settings.image_size or _size(listing.where, [min(one) for one in sides], settings)
     low, high = (min(one for one, _ in ranges), max(one for _, one in ranges)) if deep else (0.0, 255.0)
@@ -100,9 +106,7 @@ def refuse_bad(where: str, sample: Sample, error: Exception, settings: DataSetti
 
 
 def _seen(sample: Sample, side: int) -> Seen:
-    return Seen(
-        sample.key, sample.label, sample.group, sample.boxes, sample.numbers, sample.mask is not None, side
-    )
+    return Seen(sample.key, sample.label, sample.group, sample.boxes, sample.numbers, sample.mask is not None, side)
 
 
 def _bands_of(raw: NDArray[np.generic]) -> str:
@@ -115,8 +119,12 @@ def _size(where: str, sides: list[int], settings: DataSettings) -> int:
     """The median of the shorter sides, a multiple of STEP so that default patches fit, at most LARGEST."""
     middle = sorted(sides)[len(sides) // 2]
     if middle < SMALLEST:
-        suspect(settings, "tiny-images", f"{where}: most images have fewer than {SMALLEST} px a side: {middle}; "
-                "if they are to be read all the same, set data.image_size")
+        suspect(
+            settings,
+            "tiny-images",
+            f"{where}: most images have fewer than {SMALLEST} px a side: {middle}; "
+            "if they are to be read all the same, set data.image_size",
+        )
     return max(min(middle, LARGEST) // STEP * STEP, STEP)
 
 

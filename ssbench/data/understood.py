@@ -15,14 +15,20 @@ def sentence(data: Dataset) -> str:
 
 def _parts(data: Dataset) -> Iterator[str]:
     known = data.understood
-    counts = ", ".join(f"{len(part)} {role}" for role, part in (("fit", data.fit), ("select", data.select), ("test", data.test)))
+    counts = ", ".join(
+        f"{len(part)} {role}" for role, part in (("fit", data.fit), ("select", data.select), ("test", data.test))
+    )
     origin = f"{known['origin']}, " if known.get("origin") else ""
     yield f"{counts} images ({origin}{data.roles})"
     yield from targets(data)
     yield pixels(known)
     yield sizes(known)
     columns = known.get("columns") or {}
-    yield "columns " + ", ".join(f"{name} as {role}" * (name != role) or name for role, name in columns.items()) if columns else ""
+    yield (
+        "columns " + ", ".join(f"{name} as {role}" * (name != role) or name for role, name in columns.items())
+        if columns
+        else ""
+    )
     yield from known.get("said", ())
     left_out = [*known.get("left_out", ()), *([f"{len(data.skipped)} unreadable images"] if data.skipped else [])]
     yield f"left out: {', '.join(left_out)}" if left_out else ""

@@ -162,6 +162,9 @@ def floor(kind: Kind, arrays: Mapping[str, NDArray[np.generic]]) -> float | None
     if kind in ("accuracy", "class-accuracy", "f1"):
         counts = np.unique(arrays["truth"], return_counts=True)[1]
         share = float(counts.max() / counts.sum())
-        return 100 * {"accuracy": share, "class-accuracy": 1 / len(counts), "f1": 2 * share / (1 + share) / len(counts)}[kind]
+        return (
+            100
+            * {"accuracy": share, "class-accuracy": 1 / len(counts), "f1": 2 * share / (1 + share) / len(counts)}[kind]
+        )
     truth = arrays["confusion"].sum((0, 2), dtype=np.float64)  # (C,) pixels
     return float(100 * truth.max() / truth.sum() / (truth > 0).sum())
