@@ -50,5 +50,5 @@ def test_the_users_word_names_any_split() -> None:
 def test_a_wrong_word_is_refused_with_what_is_there() -> None:
     with pytest.raises(UserError, match="say which split is what"):
         asked(DataSettings(splits=("holdout=2019",)), ["2019"])
-    with pytest.raises(UserError, match="there is no '2020'; known: 2019"):
+    with pytest.raises(UserError, match="there is no '2020'; did you mean 2019"):
         asked(DataSettings(splits=("test=2020",)), ["2019"])
