@@ -1,92 +1,98 @@
-"""`folder:PATH`: images in one folder a class, or in train/, val/ and test/ of those, or loose and unlabelled."""
+"""`folder:PATH`: images in one folder a class, in splits of those, loose, beside masks, or beside a table."""
 
-import os
-from functools import partial
 from pathlib import Path
 
-from ssbench.data import SPLITS, Source, fingerprint
+from ssbench.data import layout, pairs
+from ssbench.data.files import Entry, Found, counted, ending, few, identity, listing, printable, root_of, walk
+from ssbench.data.listing import Listing
+from ssbench.data.suspicion import suspect
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
-EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "gif")
-
 
 def identify(argument: str, settings: DataSettings) -> tuple[str, str]:
-    """The folder's name and the fingerprint of its images; raises UserError when it is not there or has none."""
-    root = _root(argument)
-    return root.name, fingerprint(root, [file for folder in _splits(root).values() for file in _images(folder)])
+    """The folder's name and the fingerprint of the files in use; raises UserError when it is not there or has none."""
+    root = root_of("folder", argument)
+    return identity(root, _understand(f"folder:{argument}", root, settings))
 
 
-def read(argument: str, settings: DataSettings) -> Source:
-    """Images in the order of their paths, which are their keys; raises UserError on folders that don't fit together."""
-    from PIL import Image
-
-    from ssbench.data.decode import Opened, Sample, Samples, decode
-
-    root = _root(argument)
-    folders = _splits(root)
-    classes = tuple(_subfolders(folders["train"]))
-
-    def open_(file: Path, label: int | None) -> Opened:
-        return Opened(Image.open(file), label)
-
-    splits = {}
-    for name, folder in folders.items():
-        labels = _labels(folder, classes)
-        keys = {file.relative_to(root).as_posix(): file for file in labels}
-        each = [Sample(key, key, partial(open_, keys[key], labels[keys[key]])) for key in sorted(keys)]
-        splits[name] = Samples(len(each), each)
-    return decode(f"folder:{argument}", splits, classes, settings)
+def read(argument: str, settings: DataSettings) -> Listing:
+    """Images in the order of their paths, which are their keys; UserError where they can't be understood."""
+    root = root_of("folder", argument)
+    return listing(f"folder:{argument}", root, _understand(f"folder:{argument}", root, settings))
 
 
-def _root(argument: str) -> Path:
-    root = Path(argument).expanduser().resolve()
-    if not root.is_dir():
-        raise UserError(f"folder:{argument}: there is no such folder")
-    return root
+def _understand(where: str, root: Path, settings: DataSettings) -> Found:
+    files, others = walk(root)
+    if not files:
+        raise UserError(f"{printable(where)} has no images" + _instead(where, others))
+    _doubt_kind(where, files, others, settings)
+    found = pairs.find(where, files, settings)
+    images = [file for file in files if file not in found.files]
+    places, origin, left_out = layout.understand(where, images, settings)
+    entries = {file: Entry(file, place.label, found.masks.get(file)) for file, place in places.items()}
+    splits = {part: [entries[file] for file in places if places[file].split == part] for part in layout.PARTS}
+    splits, bare = _masked(splits)
+    spare = len(found.files - {*found.masks.values()})
+    left_out += [f"{bare} images without a mask"] if bare else []
+    left_out += [f"{spare} masks without an image, or further ones"] if spare else []
+    left_out += _yolo(root, others)
+    left_out += [f"{len(others)} files of other kinds: {counted(others)}"] if others else []
+    columns = {"label": "folder names"} if any(place.label is not None for place in places.values()) else {}
+    columns |= {"mask": _folders([*found.masks.values()])} if found.masks else {}
+    return Found(splits, origin, columns=columns, left_out=tuple(left_out))
 
 
-def _splits(root: Path) -> dict[str, Path]:
-    """The folder of each split; the whole folder is `train` where nothing below it is called so."""
-    inside = _subfolders(root)
-    named = {split: root / name for split, names in SPLITS.items() for name in names if name in inside}
-    folders = named if "train" in named else {"train": root}
-    for folder in folders.values():
-        if not _images(folder):
-            raise UserError(f"{folder} has no images; looked for {', '.join(EXTENSIONS)}")
-    return folders
+def _masked(splits: dict[str, list[Entry]]) -> tuple[dict[str, list[Entry]], int]:
+    """The splits without the images that have no mask where others of their split have one, and how many those are."""
+    kept = {}
+    for name, entries in splits.items():
+        with_mask = [entry for entry in entries if entry.mask is not None]
+        kept[name] = with_mask or entries
+    return kept, sum(len(entries) - len(kept[name]) for name, entries in splits.items())
 
 
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _folders(masks: list[str]) -> str:
+    """Where masks lie: `masks`, or `names beside the images`."""
+    places = sorted({printable(mask.rpartition("/")[0]) for mask in masks})
+    return f"folder {places[0]}" if len(places) == 1 and places[0] else f"{len(masks)} files"
 
 
-def _images(folder: Path) -> list[Path]:
-    """The images at any depth of a folder, linked folders included and hidden ones left out."""
-    found, seen = [], set()
-    for place, inside, files in os.walk(folder, followlinks=True):
-        if os.path.realpath(place) in seen:  # a link that leads back
-            inside.clear()
-            continue
-        seen.add(os.path.realpath(place))
-        inside[:] = [name for name in inside if not name.startswith(".")]
-        found += [Path(place, name) for name in files if _is_image(name)]
-    return found
+def _instead(where: str, others: list[str]) -> str:
+    """What a folder without images has, and what to type for it."""
+    path = where.partition(":")[2]
+    ends = {ending(file) for file in others}
+    if "parquet" in ends:
+        return f", but Parquet files: parquet:{path}, or hf:{path}"
+    if "arrow" in ends:
+        return f", but Arrow files: hf:{path}"
+    if ends & {"zip", "tar", "gz", "tgz", "7z", "rar"}:
+        return f", but {counted(others)}: unpack the archives first"
+    return f"; it has {counted(others)}" if others else "; it is empty"
 
 
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(tuple(f".{end}" for end in EXTENSIONS))
+def _doubt_kind(where: str, images: list[str], others: list[str], settings: DataSettings) -> None:
+    """Layouts that other sources read."""
+    path = where.partition(":")[2]
+    stems = {file.rpartition(".")[0] for file in images}
+    for file in others:
+        name = file.lower()
+        if name.endswith(".coco.json") or (name.endswith(".json") and "/instances_" in f"/{name}"):
+            text = (
+                f"{where} looks like a COCO data set ({printable(file)}), whose boxes and masks are read by coco:{path}"
+            )
+            suspect(settings, "coco", text)
+        if name.endswith(".xml") and ("annotations/" in name or file[:-4] in stems):
+            text = f"{where} looks like Pascal VOC ({printable(file)}), whose boxes and masks are read by voc:{path}"
+            suspect(settings, "voc", text)
 
 
-def _labels(folder: Path, classes: tuple[str, ...]) -> dict[Path, int | None]:
-    """The images of a split and their classes, None where the data has no classes."""
-    loose = sorted(entry for entry in folder.iterdir() if entry.is_file() and _is_image(entry.name))
-    if classes and loose:
-        raise UserError(f"{loose[0]} lies beside the class folders: move it into one")
-    unknown = sorted(set(_subfolders(folder)) - set(classes))
-    if unknown:
-        raise UserError(f"{folder / unknown[0]}: there is no class {unknown[0]!r} in train")
-    labels: dict[Path, int | None] = dict.fromkeys(loose)
-    for label, name in enumerate(classes):
-        labels |= dict.fromkeys(_images(folder / name), label)
-    return labels
+def _yolo(root: Path, others: list[str]) -> list[str]:
+    """What is said of text files with lines of class, centre and size, as YOLO keeps boxes."""
+    boxes = [file for file in others if file.endswith(".txt") and "labels" in file.lower().split("/")]
+    if not boxes:
+        return []
+    numbers = (root / boxes[0]).read_bytes()[:200].partition(b"\n")[0].split()
+    if len(numbers) < 5 or not all(number.replace(b".", b"").isdigit() for number in numbers):
+        return []
+    return [f"boxes in YOLO's text files are not read: {few(boxes, 1)}; turned into COCO's form, coco:PATH reads them"]

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from ssbench import data
 from ssbench.data import folder
+from ssbench.data.listing import Label, Listing
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
@@ -21,62 +20,160 @@ ROOT = Path(__file__).parent.parent.parent
 PLAIN = DataSettings()
 
 
-def picture(file: Path, level: int = 100) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((16, 20, 3), level, np.uint8)).save(file)
+def draw(root: Path, *files: str, **save: str) -> Path:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((16, 20, 3), 100, np.uint8)).save(root / file, **save)
+    return root
+
+
+def listed(root: Path, settings: DataSettings = PLAIN) -> Listing:
+    return folder.read(str(root), settings)
+
+
+def labels(root: Path, settings: DataSettings = PLAIN) -> dict[str, dict[str, Label | None]]:
+    """The label of each key of each split."""
+    splits = listed(root, settings).splits
+    return {name: {s.key: s.label for s in split.each()} for name, split in splits.items()}  # type: ignore[misc]
 
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    """train/, valid/ and test/ with cats (dark) and dogs (bright), and things that are no images."""
+    """train/, valid/ and test/ with cats and dogs, and things that are no images."""
     root = tmp_path / "pets"
     for split, count in (("train", 3), ("valid", 1), ("test", 2)):
-        for name, level in (("cat", 10), ("dog", 200)):
-            for i in range(count):
-                picture(root / split / name / f"{i}.png", level + i)
-    picture(root / "train" / "dog" / "deep" / "9.JPG", 209)
-    picture(root / "train" / "dog" / ".hidden.png")
-    picture(root / "train" / ".cache" / "1.png")
+        draw(root, *(f"{split}/{name}/{i}.png" for name in ("cat", "dog") for i in range(count)))
+    draw(root, "train/dog/deep/9.JPG", "train/dog/.hidden.png", "train/.cache/1.png", "__MACOSX/train/cat/0.png")
     (root / "train" / "cat" / "notes.txt").write_text("no image")
+    (root / "train" / "cat" / "Thumbs.db").write_text("no image")
     return root
 
 
 def test_each_split_and_class_has_its_folder(pets: Path) -> None:
-    source = folder.read(str(pets), PLAIN)
-    assert list(source.splits) == ["train", "val", "test"] and source.classes == ("cat", "dog")
-    train = source.splits["train"]
-    cats, dogs = [f"train/cat/{i}.png" for i in range(3)], [f"train/dog/{i}.png" for i in range(3)]
-    assert train.keys == (*cats, *dogs, "train/dog/deep/9.JPG")
-    assert train.targets["label"].tolist() == [0, 0, 0, 1, 1, 1, 1]
-    assert train.images.shape == (7, 3, 16, 16) and train.images[:, 0, 0, 0].tolist() == [
-        10,
-        11,
-        12,
-        200,
-        201,
-        202,
-        209,
-    ]
-    assert source.splits["val"].keys == ("valid/cat/0.png", "valid/dog/0.png")
+    found = listed(pets)
+    assert list(found.splits) == ["train", "val", "test"] and found.origin == "folders train, valid and test"
+    cats = {f"train/cat/{i}.png": "cat" for i in range(3)}
+    dogs = {f"train/dog/{name}": "dog" for name in ("0.png", "1.png", "2.png", "deep/9.JPG")}
+    assert labels(pets)["train"] == cats | dogs and [*labels(pets)["train"]] == [*cats, *dogs]
+    assert labels(pets)["val"] == {"valid/cat/0.png": "cat", "valid/dog/0.png": "dog"}
+    assert found.left_out == ("1 files of other kinds: .txt 1",) and found.columns == {"label": "folder names"}
+    assert [split.total for split in found.splits.values()] == [7, 2, 4]
 
 
-def test_class_folders_alone_are_the_training_split(pets: Path) -> None:
-    source = folder.read(str(pets / "train"), PLAIN)
-    assert list(source.splits) == ["train"] and source.classes == ("cat", "dog")
-    assert source.splits["train"].keys[0] == "cat/0.png"
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ("Training/a/1.png Testing/a/1.png", "train: a; test: a"),
+        ("archive/Training/a/1.png archive/Training/b/1.png archive/Testing/a/1.png", "train: a b; test: a"),
+        ("x/y/training_set/a/1.png x/y/test_set/a/1.png", "train: a; test: a"),
+        ("training_set/training_set/a/1.png test_set/test_set/a/1.png", "train: a; test: a"),
+        ("train/images/a/1.png valid/images/a/1.png", "train: a; val: a"),
+        ("train/images/1.png valid/images/2.png", "train: None; val: None"),
+        ("val/a/1.png test/a/1.png", "val: a; test: a"),
+        ("train/a/1.png test/1.png", "train: a; test: None"),
+        ("train/1.png test/1.png", "train: None; test: None"),
+        ("train/a/1.png train/b/1.png val/a/1.png test/c/1.png", "train: a b; val: a; test: c"),
+        ("a/train/1.png a/test/2.png b/train/1.png", "train: a b; test: a"),
+        ("train/1.png plane/1.png ship/1.png", "train: plane ship train"),
+        ("with_mask/1.png without_mask/1.png", "train: with_mask without_mask"),
+        ("cat/1.png dog/1.png 7.png", "train: None cat dog"),
+        ("cat/1.png", "train: cat"),
+        ("cat/1.png cat/deep/2.png", "train: cat cat"),
+        ("images/1.png", "train: None"),
+        ("CUB/images/001.Albatross/1.png CUB/images/002.Auklet/1.png", "train: 001.Albatross 002.Auklet"),
+        ("train/a/1.png val/a/1.png validation/a/2.png", "train: a; val: a a"),
+    ],
+)
+def test_splits_and_classes_are_where_people_put_them(tmp_path: Path, files: str, expected: str) -> None:
+    found = labels(draw(tmp_path, *files.split()))
+    shown = (f"{split}: {' '.join(str(each) for each in of.values())}" for split, of in found.items())
+    assert "; ".join(shown) == expected
 
 
-def test_loose_images_have_no_labels(pets: Path) -> None:
-    source = folder.read(str(pets / "train" / "cat"), PLAIN)
-    train = source.splits["train"]
-    assert train.keys == ("0.png", "1.png", "2.png") and source.classes == () and not train.targets
+@pytest.mark.parametrize(
+    ("files", "name", "text"),
+    [
+        ("train/a/1.png test/a/1.png extra/1.png", "unused-folders", "train and test hold class folders.*extra would"),
+        ("Train/1.png Holdout/1.png", "split-classes", "Holdout, Train would be classes, but Train sound like"),
+        ("seg_train/a/1.png seg_test/a/1.png seg_pred/1.png", "split-classes", "seg_test and seg_train sound like"),
+        ("trainA/1.png trainB/1.png testA/1.png", "split-classes", "sound like splits"),
+        ("a/train/good/1.png a/test/bad/1.png b/train/good/1.png", "splits-inside", "but a holds test and train"),
+        ("images/1.png thumbs/2.png", "pairs", "images sound like images and masks"),
+    ],
+)
+def test_what_can_be_read_in_two_ways_is_refused_unless_it_is_meant(
+    tmp_path: Path, files: str, name: str, text: str
+) -> None:
+    draw(tmp_path, *files.split())
+    with pytest.raises(UserError, match=rf"{text}.*--set data\.allow={name}"):
+        listed(tmp_path)
+    assert listed(tmp_path, DataSettings(allow=(name,))).splits["train"].total > 0
 
 
-@pytest.mark.parametrize("extension", folder.EXTENSIONS)
-def test_every_extension_is_read(tmp_path: Path, extension: str) -> None:
-    picture(tmp_path / f"one.{extension.upper()}", 120)
-    images = folder.read(str(tmp_path), PLAIN).splits["train"].images
-    assert (images.int() - 120).abs().max() <= 3
+def test_the_user_says_which_folder_is_which_split(tmp_path: Path) -> None:
+    draw(tmp_path / "top", "2019/a/1.png", "2020/a/1.png", "2021/a/1.png")
+    settings = DataSettings(splits=("train=2019", "test=2020"))
+    assert labels(tmp_path / "top", settings) == {"train": {"2019/a/1.png": "a"}, "test": {"2020/a/1.png": "a"}}
+    assert listed(tmp_path / "top", settings).left_out == ("1 images outside the folders of data.splits",)
+    draw(tmp_path / "below", "a/2019/1.png", "a/2020/1.png", "b/2019/1.png")
+    found = labels(tmp_path / "below", settings)
+    assert found == {"train": {"a/2019/1.png": "a", "b/2019/1.png": "b"}, "test": {"a/2020/1.png": "a"}}
+    with pytest.raises(UserError, match=r"data\.splits=test=2022: there is no '2022'"):
+        listed(tmp_path / "top", DataSettings(splits=("test=2022",)))
+
+
+@pytest.mark.parametrize(
+    ("end", "form"),
+    [
+        *(("JPG", "JPEG"), ("jfif", "JPEG"), ("heic", "JPEG"), ("pgm", "PPM"), ("webp", "WEBP"), ("tga", "TGA")),
+        *(("jp2", "JPEG2000"), ("avif", "AVIF"), ("ppm", "PPM"), ("png_large", "PNG"), ("001", "JPEG")),
+    ],
+)
+def test_every_format_that_pillow_opens_is_read_whatever_its_ending_says(tmp_path: Path, end: str, form: str) -> None:
+    draw(tmp_path, f"a/1.{end}", format=form)
+    (sample,) = listed(tmp_path).splits["train"].each()
+    assert np.asarray(sample.open()).shape[:2] == (16, 20)
+
+
+def test_what_is_no_image_is_counted_by_ending(tmp_path: Path) -> None:
+    draw(tmp_path, "a/1.png")
+    for name in ("a/1.txt", "a/2.txt", "a/clip.mp4", "a/paper.pdf", "a/LICENSE"):
+        (tmp_path / name).write_bytes(b"%PDF")
+    expected = "5 files of other kinds: .txt 2, without ending 1, .mp4 1, .pdf 1"
+    assert listed(tmp_path).left_out == (expected,)
+
+
+def test_real_heic_names_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "1.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    (sample,) = listed(tmp_path).splits["train"].each()
+    with pytest.raises(Exception, match="pip install pillow-heif"):
+        sample.open()
+
+
+def test_bands_that_pillow_would_lose_are_read_or_name_the_extra(tmp_path: Path) -> None:
+    bands = np.arange(16 * 20 * 5, dtype=np.uint8).reshape(16, 20, 5)
+    (tmp_path / "tile.tif").write_bytes(tiff(bands))
+    (sample,) = listed(tmp_path).splits["train"].each()
+    try:
+        import tifffile  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
+    except ImportError:
+        with pytest.raises(ValueError, match=r"pip install 'ssbench\[tiff\]'"):
+            sample.open()
+    else:
+        assert np.array_equal(np.asarray(sample.open()), bands)
+
+
+def tiff(bands: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> bytes:
+    """An uncompressed TIFF of (H, W, C) uint8, written by the letter of TIFF 6.0."""
+    height, width, count = bands.shape
+    data = 8 + bands.nbytes
+    extra = count - 3
+    after = data + 2 + 12 * 10 + 4  # where values too long for a tag lie
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, count, after), (259, 3, 1, 1), (262, 3, 1, 2)]
+    tags += [(273, 4, 1, 8), (277, 3, 1, count), (278, 3, 1, height), (279, 4, 1, bands.nbytes), (338, 3, extra, 0)]
+    head = b"II*\0" + data.to_bytes(4, "little") + bands.tobytes()
+    body = b"".join(b"".join(n.to_bytes(s, "little") for n, s in zip(tag, (2, 2, 4, 4))) for tag in tags)
+    return head + len(tags).to_bytes(2, "little") + body + bytes(4) + (8).to_bytes(2, "little") * count
 
 
 def test_the_name_is_the_folders_and_the_fingerprint_its_content(pets: Path, tmp_path: Path) -> None:
@@ -84,7 +181,7 @@ def test_the_name_is_the_folders_and_the_fingerprint_its_content(pets: Path, tmp
     assert name == "pets"
     digest = hashlib.sha256()
     for file in sorted(pets.rglob("*.*"), key=lambda file: file.relative_to(pets).as_posix()):
-        hidden = any(part.startswith(".") for part in file.relative_to(pets).parts)
+        hidden = any(part.startswith((".", "__")) for part in file.relative_to(pets).parts)
         if file.suffix.lower() in (".png", ".jpg") and not hidden:
             content = file.read_bytes()
             digest.update(f"{file.relative_to(pets).as_posix()}|{len(content)}|".encode() + content)
@@ -95,7 +192,7 @@ def test_the_name_is_the_folders_and_the_fingerprint_its_content(pets: Path, tmp
 
 def test_the_fingerprint_follows_bytes_and_names(pets: Path) -> None:
     found = [folder.identify(str(pets), PLAIN)[1]]
-    picture(pets / "train" / "cat" / "0.png", 99)
+    Image.new("RGB", (9, 9)).save(pets / "train" / "cat" / "0.png")
     found.append(folder.identify(str(pets), PLAIN)[1])
     (pets / "train" / "cat" / "0.png").rename(pets / "train" / "cat" / "x.png")
     found.append(folder.identify(str(pets), PLAIN)[1])
@@ -104,36 +201,40 @@ def test_the_fingerprint_follows_bytes_and_names(pets: Path) -> None:
     assert len(set(found)) == 3 and found[2] == found[3]
 
 
+def test_keys_are_the_same_wherever_the_folder_lies_and_whatever_it_is_called(pets: Path, tmp_path: Path) -> None:
+    before = labels(pets)
+    pets.rename(tmp_path / "train, photos [new]")
+    assert labels(tmp_path / "train, photos [new]") == before
+
+
 def test_the_working_folder_has_a_name(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(pets)
     assert folder.identify(".", PLAIN)[0] == "pets"
 
 
-def test_a_test_class_that_train_lacks_is_named(pets: Path) -> None:
-    picture(pets / "test" / "emu" / "1.png")
-    with pytest.raises(UserError, match="there is no class 'emu' in train"):
-        folder.read(str(pets), PLAIN)
+def test_any_name_of_a_file_can_be_shown(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    strange = [b"a/caf\xe9.png", b"a/x,y;z.png", "a/画像.png".encode(), b"a/new\nline.png"]
+    for name in strange:
+        Image.new("RGB", (4, 4)).save(os.path.join(os.fsencode(tmp_path), name), "PNG")
+    samples = [*listed(tmp_path).splits["train"].each()]
+    assert {sample.key for sample in samples} == {"a/caf\\xe9.png", "a/x,y;z.png", "a/画像.png", "a/new\\nline.png"}
+    for sample in samples:
+        assert np.asarray(sample.open()).shape == (4, 4, 3) and sample.key.encode() and sample.name == sample.key
 
 
-def test_a_test_split_with_classes_does_not_go_with_loose_training_images(pets: Path) -> None:
-    shutil.rmtree(pets / "train")
-    picture(pets / "train" / "1.png")
-    with pytest.raises(UserError, match="there is no class 'cat' in train"):
-        folder.read(str(pets), PLAIN)
+def test_links_are_followed_but_not_round_in_circles(pets: Path, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "cat").symlink_to(pets / "train" / "cat")
+    (tmp_path / "links" / "dog").symlink_to(pets / "test" / "dog")
+    (pets / "train" / "cat" / "back").symlink_to(pets / "train")
+    (pets / "test" / "dog" / "self").symlink_to("self")
+    found = labels(tmp_path / "links")["train"]
+    assert [*found] == ["cat/0.png", "cat/1.png", "cat/2.png", *(f"cat/back/dog/{name}" for name in NINE), *DOGS]
 
 
-def test_an_image_beside_class_folders_is_named(pets: Path) -> None:
-    picture(pets / "test" / "stray.png")
-    with pytest.raises(UserError, match=r"stray\.png lies beside the class folders"):
-        folder.read(str(pets), PLAIN)
-
-
-def test_a_missing_folder_and_one_without_images_are_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="folder:nowhere: there is no such folder"):
-        folder.identify("nowhere", PLAIN)
-    (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(UserError, match="has no images; looked for jpg"):
-        folder.identify(str(tmp_path), PLAIN)
+NINE = ("0.png", "1.png", "2.png", "deep/9.JPG")
+DOGS = ("dog/0.png", "dog/1.png")
 
 
 def test_a_link_that_leads_nowhere_is_named(pets: Path) -> None:
@@ -142,60 +243,75 @@ def test_a_link_that_leads_nowhere_is_named(pets: Path) -> None:
         folder.identify(str(pets), PLAIN)
 
 
-def test_an_empty_split_is_named(pets: Path) -> None:
-    shutil.rmtree(pets / "valid")
-    (pets / "valid").mkdir()
-    with pytest.raises(UserError, match="valid has no images"):
-        folder.identify(str(pets), PLAIN)
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("x.zip", "it is an archive: unpack it, and give the folder, such as folder:x"),
+        ("x.tar.gz", "it is an archive"),
+        ("x.parquet", "it is a table: parquet:"),
+        ("x.csv", "give the folder that it lies in"),
+        ("x.json", "coco:"),
+        ("x.png", "it is a file, not a folder"),
+    ],
+)
+def test_what_is_no_folder_says_what_to_type(tmp_path: Path, file: str, text: str) -> None:
+    (tmp_path / file).write_bytes(b"")
+    with pytest.raises(UserError, match=text):
+        folder.identify(str(tmp_path / file), PLAIN)
 
 
-def test_a_truncated_jpeg_is_named_or_skipped(pets: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    torn = pets / "train" / "cat" / "torn.jpg"
-    Image.fromarray(noise).save(torn)
-    torn.write_bytes(torn.read_bytes()[:-900])
-    with pytest.raises(
-        UserError, match=r"train/cat/torn.jpg can't be read: image file is truncated.*--on-bad-image skip"
-    ):
-        folder.read(str(pets), PLAIN)
-    source = folder.read(str(pets), DataSettings(on_bad_image="skip"))
-    assert source.skipped == ("train/cat/torn.jpg",) and len(source.splits["train"]) == 7
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("notes.txt", r"has no images; it has \.txt 1"),
+        ("train.parquet", "but Parquet files: parquet:"),
+        ("data.arrow", "but Arrow files: hf:"),
+        ("all.zip", "unpack the archives first"),
+    ],
+)
+def test_a_folder_without_images_says_what_it_has(tmp_path: Path, file: str, text: str) -> None:
+    (tmp_path / file).write_bytes(b"")
+    with pytest.raises(UserError, match=text):
+        folder.identify(str(tmp_path), PLAIN)
 
 
-def test_a_file_that_is_no_image_is_named(pets: Path) -> None:
-    (pets / "test" / "dog" / "0.png").write_bytes(b"text")
-    with pytest.raises(UserError, match=r"test/dog/0.png can't be read: it is not an image"):
-        folder.read(str(pets), PLAIN)
+@pytest.mark.parametrize("name", ["nowhere", "x" * 5000])
+def test_a_missing_folder_is_told_in_one_line(name: str) -> None:
+    with pytest.raises(UserError, match=r"there is no such folder|can't be read"):
+        folder.identify(name, PLAIN)
 
 
-def test_phone_photos_stand_upright(tmp_path: Path) -> None:
-    top = np.zeros((16, 16, 3), np.uint8)
-    top[:8] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise
-    Image.fromarray(np.rot90(top).copy()).save(tmp_path / "photo.png", exif=exif)
-    image = folder.read(str(tmp_path), PLAIN).splits["train"].images[0]  # (3, S, S)
-    assert torch.equal(image, torch.from_numpy(top).permute(2, 0, 1))
+def test_other_layouts_name_the_source_that_reads_them(tmp_path: Path) -> None:
+    draw(tmp_path / "coco", "train2017/1.jpg")
+    (tmp_path / "coco" / "annotations").mkdir()
+    (tmp_path / "coco" / "annotations" / "instances_train2017.json").write_text("{}")
+    with pytest.raises(UserError, match=r"looks like a COCO data set .* coco:"):
+        listed(tmp_path / "coco")
+    draw(tmp_path / "voc", "JPEGImages/1.jpg")
+    (tmp_path / "voc" / "Annotations").mkdir()
+    (tmp_path / "voc" / "Annotations" / "1.xml").write_text("<annotation/>")
+    with pytest.raises(UserError, match=r"looks like Pascal VOC .* voc:"):
+        listed(tmp_path / "voc")
+
+
+def test_the_boxes_of_yolo_are_said_to_be_left_out(tmp_path: Path) -> None:
+    draw(tmp_path, "images/train/1.png", "images/val/2.png")
+    for file in ("labels/train/1.txt", "labels/val/2.txt"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text("0 0.5 0.5 0.2 0.2")
+    found = listed(tmp_path)
+    assert labels(tmp_path) == {"train": {"images/train/1.png": None}, "val": {"images/val/2.png": None}}
+    assert "boxes in YOLO's text files are not read: labels/train/1.txt and 1 more" in found.left_out[0]
 
 
 def test_data_is_identified_without_torch(pets: Path) -> None:
     code = (
         "import sys\n"
-        "from ssbench import data\n"
+        "from ssbench.data import folder\n"
         "from ssbench.spec import DataSettings\n"
-        f"for source in ('folder:{pets}', 'parquet:{pets}/a.parquet', 'digits', 'shapes', 'torchvision:CIFAR10'):\n"
-        "    data.identify(source, DataSettings())\n"
-        "assert not {'torch', 'torchvision', 'datasets'} & set(sys.modules)"
+        f"folder.identify({str(pets)!r}, DataSettings()); folder.read({str(pets)!r}, DataSettings())\n"
+        "assert not {'torch', 'torchvision', 'datasets', 'pandas'} & set(sys.modules)"
     )
-    (pets / "a.parquet").write_bytes(b"")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def test_a_folder_becomes_a_data_set(photos: Path) -> None:
-    ref = data.identify(f"folder:{photos}", PLAIN)
-    found = data.load(f"folder:{photos}", PLAIN, ref)
-    assert len(found.fit) + len(found.select) + len(found.test) == 120
-    assert found.size == 16 and found.classes == ("bright", "dark") and found.targets == {"label"}
-    assert "on_bad_image" not in ref.settings and str(photos.parent) not in ref.canonical()

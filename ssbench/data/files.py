@@ -1,0 +1,255 @@
+"""Image files below a folder: which there are, what they are called, how they open. No torch."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ssbench.data import fingerprint
+from ssbench.data.listing import Box, Label, Listing, Sample, Samples
+from ssbench.errors import UserError
+
+if TYPE_CHECKING:
+    from numpy import generic
+    from numpy.typing import NDArray
+    from PIL import Image
+
+_PLUGINS = {"heic", "heif", "hif", "avif", "avifs"}  # images, even where what opens them is not installed
+_NO_IMAGES = {"pdf", "eps", "ps", "emf", "wmf", "mpeg", "mpg", "h5", "hdf", "bufr", "grib"}  # or need other programs
+_NEVER = {
+    *("txt", "csv", "tsv", "json", "jsonl", "xml", "yaml", "yml", "md", "html", "py", "ipynb", "log"),
+    *("npy", "npz", "mat", "pkl", "parquet", "arrow", "zip", "tar", "gz", "bin"),
+}
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8")
+_JUNK = {"Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX", "@eaDir", "Icon\r"}
+
+
+class Entry(NamedTuple):
+    """An image file and what is known of it; paths are below the source's root."""
+
+    file: str
+    label: Label | tuple[Label, ...] | None = None
+    mask: "str | Callable[[], Image.Image] | None" = None  # a file, or what draws it
+    boxes: tuple[Box, ...] | None = None
+    numbers: tuple[float, ...] = ()
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """How the files of a source were understood."""
+
+    splits: Mapping[str, Sequence[Entry]]
+    origin: str
+    used: tuple[str, ...] = ()  # files that are read beside images and masks
+    columns: Mapping[str, str] = field(default_factory=dict)
+    numbers: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def root_of(kind: str, argument: str) -> Path:
+    """The folder that a source names; raises UserError when it is none."""
+    try:
+        root = Path(argument).expanduser().resolve()
+        is_folder = root.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a link to itself, a home that is nobody's
+        raise UserError(f"{kind}:{argument} can't be read: {error}") from None
+    if not is_folder:
+        raise UserError(f"{kind}:{argument}: " + (_no_folder(root) if root.exists() else "there is no such folder"))
+    return root
+
+
+def _no_folder(file: Path) -> str:
+    match file.suffix.lower():
+        case ".zip" | ".tar" | ".gz" | ".tgz" | ".bz2" | ".xz" | ".7z" | ".rar" | ".zst":
+            return f"it is an archive: unpack it, and give the folder, such as folder:{file.name.partition('.')[0]}"
+        case ".parquet":
+            return f"it is a table: parquet:{file}"
+        case ".csv" | ".tsv" | ".jsonl":
+            return f"it is a file: give the folder that it lies in, folder:{file.parent}"
+        case ".json":
+            return f"it is a file: coco:{file} where it holds COCO's annotations"
+    return "it is a file, not a folder"
+
+
+def identity(root: Path, found: Found) -> tuple[str, str]:
+    """The root's name and the fingerprint of all files in use; raises UserError naming one that can't be read."""
+    entries = [entry for entries in found.splits.values() for entry in entries]
+    masks = {entry.mask for entry in entries if isinstance(entry.mask, str)}
+    files = {entry.file for entry in entries} | masks | {*found.used}
+    return printable(root.name) or "root", fingerprint(root, [root / file for file in files])
+
+
+def listing(where: str, root: Path, found: Found) -> Listing:
+    """The samples in the order of their paths, which are their keys."""
+
+    def each(entries: Sequence[Entry]) -> Iterator[Sample]:
+        for entry in entries:
+            mask = partial(_mask, root / entry.mask) if isinstance(entry.mask, str) else entry.mask
+            key, open_ = printable(entry.file), partial(open_image, root / entry.file)
+            yield Sample(key, key, open_, entry.label, mask, entry.boxes, entry.numbers, entry.group)
+
+    splits = {}
+    for name in ("train", "val", "test"):
+        if found.splits.get(name):
+            entries = sorted(found.splits[name], key=lambda entry: entry.file)
+            splits[name] = Samples(len(entries), partial(each, entries))
+    return Listing(
+        where,
+        splits,
+        numbers=found.numbers,
+        origin=found.origin,
+        columns=found.columns,
+        left_out=found.left_out,
+    )
+
+
+def printable(text: str) -> str:
+    """A file's name as it can be shown and stored: bytes that are no UTF-8, and control characters, as escapes."""
+    text = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def walk(root: Path) -> tuple[list[str], list[str]]:
+    """Images at any depth and other files, as sorted paths below `root`; links are followed, hidden files are not.
+
+    Raises UserError on a folder that can't be looked into.
+    """
+    images: list[str] = []
+    others: list[str] = []
+    places: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(root),))]
+    while places:
+        prefix, above = places.pop()
+        for entry in _entries(root / prefix):
+            path = prefix + entry.name
+            if entry.name.startswith(".") or entry.name in _JUNK:
+                continue
+            if not _is_folder(entry):
+                (images if is_image(entry) else others).append(path)
+            elif (real := os.path.realpath(entry.path)) not in above:  # else a link that leads back
+                places.append((f"{path}/", (*above, real)))
+    return sorted(images), sorted(others)
+
+
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as entries:
+            return [*entries]
+    except OSError as error:
+        raise UserError(f"{printable(str(folder))} can't be read: {error.strerror}") from None
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def ending(name: str) -> str:
+    return name.rpartition("/")[2].lower().rpartition(".")[2] if "." in name.rpartition("/")[2] else ""
+
+
+def is_image(entry: "os.DirEntry[str]") -> bool:
+    """By its ending, else by its first bytes."""
+    end = ending(entry.name)
+    if end in image_endings():
+        return True
+    if end in _NEVER or end in _NO_IMAGES:
+        return False
+    try:
+        with open(entry.path, "rb") as file:
+            start = file.read(12)
+    except OSError:
+        return False
+    return start.startswith(_STARTS) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+
+
+@cache
+def image_endings() -> frozenset[str]:
+    """The endings in small letters of all that Pillow and its plugins open."""
+    from PIL import Image
+
+    _plugins()
+    Image.init()
+    opened = {end[1:] for end, form in Image.registered_extensions().items() if form in Image.OPEN}
+    return frozenset((opened | _PLUGINS) - _NO_IMAGES)
+
+
+@cache
+def _plugins() -> None:
+    for name, start in (("pillow_heif", "register_heif_opener"), ("pillow_avif", "")):
+        try:
+            plugin = import_module(name)
+        except ImportError:
+            continue
+        if start:
+            getattr(plugin, start)()
+
+
+def open_image(file: Path) -> "Image.Image | NDArray[generic]":
+    """An image as Pillow opens it by its content, or its bands (H, W, C) where Pillow would lose some.
+
+    Raises ValueError naming what is to be installed, and whatever broken bytes lead Pillow to.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    _plugins()
+    try:
+        image: Image.Image = Image.open(file)
+    except UnidentifiedImageError:
+        with file.open("rb") as content:
+            start = content.read(12)
+        if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return _bands(file)
+        if start[4:8] == b"ftyp":
+            raise ValueError("Pillow can't open its HEIF or AVIF: pip install pillow-heif") from None
+        raise
+    samples = getattr(image, "tag_v2", {}).get(277, 1) if image.format == "TIFF" else 0  # 277: SamplesPerPixel
+    if samples > len(image.getbands()):
+        image.close()
+        return _bands(file)
+    return image
+
+
+def _bands(file: Path) -> "NDArray[Any]":
+    """The first page of a TIFF file, (H, W, C)."""
+    try:
+        tifffile = import_module("tifffile")
+    except ImportError:
+        raise ValueError("Pillow can't open the bands of this TIFF: pip install 'ssbench[tiff]'") from None
+    with tifffile.TiffFile(file) as content:
+        page = content.pages[0]
+        bands = page.asarray().reshape(page.shape)
+    if page.axes == "YX":
+        return bands[..., None]
+    if page.axes == "SYX":
+        return bands.transpose(1, 2, 0)
+    if page.axes != "YXS":
+        raise ValueError(f"its axes are {page.axes}, not height, width and bands")
+    return bands
+
+
+def _mask(file: Path) -> "Image.Image":
+    from PIL import Image
+
+    mask = open_image(file)
+    if isinstance(mask, Image.Image):
+        return mask
+    raise ValueError(f"its mask {file.name} has more bands than an image")
+
+
+def counted(files: Iterable[str]) -> str:
+    """How many files of which endings: `.txt 28, .mp4 2`."""
+    ends = Counter(f".{end}" if (end := ending(file)) else "without ending" for file in files)
+    return ", ".join(f"{printable(end)} {count}" for end, count in ends.most_common())
+
+
+def few(names: Iterable[str], most: int = 5) -> str:
+    """The first names and how many more there are: `a, b and 7 more`."""
+    names = [printable(name) for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,168 @@
+"""What folders say of the images in them: their split and their class. No torch."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ssbench.data.files import few, printable
+from ssbench.data.names import asked, hint, role, words
+from ssbench.data.pairs import MASKS, is_container
+from ssbench.data.suspicion import suspect
+from ssbench.spec import DataSettings
+
+PARTS = ("train", "val", "test")
+
+
+class Place(NamedTuple):
+    """What an image's path says of it."""
+
+    split: str  # train, val or test
+    label: str | None
+
+
+@dataclass
+class Folder:
+    """A folder with images in it, at some depth."""
+
+    folders: dict[str, "Folder"] = field(default_factory=dict)
+    loose: list[str] = field(default_factory=list)  # whole paths below the root
+
+    def each(self) -> Iterator[str]:
+        """The images at any depth."""
+        yield from self.loose
+        for folder in self.folders.values():
+            yield from folder.each()
+
+
+def tree(images: list[str]) -> Folder:
+    """The folders of some paths."""
+    root = Folder()
+    for path in images:
+        at = root
+        for part in path.split("/")[:-1]:
+            at = at.folders.setdefault(part, Folder())
+        at.loose.append(path)
+    return root
+
+
+def understand(where: str, images: list[str], settings: DataSettings) -> tuple[dict[str, Place], str, list[str]]:
+    """The place of each image, where the splits came from, and what was left out.
+
+    Raises UserError on folders that can be read in two ways, saying both.
+    """
+    top = _unwrap(tree(images), {text.partition("=")[2] for text in settings.splits})
+    if settings.splits:
+        return _asked(where, top, settings)
+    named = sorted((name for name in top.folders if role(name)), key=lambda name: PARTS.index(role(name)))
+    rest = [name for name in top.folders if not role(name)]
+    if named and not rest:
+        return _splits(top, {name: role(name) for name in named}), f"folders {_and(named)}", []
+    if named and any(_unwrap(top.folders[name]).folders for name in named):
+        text = (
+            f"{where}: {_and(named)} hold class folders and are read as splits, so that {few(rest)} would not be used"
+        )
+        suspect(
+            settings, "unused-folders", f"{text}; say which split is what, such as --set data.splits=train={named[0]}"
+        )
+        unused = sum(1 for name in rest for _ in top.folders[name].each())
+        left_out = [f"{unused} images in the folders {few(rest)}, beside the splits"]
+        return _splits(top, {name: role(name) for name in named}), f"folders {_and(named)}", left_out
+    _doubt_classes(where, top, settings)
+    below = {part for folder in top.folders.values() for part in folder.folders}
+    if below and all(role(part) for part in below) and all(_only_splits(folder) for folder in top.folders.values()):
+        places = {
+            path: Place(role(part), printable(name))
+            for name, folder in top.folders.items()
+            for part, split in folder.folders.items()
+            for path in split.each()
+        }
+        places |= {path: Place("train", None) for path in top.loose}
+        return places, f"folders {_and(sorted(below))} in each class", []
+    _doubt_depth(where, top, settings)
+    return _classes(top, "train"), "no splits: the whole folder", []
+
+
+def _unwrap(folder: Folder, keep: Collection[str] = (), within: str = "") -> Folder:
+    """The first folder below with something to tell apart: archive/images/ says nothing, a single class does.
+
+    `keep` names folders that say something; `within` is the split that the folder is in, which may hold its own name.
+    """
+    while len(folder.folders) == 1 and not folder.loose:
+        name, only = next(iter(folder.folders.items()))
+        wraps = only.folders and not only.loose and not role(name) and name not in keep
+        again = name == within or (role(name) and role(name) == role(within))
+        if not (is_container(name) or (again if within else wraps)):
+            break
+        folder = only
+    return folder
+
+
+def _asked(where: str, top: Folder, settings: DataSettings) -> tuple[dict[str, Place], str, list[str]]:
+    """As `data.splits` says, of folders at the top or in each class."""
+    inside = {part for folder in top.folders.values() for part in folder.folders}
+    wanted = {text.partition("=")[2] for text in settings.splits}
+    if wanted & inside and not wanted & {*top.folders}:
+        roles = asked(settings, inside)
+        places = {
+            path: Place(roles[part], printable(name))
+            for name, folder in top.folders.items()
+            for part, split in folder.folders.items()
+            if part in roles
+            for path in split.each()
+        }
+    else:
+        roles = asked(settings, top.folders)
+        places = _splits(top, roles)
+    unused = sum(1 for path in top.each() if path not in places)
+    left_out = [f"{unused} images outside the folders of data.splits"] if unused else []
+    return places, f"data.splits: {', '.join(settings.splits)}", left_out
+
+
+def _splits(top: Folder, roles: dict[str, str]) -> dict[str, Place]:
+    """Images of split folders; loose ones beside them are of no split's class, and of train."""
+    places = {path: Place("train", None) for path in top.loose}
+    for name, part in roles.items():
+        places |= _classes(_unwrap(top.folders[name], within=name), part)
+    return places
+
+
+def _classes(folder: Folder, split: str) -> dict[str, Place]:
+    places = {path: Place(split, None) for path in folder.loose}
+    for name, inside in folder.folders.items():
+        places |= dict.fromkeys(inside.each(), Place(split, printable(name)))
+    return places
+
+
+def _only_splits(folder: Folder) -> bool:
+    """Whether a class's images lie in train/, val/, test/ in it and no deeper."""
+    inside = folder.folders.items()
+    return not folder.loose and all(role(name) and not split.folders for name, split in inside)
+
+
+def _doubt_classes(where: str, top: Folder, settings: DataSettings) -> None:
+    """Folders that would be classes but whose names speak of splits, or of images and masks."""
+    names = [*top.folders]
+    speak = [name for name in names if hint(name)]
+    if len({hint(name) for name in speak}) > 1 or (len(names) == 2 and any(role(name) for name in names)):
+        text = f"{where}: the folders {few(names)} would be classes, but {_and(speak)} sound like splits"
+        how = f"data.splits=train={speak[0]},test={next((name for name in names if name != speak[0]), '...')}"
+        suspect(settings, "split-classes", f"{text}; say which split is what, such as --set {how}")
+    bare = [name for name in names if is_container(name) or (words(name) and MASKS.issuperset(words(name)))]
+    if any(is_container(name) for name in bare) and len(names) > 1:
+        text = f"{where}: the folders {few(names)} would be classes, but {_and(bare)} sound like images and masks"
+        suspect(settings, "pairs", f"{text}; give the one with the images, such as {where}/{bare[0]}")
+
+
+def _doubt_depth(where: str, top: Folder, settings: DataSettings) -> None:
+    """Splits below what would be classes, in some of them or beside other folders."""
+    for name, folder in top.folders.items():
+        parts = [part for part in folder.folders if role(part)]
+        if len({role(part) for part in parts}) > 1 or (parts and len(parts) == len(folder.folders)):
+            text = f"{where}: the folders {few(top.folders)} would be classes, but {name} holds {_and(parts)}"
+            suspect(settings, "splits-inside", f"{text}, which are not read as splits; give one: {where}/{name}")
+            return
+
+
+def _and(names: list[str]) -> str:
+    names = [printable(name) for name in names]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,54 @@
+"""What splits are called."""
+
+import pytest
+
+from ssbench.data.names import asked, hint, role
+from ssbench.errors import UserError
+from ssbench.spec import DataSettings
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train", "train"),
+        ("Training", "train"),
+        ("TRN", "train"),
+        ("training_set", "train"),
+        ("train2017", "train"),
+        ("train_images", "train"),
+        ("valid", "val"),
+        ("Validation", "val"),
+        ("dev", "val"),
+        ("tst", "test"),
+        ("Testing", "test"),
+        ("Evaluation", "test"),
+        ("test-set", "test"),
+        ("train_station", ""),
+        ("testA", ""),
+        ("trainer", ""),
+        ("train_val", ""),
+        ("2017", ""),
+        ("images", ""),
+        ("画像", ""),
+        ("", ""),
+    ],
+)
+def test_a_name_says_its_role_in_any_case_and_usual_variants(name: str, expected: str) -> None:
+    assert role(name) == expected
+
+
+def test_a_hint_is_a_role_among_other_words() -> None:
+    assert [hint(name) for name in ("seg_train", "testA", "contest", "cat")] == ["train", "test", "", ""]
+
+
+def test_the_users_word_names_any_split() -> None:
+    settings = DataSettings(splits=("train=2018", "train=2019", "test=2020"))
+    assert asked(settings, ["2018", "2019", "2020"]) == {"2018": "train", "2019": "train", "2020": "test"}
+    assert asked(DataSettings(), ["2019"]) == {}
+
+
+def test_a_wrong_word_is_refused_with_what_is_there() -> None:
+    with pytest.raises(UserError, match="say which split is what"):
+        asked(DataSettings(splits=("holdout=2019",)), ["2019"])
+    with pytest.raises(UserError, match="there is no '2020'; did you mean 2019"):
+        asked(DataSettings(splits=("test=2020",)), ["2019"])
