@@ -16,6 +16,7 @@ from ssbench.training.trained import assemble
 from ssbench.workshop import Job, Workshop
 
 LOOKED_AT = 8  # images that show whether features are alive
+COPIED = 0.01  # share of test images among fit and select that is not refused
 ALIKE = 1e-6  # of the largest feature: rounding
 
 
@@ -28,6 +29,7 @@ def check(cells: list[Cell], shop: Workshop) -> None:
     for cell in cells:
         job = shop.open(cell)
         _try_targets(cell, job)
+        _try_copies(cell, job, shop)
         channels = job.judged.fit.images.shape[1], job.origin.fit.images.shape[1]
         if channels[0] != channels[1]:
             raise UserError(f"{cell.data} has {channels[0]} channels and {cell.pretrain_on} has {channels[1]}")
@@ -61,13 +63,25 @@ def _try_targets(cell: Cell, job: Job) -> None:
         suspect(
             cell.data_settings,
             "one-class",
-            f"{cell.data} has one class, {found.classes[0]!r}, which {cell.task.name} can't get wrong ({sentence(found)})",
+            f"{cell.data} has one class, {found.classes[0]!r}, and {cell.task.name} can't be wrong ({sentence(found)})",
         )
     for role in ("select", "test") if "mask" in needs else ():
         if not (getattr(found, role).targets["mask"] != found.ignore_index).any():
             raise UserError(
                 f"{cell.data}: the masks of {role} have no pixel of a class: {cell.task.name} can't judge there"
             )
+
+
+def _try_copies(cell: Cell, job: Job, shop: Workshop) -> None:
+    """Raises UserError where more than a few test images are among those that are trained and chosen on."""
+    found, count = shop.copied(job), len(job.judged.test)
+    if found.test > COPIED * count:
+        suspect(
+            cell.data_settings,
+            "copies",
+            f"{found.test} of {count} test images of {cell.data} are copies of images in fit or select ({found.equal} "
+            f"equal in pixels; such as {found.example}): scores would be of memory; take them out of one side",
+        )
 
 
 def _try_channels(encoder: Encoder, job: Job) -> None:

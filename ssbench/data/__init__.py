@@ -9,13 +9,11 @@ decoded and kept (`survey.py`, `decode.py`, `stored.py`).
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssbench.data.splits import VERSION, Roles, Row, roles
-from ssbench.data.suspicion import suspect
+from ssbench.data.splits import VERSION, Row, roles
 from ssbench.errors import UserError, near
 from ssbench.spec import DataRef, DataSettings
 
@@ -23,11 +21,12 @@ if TYPE_CHECKING:  # listing and planning import no torch
     from torch import Tensor
 
     from ssbench.data.listing import Listing
+    from ssbench.data.stored import Arrays
 
 SOURCES = {
     "shapes": "drawn scenes, embedded: shapes, shapes:medium, shapes:hard",
     "digits": "scikit-learn's handwritten digits, embedded",
-    "folder": "folder:PATH, a folder a class, train/val/test of those, images and masks, or images and a table of labels",
+    "folder": "folder:PATH, a folder a class, train/val/test of those, images and masks, or a table of labels",
     "parquet": "parquet:PATH, a file or a folder of them, as Hugging Face, pandas, polars or DuckDB write it",
     "hf": "hf:NAME or hf:NAME@CONFIG, a data set of the Hugging Face hub or a local folder (needs the hf extra)",
     "coco": "coco:PATH, images with COCO annotations: boxes and masks",
@@ -168,7 +167,7 @@ DECODER = 1  # changes with what is stored, so that caches of an older ssbench a
 
 def _in_memory(source: str, ref: DataRef, found: Source, settings: DataSettings) -> Dataset:
     """Of data that is drawn."""
-    rows = {}
+    rows: dict[str, list[Row]] = {}
     for name, split in found.splits.items():
         labels = split.targets["label"].tolist() if "label" in split.targets else None
         rows[name] = [Row(key, () if labels is None else (labels[at],)) for at, key in enumerate(split.keys)]
@@ -215,7 +214,7 @@ def _decoded(found: "Listing", settings: DataSettings, room: "Arrays", tell: Cal
     }
     given = roles(found.where, rows, known.names, settings)
     story = decode(found, seen, given, known, settings, room, tell)
-    understood = {
+    understood: dict[str, Any] = {
         "splits": {name: len(each) for name, each in seen.seen.items()},
         "origin": found.origin,
         "columns": dict(found.columns),
@@ -223,7 +222,7 @@ def _decoded(found: "Listing", settings: DataSettings, room: "Arrays", tell: Cal
         "said": [*given.said],
         "size": seen.pixels.size,
         **seen.facts,
-        **{key: story[key] for key in ("larger", "mask_values", "mask_void") if key in story},
+        **{key: story[key] for key in ("larger", "scale", "mask_values", "mask_void") if key in story},
     }
     return {
         **story,

@@ -21,8 +21,12 @@ from ssbench.data.pixels import Pixels, bytes_of, shown_size, to_size, upright
 from ssbench.data.splits import Roles
 from ssbench.data.stored import Arrays
 from ssbench.data.survey import Survey, refuse_bad
+from ssbench.data.suspicion import suspect
+from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
+BLANK = 0.5  # share of images of one value that is refused
+DARK = 32  # 8-bit data whose values end below this was counted from 0, such as 0 and 1, and not seen
 BATCH = 256  # samples decoded at a time
 DRAFT = 2  # times the side that is wanted, down to which JPEG files are made smaller as they are decoded
 Tell = Callable[[str], None]
@@ -81,12 +85,29 @@ def decode(
         "box_classes": [str(kind) for kind in kinds],
         "parts": {role: part.close(classes, kinds, len(listing.numbers)) for role, part in parts.items()},
     }
+    story |= _doubt(listing.where, [*parts.values()], plan.pixels, settings)
     if not values.counts:
         return story
     mapping = masks.mapped(listing.where, values, settings)
     for part in parts.values():
         part.map_masks(mapping)
     return story | {"mask_classes": mapping.classes, **mapping.facts}
+
+
+def _doubt(where: str, parts: Sequence["Part"], how: Pixels, settings: DataSettings) -> dict[str, Any]:
+    """Raises UserError where most images are of one value; nearly black ones are stretched, which is given back."""
+    count, blank = sum(len(part.samples) for part in parts), sum(part.blank for part in parts)
+    top = max(part.top for part in parts)
+    if blank > BLANK * count:
+        suspect(settings, "blank-images", f"{where}: {blank} of {count} images have one value everywhere (0 is black)")
+    if how.deep or not 0 < top < DARK:
+        return {}
+    table = (torch.arange(256) * (255 / top)).round().clamp(max=255).to(torch.uint8)
+    for part in parts:
+        for images in (part.images, part.larger):
+            for image in () if images is None else images[: len(part.samples)]:
+                image.copy_(table[image.long()])
+    return {"scale": [0.0, float(top)]}
 
 
 class Part:
@@ -96,6 +117,7 @@ class Part:
         self.role, self.count, self.plan, self.room = role, count, plan, room
         self.samples: list[Sample] = []
         self.boxes: list[tuple[Box, ...]] = []
+        self.blank, self.top = 0, 0  # images of one value, and the largest value
         c, s = plan.pixels.channels, plan.pixels.size
         self.images = room.room(f"{role}.images", (count, c, s, s), "uint8")
         big = plan.larger if role == "fit" and plan.larger > s else 0
@@ -103,7 +125,9 @@ class Part:
         self.masks: Tensor | None = None
 
     def add(self, sample: Sample, found: Decoded) -> None:
-        at = len(self.samples)
+        at, top = len(self.samples), int(found.image.max())
+        self.blank += int(found.image.min()) == top
+        self.top = max(self.top, top)
         self.images[at] = torch.from_numpy(found.image)
         if self.larger is not None and found.larger is not None:
             self.larger[at] = torch.from_numpy(found.larger)
@@ -135,12 +159,14 @@ class Part:
             most = max(map(len, self.boxes), default=0)
             boxes = self.room.room(f"{self.role}.boxes", (count, most, 5), "float32")
             boxes[:] = -1
-            for at, each in enumerate(self.boxes):
-                for slot, box in enumerate(each):
+            for at, inside in enumerate(self.boxes):
+                for slot, box in enumerate(inside):
                     boxes[at, slot] = torch.tensor([*box[:4], kinds.index(box.label)])
         if numbers:
             factors = self.room.room(f"{self.role}.factors", (count, numbers), "float32")
             factors[:] = torch.tensor([[*sample.numbers] for sample in self.samples]).view(count, numbers)
+            if bad := [sample.name for sample, row in zip(self.samples, factors) if not row.isfinite().all()]:
+                raise UserError(f"{bad[0]}: a number (data.numbers) is missing or not finite; leave out such rows")
         groups = [sample.group for sample in self.samples]
         return {"keys": [sample.key for sample in self.samples], "groups": groups if any(groups) else []}
 
@@ -179,7 +205,7 @@ def _opened(
         mask = masks.read(where, sample, raw, side, values, settings) if sample.mask is not None else None
         size = shown_size(raw)
         if isinstance(raw, Image.Image):
-            raw.draft(None, (DRAFT * max(side, larger),) * 2)  # type: ignore[arg-type]
+            raw.draft(None, (DRAFT * max(side, larger),) * 2)
             upright(raw)
         planes = bytes_of(raw, plan.pixels)
         scale = side / size[0], side / size[1]

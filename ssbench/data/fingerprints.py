@@ -1,16 +1,15 @@
 """What files hold, as 16 digits: read once, and again where a size or a time has changed. No torch."""
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from ssbench.data import memory
 from ssbench.errors import UserError
 
 RECENT = 2.0  # seconds: what was written just now may be written again within the clock's grain
-ROOM = 1000  # fingerprints that are remembered
 
 
 def fingerprint(root: Path, files: Iterable[Path]) -> str:
@@ -27,13 +26,12 @@ def fingerprint(root: Path, files: Iterable[Path]) -> str:
             raise UserError(f"{name_below(root, file)} can't be read: {error.strerror}") from None
         newest = max(newest, status.st_mtime, status.st_ctime)
         stamps.update(f"{name}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}|".encode())
-    place = _memory() / stamps.hexdigest()[:32]
-    settled = time.time() - newest > RECENT
-    if settled and (known := _recalled(place)):
-        return known
+    key, settled = stamps.hexdigest()[:32], time.time() - newest > RECENT
+    if settled and (known := memory.recall("fingerprints", key)):
+        return str(known)
     found = _read(each)
     if settled:
-        _remember(place, found)
+        memory.remember("fingerprints", key, found)
     return found
 
 
@@ -53,26 +51,3 @@ def _read(each: Iterable[tuple[str, Path]]) -> str:
         except OSError as error:
             raise UserError(f"{file} can't be read: {error.strerror}") from None
     return digest.hexdigest()[:16]
-
-
-def _memory() -> Path:
-    return Path(os.environ.get("SSBENCH_CACHE") or "~/.cache/ssbench").expanduser() / "fingerprints"
-
-
-def _recalled(place: Path) -> str:
-    try:
-        return str(json.loads(place.read_text()))
-    except (OSError, ValueError):
-        return ""
-
-
-def _remember(place: Path, found: str) -> None:
-    """Where it can be; a read-only home costs time, not the run."""
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(found))
-        old = sorted(place.parent.iterdir(), key=lambda file: file.stat().st_mtime)[:-ROOM]
-        for file in old:
-            file.unlink(missing_ok=True)
-    except OSError:
-        return

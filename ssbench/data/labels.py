@@ -18,9 +18,8 @@ class Classes:
 
     def of(self, label: Labels) -> tuple[int, ...]:
         """The classes of an image; none where it has no label."""
-        if label is None or self.numbers is None:
-            return ()
-        return tuple(sorted({self.numbers[one] for one in (label if _is_list(label) else (label,))}))
+        numbers = self.numbers or {}
+        return tuple(sorted({numbers[one] for one in _each(label)}))
 
 
 def classes(labels: Iterable[Labels], names: Mapping[Label, str] | None = None) -> Classes:
@@ -28,17 +27,16 @@ def classes(labels: Iterable[Labels], names: Mapping[Label, str] | None = None) 
 
     `names` are of labels that are numbers. Lists of which each has one label are one label an image.
     """
-    found, several, listed = set[Label](), False, False
+    found, several = set[Label](), False
     for label in labels:
-        each = label if _is_list(label) else () if label is None else (label,)
+        each, is_list = _each(label), not (label is None or isinstance(label, str | int | float))
         found.update(each)
-        listed |= _is_list(label)
-        several |= len({*each}) > 1 or (_is_list(label) and not each)
+        several |= is_list and len({*each}) != 1
     if not found:
         return Classes()
     order = sorted(found, key=in_order)
     called = [str((names or {}).get(one, one)) for one in order]
-    return Classes(tuple(called), listed and several, {label: number for number, label in enumerate(order)})
+    return Classes(tuple(called), several, {label: number for number, label in enumerate(order)})
 
 
 def in_order(label: Label) -> tuple[bool, Label]:
@@ -46,5 +44,7 @@ def in_order(label: Label) -> tuple[bool, Label]:
     return isinstance(label, str), label
 
 
-def _is_list(label: Labels) -> bool:
-    return isinstance(label, Sequence) and not isinstance(label, str)
+def _each(label: Labels) -> tuple[Label, ...]:
+    if label is None:
+        return ()
+    return (label,) if isinstance(label, str | int | float) else tuple(label)

@@ -59,7 +59,7 @@ def roles(where: str, splits: Mapping[str, Sequence[Row]], names: Sequence[str],
         how.append("test is the source's val")
     split, positions = kept["train"]
     rows = [splits[split][at] for at in positions]
-    held = {} if "test" in kept else {"test": TEST}
+    held: dict[str, tuple[int, ...]] = {} if "test" in kept else {"test": TEST}
     held |= {} if "val" in kept else {"select": SELECT}
     place = places(rows) if held else []
     for role, at in held.items():
@@ -133,7 +133,7 @@ def _refuse_shared_groups(where: str, parts: Mapping[str, Sequence[Row]], settin
             suspect(
                 settings,
                 "shared-groups",
-                f"{where}: {len(shared)} groups, such as {shared[0]!r}, are in both {one} and {other}, by its own splits",
+                f"{where}: by its own splits {len(shared)} groups, such as {shared[0]!r}, are in both {one} and {other}",
             )
 
 

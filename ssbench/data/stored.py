@@ -1,7 +1,7 @@
 """Arrays of decoded data in files that are mapped into memory: made once, found again by what they follow from.
 
-They lie in `$SSBENCH_CACHE` or `~/.cache/ssbench`, at most MOST bytes of them, the longest unused going first. Where
-nothing can be written there, they last as long as the command.
+They lie beside what `memory.py` keeps, at most MOST bytes of them, the longest unused going first. Where nothing can be
+written there, they last as long as the command.
 """
 
 import atexit
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ssbench.data.memory import home
 from ssbench.errors import warn
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ STORY = "story.json"  # written last: without it a folder is unfinished
 
 def place() -> Path:
     """Where decoded data is kept."""
-    return Path(os.environ.get("SSBENCH_CACHE") or "~/.cache/ssbench").expanduser() / "decoded"
+    return home() / "decoded"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Arrays:
             empty = np.zeros(shape, kind)
             np.save(self.folder / f"{name}.npy", empty)
             return torch.from_numpy(empty)
-        return torch.from_numpy(np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", kind, shape))  # type: ignore[no-untyped-call]
+        return torch.from_numpy(np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", kind, shape))
 
 
 def begin(key: str) -> Arrays:

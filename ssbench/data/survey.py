@@ -78,9 +78,9 @@ def survey(listing: Listing, settings: DataSettings) -> Survey:
             f"{listing.where}: images of more than 8 bit stand beside others: {_counted(modes)}",
         )
     bands = _bands(listing, modes)
-    size = settings.image_size or _size(listing.where, [min(one) for one in sides], settings)
+    side = settings.image_size or _size(listing.where, [min(one) for one in sides], settings)
     low, high = (min(one for one, _ in ranges), max(one for _, one in ranges)) if deep else (0.0, 255.0)
-    pixels = Pixels(_channels(listing.where, modes, bands), size, low, high if high > low else low + 1, deep, bands)
+    pixels = Pixels(_channels(listing.where, modes, bands), side, low, high if high > low else low + 1, deep, bands)
     shorter = sorted(min(one) for one in sides)
     facts = {
         "modes": dict(modes),

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ssbench.data.listing import Listing, Sample, Samples
+from ssbench.data.listing import Label, Listing, Sample, Samples
 from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings
 
@@ -49,7 +49,7 @@ def read(argument: str, settings: DataSettings) -> Listing:
     """Downloaded when absent; keys are positions. Raises UserError when the download fails."""
     found = {name: _split(argument, words) for name, words in NAMES[argument].items()}
     splits = {name: Samples(len(split), partial(_samples, name, split)) for name, split in found.items()}
-    names = dict(enumerate(getattr(found["train"], "classes", None) or ()))
+    names: dict[Label, str] = dict(enumerate(getattr(found["train"], "classes", None) or ()))
     return Listing(f"torchvision:{argument}", splits, names, origin=f"torchvision's {', '.join(found)}")
 
 

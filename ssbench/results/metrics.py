@@ -24,7 +24,7 @@ class Metric:
     f1: the same arrays; the mean of each class's F1 score (macro F1), in %.
     auroc: scores (N, C) and truth (N,); the mean over classes of the area under the ROC curve of one class against the
     rest, in %. Resamples reweight each sample's share of the area, to first order (DeLong et al. 1988).
-    The three are over the classes in the truth; one that a resample misses counts there with its value over all samples.
+    The three are over the classes in the truth; one that a resample misses counts there with its value over all.
     iou: confusion (N, C, C), counts of (truth, predicted) pixels an image; mean over the classes in the truth, in %.
     Resamples keep those classes: one that a resample misses counts there with its value over all samples.
     mean: value (N,), averaged.
