@@ -18,7 +18,7 @@ from ssbench.spec import DataSettings
 
 VOID = 255  # what is no class, in decoded masks
 MOST = 255  # classes
-MANY, BUSY = 64, 24  # values of a set and of a typical mask above which they are smeared rather than classes
+MANY, BUSY = 40, 24  # values of a set and of a typical mask above which they are smeared rather than classes
 COLOUR = 2**24  # added to the 24 bits of a colour, so that none is a grey level
 LOSSY = ("JPEG", "MPO")
 

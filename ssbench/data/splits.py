@@ -133,7 +133,7 @@ def _refuse_shared_groups(where: str, parts: Mapping[str, Sequence[Row]], settin
             suspect(
                 settings,
                 "shared-groups",
-                f"{where}: by its own splits {len(shared)} groups, such as {shared[0]!r}, are in both {one} and {other}",
+                f"{where}: {len(shared)} groups (as {shared[0]!r}) are in both {one} and {other}, by its own splits",
             )
 
 

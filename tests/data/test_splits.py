@@ -77,7 +77,7 @@ def test_a_group_that_the_source_has_on_two_sides_is_refused_unless_allowed() ->
         "train": [Row(str(i), (i % 2,), f"g{i % 20}") for i in range(40)],
         "test": [Row("x", (0,), "g3"), Row("y", (1,), "g50")],
     }
-    with pytest.raises(UserError, match=r"1 groups, such as 'g3'.*data.allow=shared-groups"):
+    with pytest.raises(UserError, match=r"1 groups \(as 'g3'\).*data.allow=shared-groups"):
         roles("scans", splits, NAMES, PLAIN)
     assert roles("scans", splits, NAMES, DataSettings(allow=("shared-groups",))).parts["test"] == ("test", (0, 1))
 
