@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ssbench.data import layout, pairs
+from ssbench.data import layout, metadata, pairs
 from ssbench.data.files import Entry, Found, counted, ending, few, identity, listing, printable, root_of, walk
 from ssbench.data.listing import Listing
 from ssbench.data.suspicion import suspect
@@ -29,18 +29,71 @@ def _understand(where: str, root: Path, settings: DataSettings) -> Found:
     _doubt_kind(where, files, others, settings)
     found = pairs.find(where, files, settings)
     images = [file for file in files if file not in found.files]
-    places, origin, left_out = layout.understand(where, images, settings)
-    entries = {file: Entry(file, place.label, found.masks.get(file)) for file, place in places.items()}
-    splits = {part: [entries[file] for file in places if places[file].split == part] for part in layout.PARTS}
+    table = metadata.find(where, root, images, found.files, others, settings)
+    masks = {file: row.mask for file, row in table.rows.items() if row.mask} if table else {}
+    if masks:
+        found = pairs.Pairs(masks, {*masks.values()})
+        images = [file for file in files if file not in found.files]
+    if table:
+        places, origin, left_out = _places(where, images, table, settings)
+    else:
+        places, origin, left_out = layout.understand(where, images, settings)
+        left_out += _unused(settings)
+    rows = table.rows if table else {}
+    splits: dict[str, list[Entry]] = {part: [] for part in layout.PARTS}
+    for file, place in places.items():
+        row = rows.get(file)
+        extra = (row.boxes, row.numbers, row.group) if row else ()
+        splits[place.split].append(Entry(file, place.label, found.masks.get(file), *extra))
     splits, bare = _masked(splits)
     spare = len(found.files - {*found.masks.values()})
+    others = [file for file in others if not table or file not in table.files]
     left_out += [f"{bare} images without a mask"] if bare else []
     left_out += [f"{spare} masks without an image, or further ones"] if spare else []
     left_out += _yolo(root, others)
     left_out += [f"{len(others)} files of other kinds: {counted(others)}"] if others else []
-    columns = {"label": "folder names"} if any(place.label is not None for place in places.values()) else {}
-    columns |= {"mask": _folders([*found.masks.values()])} if found.masks else {}
-    return Found(splits, origin, columns=columns, left_out=tuple(left_out))
+    columns = dict(table.columns) if table else {}
+    if "label" not in columns and any(place.label is not None for place in places.values()):
+        columns["label"] = "folder names"
+    if "mask" not in columns and found.masks:
+        columns["mask"] = _folders([*found.masks.values()])
+    used = table.files if table else ()
+    return Found(splits, origin, used, columns, settings.numbers if table else (), tuple(left_out))
+
+
+def _places(
+    where: str, images: list[str], table: metadata.Table, settings: DataSettings
+) -> tuple[dict[str, layout.Place], str, list[str]]:
+    """Splits and labels as a table has them, else as the folders have; images without a row are left out."""
+    names = few(table.files)
+    listed = [file for file in images if file in table.rows]
+    alone = sum(file not in table.rows and file not in table.dropped for file in images)
+    left_out = [*table.left_out, *([f"{alone} images without a row in {names}"] if alone else [])]
+    if table.columns.get("split"):  # then data.splits speaks of its values
+        settings = settings.model_copy(update={"splits": ()})
+    if "label" not in table.columns and "boxes" not in table.columns and layout.has_classes(listed):
+        if table.unread:
+            text = f"{where}: {names} has no column called label, so that folders would be the classes"
+            suspect(settings, "folder-labels", f"{text}; name its column, --set data.label={table.unread[0]}")
+        places, origin, more = layout.understand(where, listed, settings)
+        left_out += more
+    else:
+        if 2 * len(listed) < len(images) and layout.has_classes([f for f in images if f not in table.rows]):
+            text = f"{where}: {names} has {len(listed)} of {len(images)} images, and the others would not be used"
+            suspect(settings, "few-rows", f"{text}; move it away where the folders are the classes")
+        places, origin = layout.parts(listed, settings)
+    for file, place in places.items():
+        row = table.rows[file]
+        label = row.label if "label" in table.columns or "boxes" in table.columns else place.label
+        places[file] = layout.Place(row.split or place.split, label)
+    return places, table.origin or origin, left_out
+
+
+def _unused(settings: DataSettings) -> list[str]:
+    """Columns that are asked for where no table is."""
+    asked = {"label": settings.label, "boxes": settings.boxes, "group": settings.group}
+    asked["numbers"] = ", ".join(settings.numbers)
+    return [f"data.{name}={column}: no table beside the images has it" for name, column in asked.items() if column]
 
 
 def _masked(splits: dict[str, list[Entry]]) -> tuple[dict[str, list[Entry]], int]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ssbench.data.files import few, printable
+from ssbench.data.listing import Label
 from ssbench.data.names import asked, hint, role, words
 from ssbench.data.pairs import MASKS, is_container
 from ssbench.data.suspicion import suspect
@@ -17,7 +18,7 @@ class Place(NamedTuple):
     """What an image's path says of it."""
 
     split: str  # train, val or test
-    label: str | None
+    label: Label | tuple[Label, ...] | None
 
 
 @dataclass
@@ -80,6 +81,26 @@ def understand(where: str, images: list[str], settings: DataSettings) -> tuple[d
         return places, f"folders {_and(sorted(below))} in each class", []
     _doubt_depth(where, top, settings)
     return _classes(top, "train"), "no splits: the whole folder", []
+
+
+def parts(images: list[str], settings: DataSettings) -> tuple[dict[str, Place], str]:
+    """Splits alone, by any folder on an image's path, and where they came from: a table has the labels."""
+    folders = {part for path in images for part in path.split("/")[:-1]}
+    roles = asked(settings, folders) or {name: role(name) for name in folders if role(name)}
+    places, used = {}, set()
+    for path in images:
+        named = [part for part in path.split("/")[:-1] if part in roles]
+        if named or not settings.splits:
+            places[path] = Place(roles[named[-1]] if named else "train", None)
+        used.update(named[-1:])
+    names = sorted(used, key=lambda name: (PARTS.index(roles[name]), name))
+    return places, f"folders {_and(names)}" if names else "no splits: the whole folder"
+
+
+def has_classes(images: list[str]) -> bool:
+    """Whether folders tell images apart otherwise than by splits."""
+    classes = {tuple(p for p in path.split("/")[:-1] if not role(p) and not is_container(p)) for path in images}
+    return len(classes) > 1
 
 
 def _unwrap(folder: Folder, keep: Collection[str] = (), within: str = "") -> Folder:
