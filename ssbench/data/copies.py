@@ -12,6 +12,7 @@ Nothing here depends on the size of the images. Frames of a standing camera are 
 
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -154,3 +155,9 @@ def _moved(thumbs: Tensor, pose: Tensor) -> Tensor:
     shift, stretch = pose[:, :2, None], torch.diag_embed(1 + pose[:, 2:])
     grid = F.affine_grid(torch.cat([stretch, shift], 2), list(thumbs.shape), align_corners=False)
     return F.grid_sample(thumbs, grid, mode="bicubic", padding_mode="border", align_corners=False)
+
+
+def joined(parts: Sequence[Looks]) -> Looks:
+    """Those of several parts as one, in their order."""
+    bits, thumbs, flat, exact = zip(*parts)
+    return Looks(torch.cat(bits), torch.cat(thumbs), torch.cat(flat), tuple(one for part in exact for one in part))

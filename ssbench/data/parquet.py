@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.parquet import ParquetFile
 
-from ssbench.data import fingerprint
 from ssbench.data.columns import find_columns
+from ssbench.data.fingerprints import fingerprint
 from ssbench.data.listing import Listing
 from ssbench.data.names import role
 from ssbench.data.rows import Parts, arrange, content, listing

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet as pq
 
-from ssbench.data import fingerprint, parquet, table
+from ssbench.data import parquet, table
 from ssbench.data.listing import Box, Listing, Sample
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings

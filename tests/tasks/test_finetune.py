@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssbench.data import IN_MEMORY
 from ssbench.encoders.build import build
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import UserError
@@ -16,6 +15,7 @@ from ssbench.plan import cells, request
 from ssbench.results.metrics import score
 from ssbench.task import Bench
 from ssbench.tasks.finetune import Finetune, Network, batches, seeded, train
+from ssbench.training.loop import IN_MEMORY
 
 MakeBench = Callable[..., Bench]
 QUICK = Finetune.Settings(epochs=3, batch=16, lrs=(4e-3,))
