@@ -1,4 +1,4 @@
-"""Pixels: size, crop, colour, depth, transparency, orientation, what is kept larger for crops; masks: values, shapes."""
+"""Pixels: size, crop, colour, depth, transparency, orientation, what crops are cut from; masks: values, shapes."""
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -141,9 +141,7 @@ def test_grey_images_are_one_channel_unless_others_have_colour() -> None:
 @pytest.mark.parametrize(("kind", "low", "step"), [("uint16", 700, 4), ("int32", -1000, 7), ("float32", 0.25, 0.001)])
 def test_deep_images_have_one_scale_from_their_own_range(kind: str, low: float, step: float) -> None:
     ramp = np.arange(256).reshape(16, 16)
-    images: list[Any] = [
-        (low + step * (ramp // 2 + 128 * (i % 2))).astype(kind) for i in range(20)
-    ]  # each has half of the range
+    images: list[Any] = [(low + step * (ramp // 2 + 128 * (i % 2))).astype(kind) for i in range(20)]
     found = loaded(listing(*map(Image.fromarray, images)))
     levels = every(found)[:, 0].long()
     assert len(levels[0].unique()) > 120 and int(levels[0].max()) < int(levels[1].min()) + 3

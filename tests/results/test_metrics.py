@@ -36,7 +36,7 @@ def test_what_stands_beside_top1_equals_scikit_learns() -> None:
     scores = np.round(draw.random((400, 5)) + np.eye(5)[truth] * 0.3, 1)  # with ties
     predicted = scores.argmax(1)
     arrays = {"predicted": predicted, "truth": truth, "scores": scores}
-    found = {kind: score(kind, arrays) for kind in ("class-accuracy", "f1", "auroc")}  # type: ignore[arg-type]
+    found = {kind: score(kind, arrays) for kind in ("class-accuracy", "f1", "auroc")}
     seen = [0, 1, 2, 4]
     areas = [roc_auc_score(truth == one, scores[:, one]) for one in seen]
     recalls = [accuracy_score(truth[truth == one], predicted[truth == one]) for one in seen]
@@ -67,7 +67,7 @@ def test_a_constant_answer_gets_an_equal_share_of_every_class() -> None:
     truth = np.array([0] * 90 + [1] * 10)
     arrays = {"truth": truth, "predicted": np.zeros(100, int)}
     for kind in ("accuracy", "class-accuracy", "f1"):
-        assert floor(kind, arrays) == pytest.approx(score(kind, arrays))  # type: ignore[arg-type]
+        assert floor(kind, arrays) == pytest.approx(score(kind, arrays))
     assert floor("class-accuracy", arrays) == 50.0 and floor("auroc", arrays) == 50.0
 
 
