@@ -57,7 +57,7 @@ def understand(where: str, images: list[str], settings: DataSettings) -> tuple[d
     named = sorted((name for name in top.folders if role(name)), key=lambda name: PARTS.index(role(name)))
     rest = [name for name in top.folders if not role(name)]
     if named and not rest:
-        return _splits(top, {name: role(name) for name in named}), f"folders {_and(named)}", []
+        return _splits(where, top, {name: role(name) for name in named}, settings), f"folders {_and(named)}", []
     if named and any(_unwrap(top.folders[name]).folders for name in named):
         text = (
             f"{where}: {_and(named)} hold class folders and are read as splits, so that {few(rest)} would not be used"
@@ -67,7 +67,7 @@ def understand(where: str, images: list[str], settings: DataSettings) -> tuple[d
         )
         unused = sum(1 for name in rest for _ in top.folders[name].each())
         left_out = [f"{unused} images in the folders {few(rest)}, beside the splits"]
-        return _splits(top, {name: role(name) for name in named}), f"folders {_and(named)}", left_out
+        return _splits(where, top, {name: role(name) for name in named}, settings), f"folders {_and(named)}", left_out
     _doubt_classes(where, top, settings)
     below = {part for folder in top.folders.values() for part in folder.folders}
     if below and all(role(part) for part in below) and all(_only_splits(folder) for folder in top.folders.values()):
@@ -133,17 +133,19 @@ def _asked(where: str, top: Folder, settings: DataSettings) -> tuple[dict[str, P
         }
     else:
         roles = asked(settings, top.folders)
-        places = _splits(top, roles)
+        places = _splits(where, top, roles, settings)
     unused = sum(1 for path in top.each() if path not in places)
     left_out = [f"{unused} images outside the folders of data.splits"] if unused else []
     return places, f"data.splits: {', '.join(settings.splits)}", left_out
 
 
-def _splits(top: Folder, roles: dict[str, str]) -> dict[str, Place]:
+def _splits(where: str, top: Folder, roles: dict[str, str], settings: DataSettings) -> dict[str, Place]:
     """Images of split folders; loose ones beside them are of no split's class, and of train."""
     places = {path: Place("train", None) for path in top.loose}
     for name, part in roles.items():
-        places |= _classes(_unwrap(top.folders[name], within=name), part)
+        folder = _unwrap(top.folders[name], within=name)
+        _doubt_containers(f"{where}/{name}", [*folder.folders], settings)
+        places |= _classes(folder, part)
     return places
 
 
@@ -166,12 +168,17 @@ def _doubt_classes(where: str, top: Folder, settings: DataSettings) -> None:
     speak = [name for name in names if hint(name)]
     if len({hint(name) for name in speak}) > 1 or (len(names) == 2 and any(role(name) for name in names)):
         text = f"{where}: the folders {few(names)} would be classes, but {_and(speak)} sound like splits"
-        how = f"data.splits=train={speak[0]},test={next((name for name in names if name != speak[0]), '...')}"
-        suspect(settings, "split-classes", f"{text}; say which split is what, such as --set {how}")
+        how = ",".join(f"{hint(name)}={name}" for name in speak)
+        suspect(settings, "split-classes", f"{text}; say which split is what, such as --set data.splits={how}")
+    _doubt_containers(where, names, settings)
+
+
+def _doubt_containers(where: str, names: list[str], settings: DataSettings) -> None:
     bare = [name for name in names if is_container(name) or (words(name) and MASKS.issuperset(words(name)))]
     if any(is_container(name) for name in bare) and len(names) > 1:
         text = f"{where}: the folders {few(names)} would be classes, but {_and(bare)} sound like images and masks"
-        suspect(settings, "pairs", f"{text}; give the one with the images, such as {where}/{bare[0]}")
+        how = "give the folder of images alone, or name that of the masks, --set data.mask=FOLDER"
+        suspect(settings, "pairs", f"{text}; {how}")
 
 
 def _doubt_depth(where: str, top: Folder, settings: DataSettings) -> None:

@@ -81,6 +81,7 @@ def test_each_split_and_class_has_its_folder(pets: Path) -> None:
         ("cat/1.png cat/deep/2.png", "train: cat cat"),
         ("images/1.png", "train: None"),
         ("CUB/images/001.Albatross/1.png CUB/images/002.Auklet/1.png", "train: 001.Albatross 002.Auklet"),
+        ("train/n1/images/1.png train/n2/images/2.png val/images/3.png", "train: n1 n2; val: None"),
         ("train/a/1.png val/a/1.png validation/a/2.png", "train: a; val: a a"),
     ],
 )
@@ -95,9 +96,14 @@ def test_splits_and_classes_are_where_people_put_them(tmp_path: Path, files: str
     [
         ("train/a/1.png test/a/1.png extra/1.png", "unused-folders", "train and test hold class folders.*extra would"),
         ("Train/1.png Holdout/1.png", "split-classes", "Holdout, Train would be classes, but Train sound like"),
-        ("seg_train/a/1.png seg_test/a/1.png seg_pred/1.png", "split-classes", "seg_test and seg_train sound like"),
+        (
+            "seg_train/a/1.png seg_test/a/1.png seg_pred/1.png",
+            "split-classes",
+            "--set data.splits=test=seg_test,train=seg_train",
+        ),
         ("trainA/1.png trainB/1.png testA/1.png", "split-classes", "sound like splits"),
         ("a/train/good/1.png a/test/bad/1.png b/train/good/1.png", "splits-inside", "but a holds test and train"),
+        ("train/images/1.png train/1st_manual/2.png", "pairs", "images sound like images and masks"),
         ("images/1.png thumbs/2.png", "pairs", "images sound like images and masks"),
     ],
 )
