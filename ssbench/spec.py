@@ -87,8 +87,12 @@ class DataSettings(Settings):
         unit="px",
         ge=0,
     )
-    image: str = setting("", "image column; empty: the one called so, else the only one", source="Hugging Face datasets")
-    label: str = setting("", "label column; empty: the one called so, else the only one", source="Hugging Face datasets")
+    image: str = setting(
+        "", "image column; empty: the one called so, else the only one", source="Hugging Face datasets"
+    )
+    label: str = setting(
+        "", "label column; empty: the one called so, else the only one", source="Hugging Face datasets"
+    )
     mask: str = setting("", "mask column; empty: the one called so, if any", source="Hugging Face datasets")
     boxes: str = setting("", "box column; empty: the one called so, if any", source="Hugging Face datasets")
     numbers: tuple[str, ...] = setting((), "columns of numbers to predict", source="project: none is guessed")
@@ -97,7 +101,11 @@ class DataSettings(Settings):
         (), "which split is what, such as train=2019,test=2020; empty: by their names", source="project"
     )
     ignore_index: int = setting(
-        -1, "mask value that is no class; -1: 255 beside two classes or more", source="PASCAL VOC's 255", ge=-1, le=65535
+        -1,
+        "mask value that is no class; -1: 255 beside two classes or more",
+        source="PASCAL VOC's 255",
+        ge=-1,
+        le=65535,
     )
     on_bad_image: Literal["error", "skip"] = setting("error", "what an unreadable image does", source="project")
     allow: tuple[str, ...] = setting((), "suspicions that are meant, by the names that refusals give", source="project")
