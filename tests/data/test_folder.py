@@ -78,6 +78,7 @@ def test_each_split_and_class_has_its_folder(pets: Path) -> None:
         ("with_mask/1.png without_mask/1.png", "train: with_mask without_mask"),
         ("cat/1.png dog/1.png 7.png", "train: None cat dog"),
         ("cat/1.png", "train: cat"),
+        ("celeba/celeba/1.png", "train: None"),
         ("cat/1.png cat/deep/2.png", "train: cat cat"),
         ("images/1.png", "train: None"),
         ("CUB/images/001.Albatross/1.png CUB/images/002.Auklet/1.png", "train: 001.Albatross 002.Auklet"),
@@ -94,7 +95,11 @@ def test_splits_and_classes_are_where_people_put_them(tmp_path: Path, files: str
 @pytest.mark.parametrize(
     ("files", "name", "text"),
     [
-        ("train/a/1.png test/a/1.png extra/1.png", "unused-folders", "train and test hold class folders.*extra would"),
+        (
+            "train/a/1.png test/a/1.png extra/1.png",
+            "unused-folders",
+            "train and test hold class folders.*extra would.*splits=train=train,test=test",
+        ),
         ("Train/1.png Holdout/1.png", "split-classes", "Holdout, Train would be classes, but Train sound like"),
         (
             "seg_train/a/1.png seg_test/a/1.png seg_pred/1.png",
@@ -104,6 +109,8 @@ def test_splits_and_classes_are_where_people_put_them(tmp_path: Path, files: str
         ("trainA/1.png trainB/1.png testA/1.png", "split-classes", "sound like splits"),
         ("a/train/good/1.png a/test/bad/1.png b/train/good/1.png", "splits-inside", "but a holds test and train"),
         ("train/images/1.png train/1st_manual/2.png", "pairs", "images sound like images and masks"),
+        ("yes/1.png no/1.png all/yes/1.png all/no/1.png", "nested-classes", "but all holds no and yes again"),
+        ("Input_A/1.png Truth_B/1_segmentation.png", "pairs", "Truth_B has the file names of Input_A"),
         ("images/1.png thumbs/2.png", "pairs", "images sound like images and masks"),
     ],
 )
