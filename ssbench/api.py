@@ -4,7 +4,7 @@ What needs torch is imported inside the functions, so that a wrong word is said 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -176,13 +176,13 @@ def ready(cells: list[plan.Cell], plugins: tuple[str, ...], results: str | Path,
     return Work(cells, todo, _names(cells), controls(plugins), store, rerun)
 
 
-def opened(work: Work, device: str, tell: Callable[[str], None]) -> "Workshop":
+def opened(work: Work, device: str, progress: Progress) -> "Workshop":
     """The workshop of a work's cells, once nothing is wrong with any that is to run; raises UserError."""
     from ssbench.check import check
     from ssbench.workshop import Workshop
     from ssbench.workshop import device as find_device
 
-    shop = Workshop(work.store, find_device(device), tell)
+    shop = Workshop(work.store, find_device(device), progress.tell, progress.say)
     check(work.todo, shop)
     return shop
 
@@ -193,7 +193,7 @@ def carry_out(work: Work, device: str) -> Results:
     from ssbench.training.trained import forget
 
     with Progress(len(work.todo)) as progress:
-        shop = opened(work, device, progress.tell)
+        shop = opened(work, device, progress)
         if work.rerun:
             forget(work.store.cache, [cell.spec.pretraining for cell in work.todo])
         for record in execute(work.todo, shop, lambda cell: progress.cell(_called(cell, work.names))):

@@ -34,7 +34,7 @@ class Part:
     def __init__(self, encoder: Encoder, split: Split, cache: Path, key: str) -> None:
         """`key` says which encoder, data and split the cached features are of."""
         self.poolings = encoder.poolings
-        self.images = split.images
+        self.images, self.crops = split.images, split.crops
         self._encoder, self._split, self._cache, self._key = encoder, split, cache, key
 
     def __len__(self) -> int:

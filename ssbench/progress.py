@@ -49,6 +49,10 @@ class Progress:
             self._said = time.monotonic()
             self._print(f"{self._cell}  {text}")
 
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._print(text)
+
     def ended(self, record: Record) -> None:
         """The line that stays."""
         if record.status == "done":

@@ -8,6 +8,8 @@ import torch
 
 from ssbench import data
 from ssbench.data import Dataset
+from ssbench.data.leaks import Copied, copied
+from ssbench.data.understood import sentence
 from ssbench.errors import UserError, one_line
 from ssbench.plan import Cell
 from ssbench.results.store import Store
@@ -39,8 +41,9 @@ class Workshop:
     store: Store
     device: torch.device = field(default_factory=lambda: device("auto"))
     tell: Tell = lambda text: None
+    say: Tell = lambda text: None  # what stays on the screen
     _datasets: dict[tuple[str, str], Dataset] = field(default_factory=dict)
-    _leaks: dict[tuple[str, str], int | None] = field(default_factory=dict)
+    _copied: dict[tuple[str, str], Copied] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """However the device is named, float32 is float32 there: no TensorFloat-32 in products and convolutions."""
@@ -53,24 +56,26 @@ class Workshop:
         judged = self._dataset(cell, cell.data, cell.spec.data)
         return Job(cell, origin, judged, self.store.cache, self.device, self.tell)
 
-    def leaked(self, job: Job) -> int | None:
-        """How many test images of a cell are, pixel for pixel, among what it trains and chooses on.
+    def copied(self, job: Job) -> Copied:
+        """How many test images of a cell are copies of what it trains and chooses on.
 
-        That is fit and select, of what is pretrained on and of what is evaluated. None where their sizes differ.
+        That is fit and select, of what is pretrained on and of what is evaluated.
         """
         pair = job.origin.ref.digest(), job.judged.ref.digest()
-        if pair not in self._leaks:
-            self._leaks[pair] = data.repeated(
-                (part.images for found in (job.origin, job.judged) for part in (found.fit, found.select)),
-                job.judged.test.images,
+        if pair not in self._copied:
+            self.tell(f"looking for copies in {job.cell.data}")
+            found = {one.ref.digest(): one for one in (job.origin, job.judged)}.values()
+            self._copied[pair] = copied(
+                [part for one in found for part in (one.fit, one.select)], job.judged.test, pair
             )
-        return self._leaks[pair]
+        return self._copied[pair]
 
     def _dataset(self, cell: Cell, source: str, ref: DataRef) -> Dataset:
         key = (source, ref.digest())
         if key not in self._datasets:
             self.tell(f"reading {source}")
-            self._datasets[key] = data.load(source, cell.data_settings, ref)
+            self._datasets[key] = data.load(source, cell.data_settings, ref, self.tell)
+            self.say(sentence(self._datasets[key]))
         return self._datasets[key]
 
 

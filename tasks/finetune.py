@@ -24,6 +24,8 @@ from ssbench.task import Bench, Outcome, Task, choose
 from ssbench.training.loop import rate, resident
 from ssbench.training.views import make
 
+from .classes import BESIDE, classified
+
 REGULARISERS = ("mixup", "cutmix", "smoothing", "drop_path")
 
 
@@ -70,7 +72,7 @@ class Finetune(Task):
             return {key: value for key, value in whole(self).items() if self.regularised or key not in REGULARISERS}
 
     version = 2
-    metrics = (Metric("top1", "%", "higher", "accuracy"),)
+    metrics = (Metric("top1", "%", "higher", "accuracy"), *BESIDE)
     settings: Settings
 
     def evaluate(self, bench: Bench) -> Outcome:
@@ -91,7 +93,7 @@ class Finetune(Task):
 
         test = bench.test(selected)
         outcome = Outcome(selected, sweep)
-        outcome.add("top1", predicted=networks[best].scores(test).argmax(1), truth=test.target("label"))
+        classified(outcome, bench, networks[best].scores(test), test.target("label"))
         return outcome
 
 
@@ -133,8 +135,9 @@ class Network(nn.Module):
 def train(bench: Bench, lr: float, settings: Finetune.Settings) -> Network:
     """A network trained on `fit`; every learning rate sees the same batches, crops and mixtures."""
     s, device = settings, bench.device
-    images, labels = resident(bench.fit.images, device), bench.fit.target("label")
+    images, labels = resident(bench.fit.crops, device), bench.fit.target("label")
     seed, classes = bench.generator("finetune").initial_seed(), len(bench.data.classes)
+    size = bench.fit.images.shape[-1]
     mixup, cutmix, smoothing, drop_path = (getattr(s, name) if s.regularised else 0.0 for name in REGULARISERS)
     mix = Mixup(mixup, cutmix, prob=float(mixup + cutmix > 0), label_smoothing=smoothing, num_classes=classes)
     view = View(crop=(s.crop_min, 1.0))
@@ -149,7 +152,7 @@ def train(bench: Bench, lr: float, settings: Finetune.Settings) -> Network:
                 for group in optimiser.param_groups:
                     group["lr"] = group["peak"] * rate(step / steps, s.warmup)
                 pixels = onto(images[onto(index, images.device)], device).float() / 255  # (B, C, S, S)
-                seen = make(view, pixels, derive(seed, "views", step))
+                seen = make(view, pixels, derive(seed, "views", step), size=size)
                 mixed, target = mix(network.encoder.normalise(seen), labels[onto(index, device)])  # (B, classes)
                 loss = F.cross_entropy(network(mixed), target)
                 optimiser.zero_grad(set_to_none=True)

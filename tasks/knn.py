@@ -11,6 +11,8 @@ from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task
 
+from .classes import BESIDE, classified
+
 OTHERS = (10, 100, 200)  # scored beside the headline's k; with 20 they are the grid of DINO's eval_knn.py
 POOLINGS = ("mean", "cls")  # those that are not the headline's, where the encoder has them, stand beside it
 CHUNK = 256  # queries a product
@@ -29,6 +31,7 @@ class KNN(Task):
 
     metrics = (
         Metric("top1", "%", "higher", "accuracy"),
+        *BESIDE,
         *(Metric(f"top1@{k}", "%", "higher", "accuracy") for k in OTHERS),
         *(Metric(f"top1@{pooling}", "%", "higher", "accuracy") for pooling in POOLINGS),
     )
@@ -39,29 +42,27 @@ class KNN(Task):
         bank, labels = bench.fit.pooled(), bench.fit.target("label")  # (N, D), (N,)
         extra, truth = bench.select.pooled(), bench.select.target("label")
         found = votes(extra, bank, labels, classes, ks, s.temperature)
-        sweep = [{"k": k, "select_top1": 100 * (found[k] == truth).float().mean().item()} for k in ks]
+        sweep = [{"k": k, "select_top1": 100 * (found[k].argmax(1) == truth).float().mean().item()} for k in ks]
         selected = {"k": s.k, "temperature": s.temperature, "pooling": bench.fit.poolings[0], "refit": "fit+select"}
 
         test = bench.test(selected)
         bank, labels = torch.cat([bank, extra]), torch.cat([labels, truth])
         found = votes(test.pooled(), bank, labels, classes, ks, s.temperature)
         outcome = Outcome(selected, sweep, details={"bank": len(bank)})
-        for metric, k in zip(self.metrics, (s.k, *OTHERS)):
-            outcome.add(metric.name, predicted=found[k], truth=test.target("label"))
+        classified(outcome, bench, found[s.k], test.target("label"))
+        for k in OTHERS:
+            outcome.add(f"top1@{k}", predicted=found[k].argmax(1), truth=test.target("label"))
         for pooling in [one for one in bench.fit.poolings[1:] if one in POOLINGS]:
             bank = torch.cat([bench.fit.pooled(pooling), bench.select.pooled(pooling)])
             other = votes(test.pooled(pooling), bank, labels, classes, (s.k,), s.temperature)[s.k]
-            outcome.add(f"top1@{pooling}", predicted=other, truth=test.target("label"))
+            outcome.add(f"top1@{pooling}", predicted=other.argmax(1), truth=test.target("label"))
         return outcome
 
 
 def votes(
     query: Tensor, bank: Tensor, labels: Tensor, classes: int, ks: Sequence[int], temperature: float
 ) -> dict[int, Tensor]:
-    """For each k the class (Q,) that wins the vote on each query (Q, D) of a bank (N, D) with labels (N,).
-
-    A k above N is N. The smallest class wins a tie.
-    """
+    """For each k the votes (Q, C) on each query (Q, D) of a bank (N, D) with labels (N,). A k above N is N."""
     bank = F.normalize(bank, dim=1)
     chunks = [_vote(chunk, bank, labels, classes, ks, temperature) for chunk in F.normalize(query, dim=1).split(CHUNK)]
     return {k: torch.cat([chunk[k] for chunk in chunks]) for k in ks}
@@ -75,5 +76,5 @@ def _vote(
     tally, found, counted = query.new_zeros(len(query), classes), {}, 0
     for k in sorted(ks):  # the k nearest are the fewer nearest and some more
         tally.scatter_add_(1, labels[index[:, counted:k]], weight[:, counted:k])
-        found[k], counted = tally.argmax(1), k
+        found[k], counted = tally.clone(), k
     return found

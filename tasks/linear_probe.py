@@ -17,6 +17,8 @@ from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task, choose
 from ssbench.training.loop import rate
 
+from .classes import BESIDE, classified
+
 BETAS, EPS = (0.9, 0.999), 1e-8  # AdamW's own
 CHUNK = 1024  # samples a product when heads are only applied
 JOINT, STACK = "cls+mean", "cls of all"
@@ -54,7 +56,7 @@ class LinearProbe(Task):
         warmup: float = setting(0.05, "share with a rising rate", source="project: half of CAPI's tenth", ge=0, lt=1)
 
     version = 3
-    metrics = (Metric("top1", "%", "higher", "accuracy"),)
+    metrics = (Metric("top1", "%", "higher", "accuracy"), *BESIDE)
 
     def evaluate(self, bench: Bench) -> Outcome:
         s, truth = self.settings, bench.select.target("label")
@@ -96,7 +98,7 @@ class LinearProbe(Task):
         fit, tested = (side_by_side(part, sources[p][2]) for part in (bench.fit, test))
         features = standardise(tested, fit.mean(0), fit.std(0) + 1e-6)
         outcome = Outcome(selected, sweep)
-        outcome.add("top1", predicted=apply(heads[p][..., g : g + 1], features)[:, 0], truth=test.target("label"))
+        classified(outcome, bench, features @ heads[p][..., g], test.target("label"))
         return outcome
 
 

@@ -35,6 +35,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is decoded in a test is not found by the next run, nor by the user; processes started by tests share it."""
+    os.environ["SSBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Dataset:
     """200 drawn scenes of 16 px with labels and masks."""

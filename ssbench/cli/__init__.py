@@ -5,7 +5,7 @@ from io import TextIOWrapper
 
 import typer
 
-from ssbench.cli import check, describe, doctor, evaluate, export, listing, run, show_masks, tables
+from ssbench.cli import cache, check, describe, doctor, evaluate, export, listing, run, show_masks, tables
 from ssbench.errors import UserError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("tables")(tables.tables)
 app.command("show-masks")(show_masks.show_masks)
 app.command("export")(export.export)
+app.add_typer(cache.cache, name="cache")
 app.command("list")(listing.listing)
 app.command("describe")(describe.describe)
 app.command("check")(check.check)

@@ -77,7 +77,7 @@ def _print_plan(work: "Work", device: str) -> None:
     from ssbench.registry import blame
 
     with Progress(len(work.todo)) as progress:
-        shop = opened(work, device, progress.tell)
+        shop = opened(work, device, progress)
     first = {cell.spec.pretraining.digest(): cell for cell in reversed(work.todo)}
     kinds: dict[str, list[Cell]] = {}
     for cell in reversed(first.values()):

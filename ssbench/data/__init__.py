@@ -1,38 +1,41 @@
-"""Data by name: `shapes`, `digits`, `folder:PATH`, `parquet:PATH`, `hf:NAME`, `torchvision:NAME`.
+"""Data by name: `shapes`, `digits`, `folder:PATH`, `parquet:PATH`, `hf:NAME`, `coco:PATH`, `torchvision:NAME`, ...
 
 A source is one file with two functions: `identify(argument, settings)` names the data and fingerprints its content
-without torch; `read(argument, settings)` decodes its splits into uint8 tensors of one size. Here the splits get their
-roles: `fit` and `select` (a fixed tenth of train, or the source's val), and `test`.
+without torch; `read(argument, settings)` lists its samples (`listing.py`), or gives decoded ones where they are drawn.
+From there all sources go one way: labels become classes, samples get their roles (`splits.py`), pixels are surveyed,
+decoded and kept (`survey.py`, `decode.py`, `stored.py`).
 """
 
 import hashlib
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ssbench.data.splits import VERSION, Row, roles
 from ssbench.errors import UserError, near
 from ssbench.spec import DataRef, DataSettings
 
 if TYPE_CHECKING:  # listing and planning import no torch
-    import torch
     from torch import Tensor
+
+    from ssbench.data.listing import Listing
+    from ssbench.data.stored import Arrays
 
 SOURCES = {
     "shapes": "drawn scenes, embedded: shapes, shapes:medium, shapes:hard",
     "digits": "scikit-learn's handwritten digits, embedded",
-    "folder": "folder:PATH, one folder a class (or train/val/test of those), or loose unlabelled images",
-    "parquet": "parquet:PATH, files of Hugging Face's layout, one a split (needs the hf extra)",
-    "hf": "hf:NAME, a data set of the Hugging Face hub or a local folder it can load (needs the hf extra)",
+    "folder": "folder:PATH, a folder a class, train/val/test of those, images and masks, or a table of labels",
+    "parquet": "parquet:PATH, a file or a folder of them, as Hugging Face, pandas, polars or DuckDB write it",
+    "hf": "hf:NAME or hf:NAME@CONFIG, a data set of the Hugging Face hub or a local folder (needs the hf extra)",
+    "coco": "coco:PATH, images with COCO annotations: boxes and masks",
+    "voc": "voc:PATH, images with Pascal VOC annotations: boxes and masks",
     "torchvision": "torchvision:NAME, such as torchvision:CIFAR10, downloaded by torchvision",
 }
 EMBEDDED = ("shapes", "digits")
 _MODULES = {"shapes": "drawn", "hf": "huggingface", "torchvision": "vision"}  # the others' files have their names
-SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # and how they are called
-IN_MEMORY = 2 * 2**30  # bytes; a larger array of images is a file
+NO_IDENTITY = ("on_bad_image", "allow")  # settings that change no image that is read
 
 
 @dataclass(frozen=True)
@@ -42,34 +45,39 @@ class Split:
     images: "Tensor"  # uint8 (N, C, S, S)
     keys: tuple[str, ...]  # what a sample is called: its relative path, or its position
     targets: Mapping[str, "Tensor"] = field(default_factory=dict)
-    # label (N,) int64; mask (N, S, S) uint8; factors (N, F); boxes (N, K, 5): x0, y0, x1, y1 in px and class, or -1
+    # label (N,) int64, or labels (N, classes) uint8 where there are several; mask (N, S, S) uint8; factors (N, F);
+    # boxes (N, K, 5): x0, y0, x1, y1 in px and class, or -1
+    larger: "Tensor | None" = None  # uint8 (N, C, L, L), where originals have more pixels: what crops are cut from
+    groups: tuple[str, ...] = ()  # a patient, video or site of each; empty: none are known
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def crops(self) -> "Tensor":
+        """What the crops of training are cut from, (N, C, L, L)."""
+        return self.images if self.larger is None else self.larger
 
     def take(self, index: list[int]) -> "Split":
         """The samples at these positions."""
         import torch
 
         rows = torch.tensor(index, dtype=torch.int64)
-
-        def of(values: "Tensor") -> "Tensor":
-            room = allocate((len(index), *values.shape[1:]), values.dtype)
-            return torch.index_select(values, 0, rows, out=room)
-
-        targets = {name: of(values) for name, values in self.targets.items()}
-        return Split(of(self.images), tuple(self.keys[i] for i in index), targets)
+        targets = {name: values[rows] for name, values in self.targets.items()}
+        larger = None if self.larger is None else self.larger[rows]
+        keys, groups = (tuple(of[i] for i in index) if of else () for of in (self.keys, self.groups))
+        return Split(self.images[rows], keys, targets, larger, groups)
 
 
 @dataclass(frozen=True)
 class Source:
-    """What `read` gives: splits under the source's own names (train, val, test)."""
+    """Decoded splits under the source's own names (train, val, test), of data that is drawn."""
 
     splits: Mapping[str, Split]
     classes: tuple[str, ...] = ()
-    mask_classes: int = 0  # classes in the masks, `ignore_index` not among them
+    mask_classes: int = 0
     factors: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = ()  # unreadable images left out on the user's wish
+    box_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,8 +100,11 @@ class Dataset:
     classes: tuple[str, ...]
     mask_classes: int
     ignore_index: int
-    skipped: tuple[str, ...]
+    skipped: tuple[str, ...]  # unreadable images left out on the user's wish
     roles: str  # how the roles came about
+    factors: tuple[str, ...] = ()
+    box_classes: tuple[str, ...] = ()
+    understood: Mapping[str, Any] = field(default_factory=dict)  # how the source was read: `understood.py`
 
     @property
     def size(self) -> int:
@@ -111,7 +122,8 @@ class Dataset:
 def _module(source: str) -> tuple[str, str]:
     kind, _, argument = source.partition(":")
     if kind not in SOURCES:
-        raise UserError(f"unknown dataset {source!r}{near(kind, SOURCES)}; see ssbench list datasets")
+        hint = f"; a folder is folder:{source}" if Path(source).expanduser().is_dir() else ""
+        raise UserError(f"unknown dataset {source!r}{near(kind, SOURCES)}{hint}; see ssbench list datasets")
     if not argument and kind not in EMBEDDED:
         raise UserError(f"dataset {source!r} needs an argument: {SOURCES[kind]}")
     return f"ssbench.data.{_MODULES.get(kind, kind)}", argument
@@ -121,100 +133,123 @@ def identify(source: str, settings: DataSettings) -> DataRef:
     """The name and the fingerprint of some data; raises UserError when it is not there. Imports no torch."""
     module, argument = _module(source)
     name, fingerprint = import_module(module).identify(argument, settings)
-    kept = {key: value for key, value in settings.model_dump(mode="json").items() if key != "on_bad_image"}
-    return DataRef(name=name, fingerprint=fingerprint, settings=kept)
+    kept = {key: value for key, value in settings.model_dump(mode="json").items() if key not in NO_IDENTITY}
+    return DataRef(name=name, fingerprint=fingerprint, settings=kept, version=VERSION)
 
 
-def load(source: str, settings: DataSettings, ref: DataRef) -> Dataset:
-    """Decode the splits and give them their roles; raises UserError on data that can't be used."""
+def load(source: str, settings: DataSettings, ref: DataRef, tell: Callable[[str], None] = lambda text: None) -> Dataset:
+    """The samples of a source in their roles; raises UserError on data that can't be used.
+
+    What was decoded before, of the same content and settings, is not decoded again.
+    """
+    from ssbench.data import stored
+
     module, argument = _module(source)
-    found: Source = import_module(module).read(argument, settings)
+    allowed = ",".join((settings.on_bad_image, *settings.allow))
+    key = hashlib.sha256(f"{ref.digest()}|{allowed}|{DECODER}".encode()).hexdigest()[:16]
+    if folder := stored.find(key):
+        return _assembled(ref, *stored.read(folder))
+    found: Source | Listing = import_module(module).read(argument, settings)
+    if isinstance(found, Source):
+        return _in_memory(source, ref, found, settings)
+    room = stored.begin(key)
+    try:
+        story = _decoded(found, settings, room, tell)
+        folder = stored.finish(room, key, {"name": ref.name, **story})
+    except BaseException:
+        stored.abandon(room)
+        raise
+    return _assembled(ref, *stored.read(folder))
+
+
+DECODER = 1  # changes with what is stored, so that caches of an older ssbench are not read
+
+
+def _in_memory(source: str, ref: DataRef, found: Source, settings: DataSettings) -> Dataset:
+    """Of data that is drawn."""
+    rows: dict[str, list[Row]] = {}
     for name, split in found.splits.items():
-        if len(split) == 0:
-            raise UserError(f"{source}: the split {name} has no images")
-        _refuse_empty_classes(source, name, split, found.classes)
-    fit, select, test, roles = _roles(ref.name, dict(found.splits))
+        labels = split.targets["label"].tolist() if "label" in split.targets else None
+        rows[name] = [Row(key, () if labels is None else (labels[at],)) for at, key in enumerate(split.keys)]
+    given = roles(source, rows, found.classes, settings)
+    parts = {role: found.splits[split].take([*at]) for role, (split, at) in given.parts.items()}
+    images = parts["fit"].images
+    understood = {
+        "splits": {name: len(split) for name, split in found.splits.items()},
+        "origin": "drawn",
+        "channels": int(images.shape[1]),
+        "size": int(images.shape[-1]),
+        "said": [*given.said],
+    }
     return Dataset(
-        ref, fit, select, test, found.classes, found.mask_classes, settings.ignore_index, found.skipped, roles
+        ref,
+        **parts,
+        classes=found.classes,
+        mask_classes=found.mask_classes,
+        ignore_index=VOID,
+        skipped=(),
+        roles=given.how,
+        factors=found.factors,
+        box_classes=found.box_classes,
+        understood=understood,
     )
 
 
-def allocate(shape: tuple[int, ...], dtype: "torch.dtype") -> "Tensor":
-    """Room for an array: memory, or above 2 GiB a map of an unnamed temporary file, so that large sets stream."""
-    import numpy as np
-    import torch
-
-    count = math.prod(shape) * dtype.itemsize
-    if count <= IN_MEMORY:
-        return torch.empty(shape, dtype=dtype)
-    with TemporaryFile() as file:  # the map keeps the file open
-        return torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=(count,))).view(dtype).view(shape)
+VOID = 255  # what is no class, in masks as they are handed to tasks
 
 
-def fingerprint(root: Path, files: Iterable[Path]) -> str:
-    """16 hexadecimal digits of the SHA-256 over the files' paths below `root` and their bytes, in sorted order.
+def _decoded(found: "Listing", settings: DataSettings, room: "Arrays", tell: Callable[[str], None]) -> dict[str, Any]:
+    """Survey, label, split, decode, and doubt."""
+    from ssbench.data.decode import decode
+    from ssbench.data.labels import classes
+    from ssbench.data.survey import survey
 
-    Raises UserError naming a file that can't be read.
-    """
-    digest = hashlib.sha256()
-    for name, file in sorted((file.relative_to(root).as_posix(), file) for file in files):
-        try:
-            digest.update(f"{name}|{file.stat().st_size}|".encode())
-            with file.open("rb") as content:
-                while chunk := content.read(2**20):
-                    digest.update(chunk)
-        except OSError as error:  # such as a link that leads nowhere
-            raise UserError(f"{file} can't be read: {error.strerror}") from None
-    return digest.hexdigest()[:16]
-
-
-def repeated(seen: "Iterable[Tensor]", judged: "Tensor") -> int | None:
-    """How many images of `judged` (M, C, S, S) are, pixel for pixel, among those of `seen`, each (N, C, S, S).
-
-    None where shapes differ: then the same picture has other pixels.
-    """
-    parts = [*seen]
-    if any(part.shape[1:] != judged.shape[1:] for part in parts):
-        return None
-    known = {hashlib.md5(image.numpy().tobytes()).digest() for part in parts for image in part}
-    return sum(hashlib.md5(image.numpy().tobytes()).digest() in known for image in judged)
-
-
-def _refuse_empty_classes(source: str, name: str, split: Split, classes: tuple[str, ...]) -> None:
-    if "label" not in split.targets:
-        return
-    counts = split.targets["label"].bincount(minlength=len(classes)).tolist()
-    empty = [classes[i] for i, count in enumerate(counts) if count == 0]
-    if empty:
-        raise UserError(f"{source}: class {empty[0]!r} has no images in the split {name}; add some or remove the class")
+    if not any(samples.total for samples in found.splits.values()):
+        raise UserError(f"{found.where} has no images")
+    tell(f"looking at {found.where}")
+    seen = survey(found, settings)
+    known = classes((one.label for rows in seen.seen.values() for one in rows), found.names)
+    rows = {
+        name: [Row(one.key, known.of(one.label), one.group) for one in each] for name, each in seen.seen.items() if each
+    }
+    given = roles(found.where, rows, known.names, settings)
+    story = decode(found, seen, given, known, settings, room, tell)
+    understood: dict[str, Any] = {
+        "splits": {name: len(each) for name, each in seen.seen.items()},
+        "origin": found.origin,
+        "columns": dict(found.columns),
+        "left_out": [*found.left_out],
+        "said": [*given.said],
+        "size": seen.pixels.size,
+        **seen.facts,
+        **{key: story[key] for key in ("larger", "scale", "mask_values", "mask_void") if key in story},
+    }
+    return {
+        **story,
+        "classes": [*known.names],
+        "factors": [*found.numbers],
+        "roles": given.how,
+        "understood": understood,
+    }
 
 
-def tenth(name: str, key: str) -> int:
-    """Which of ten fixed parts a sample is in: a hash of its key, so the same on every machine and for every method."""
-    return int(hashlib.sha256(f"{name}|{key}".encode()).hexdigest()[:8], 16) % 10
-
-
-def _roles(name: str, splits: dict[str, Split]) -> tuple[Split, Split, Split, str]:
-    """PROTOCOLS S1.2: `select` is the samples of train whose hash falls in part 0. A missing test is parts 1 and 2."""
-    train, val, test = (splits.get(role) for role in ("train", "val", "test"))
-    if train is None:
-        raise UserError(f"{name} has no split called train; it has {', '.join(splits) or 'none'}")
-    how = []
-    if test is None and val is not None:
-        test, val = val, None
-        how.append("test is the source's val")
-    parts = [tenth(name, key) for key in train.keys]
-    if test is None:
-        test = train.take([i for i, part in enumerate(parts) if part in (1, 2)])
-        kept = [i for i, part in enumerate(parts) if part not in (1, 2)]
-        train, parts = train.take(kept), [parts[i] for i in kept]
-        how.append("test is a fixed fifth of train")
-    if val is None:
-        val = train.take([i for i, part in enumerate(parts) if part == 0])
-        train = train.take([i for i, part in enumerate(parts) if part != 0])
-        how.append("select is a fixed tenth of train")
-    if min(len(train), len(val), len(test)) == 0:
-        raise UserError(
-            f"{name} is too small to be split into fit, select and test: {len(splits['train'])} training images"
-        )
-    return train, val, test, "; ".join(how) or "the source's own splits"
+def _assembled(ref: DataRef, arrays: "Mapping[str, Tensor]", story: Mapping[str, Any]) -> Dataset:
+    """From the cache: arrays are named `fit.images`, `fit.label`, and may have room for images that were left out."""
+    parts = {}
+    for role, known in story["parts"].items():
+        own = {name.partition(".")[2]: value for name, value in arrays.items() if name.startswith(f"{role}.")}
+        cut = {name: value[: len(known["keys"])] for name, value in own.items()}
+        images, larger = cut.pop("images"), cut.pop("larger", None)
+        parts[role] = Split(images, tuple(known["keys"]), cut, larger, tuple(known["groups"]))
+    return Dataset(
+        ref,
+        **parts,
+        classes=tuple(story["classes"]),
+        mask_classes=story.get("mask_classes", 0),
+        ignore_index=VOID,
+        skipped=tuple(story["skipped"]),
+        roles=story["roles"],
+        factors=tuple(story["factors"]),
+        box_classes=tuple(story["box_classes"]),
+        understood=story["understood"],
+    )

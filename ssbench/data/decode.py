@@ -1,152 +1,219 @@
-"""From images as they lie (files, cells of a table) to uint8 tensors of one size: shared by the sources.
+"""A listing -> uint8 arrays of one size in their roles. What is decided about a whole set is decided in its survey."""
 
-A source lists its samples; opening one gives its image, label and mask. All that is decided about pixels is decided
-here: orientation, colour, size, and what happens to an image that can't be read.
-"""
-
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from ssbench.data import Source, Split, allocate
-from ssbench.errors import UserError, one_line
+from ssbench.data import masks
+from ssbench.data.labels import Classes, in_order
+from ssbench.data.listing import Box, Label, Listing, Sample
+from ssbench.data.pixels import Pixels, bytes_of, shown_size, to_size, upright
+from ssbench.data.splits import Roles
+from ssbench.data.stored import Arrays
+from ssbench.data.survey import Survey, refuse_bad
+from ssbench.data.suspicion import suspect
+from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
-LARGEST = 64  # px: the side of images whose size is not asked for is theirs, and at most this
-STEP = 8  # px: such a side is a multiple of this, so that the default patches fit
-
-Pixels = NDArray[np.uint8]
-
-
-class Opened(NamedTuple):
-    """A sample as it lies; PIL decodes pixels when they are first asked for."""
-
-    image: Image.Image
-    label: int | None = None
-    mask: Image.Image | None = None  # its pixels' values are the classes
+BLANK = 0.5  # share of images of one value that is refused
+DARK = 32  # 8-bit data whose values end below this was counted from 0, such as 0 and 1, and not seen
+BATCH = 256  # samples decoded at a time
+DRAFT = 2  # times the side that is wanted, down to which JPEG files are made smaller as they are decoded
+Tell = Callable[[str], None]
 
 
-class Sample(NamedTuple):
-    """A sample that is not opened yet."""
+class Decoded(NamedTuple):
+    """One sample's pixels."""
 
-    key: str
-    name: str  # what a message calls it
-    open: Callable[[], Opened]
-
-
-class Samples(NamedTuple):
-    """A split that is not decoded yet."""
-
-    total: int
-    each: Iterable[Sample]
+    image: NDArray[np.uint8]  # (C, S, S)
+    larger: NDArray[np.uint8] | None  # (C, L, L)
+    mask: NDArray[np.uint8] | None  # (S, S), numbers of values
+    boxes: tuple[Box, ...]  # in px of S
 
 
-def decode(where: str, splits: Mapping[str, Samples], classes: tuple[str, ...], settings: DataSettings) -> Source:
-    """All samples at one size, which the first image of the first split gives unless the settings do.
+@dataclass(frozen=True)
+class Plan:
+    """What is decoded for each sample."""
 
-    Raises UserError naming `where` and the image when one can't be read, unless `settings.on_bad_image` is `skip`.
+    pixels: Pixels
+    larger: int  # px of what the crops of training are cut from; not above `pixels.size`: none
+    whole: bool  # squashed to a square, as masks and boxes want it; else the centre square
+
+
+def decode(
+    listing: Listing, found: Survey, roles: Roles, classes: Classes, settings: DataSettings, room: Arrays, tell: Tell
+) -> dict[str, Any]:
+    """Write each part's arrays, and give what goes with them: keys, groups, classes of boxes, values of masks, facts.
+
+    Raises UserError naming an image that can't be read, unless such are skipped.
     """
-    size, decoded, skipped = settings.image_size, {}, []
-    for name, samples in splits.items():
-        decoded[name], left_out = _split(where, name, samples, size, settings.on_bad_image == "skip")
-        size = decoded[name].images.shape[-1]
-        skipped += left_out
-    masks = [split.targets["mask"] for split in decoded.values() if "mask" in split.targets]
-    return Source(decoded, classes, _mask_classes(masks, settings.ignore_index), skipped=tuple(skipped))
+    plan, where, values = planned(found, settings), _positions(roles), masks.Values()
+    parts = {role: Part(role, len(at), plan, room) for role, (_, at) in roles.parts.items()}
+    total, done, started = sum(samples.total for samples in listing.splits.values()), 0, time.monotonic()
+    skipped = [*found.bad]
+
+    def opened(one: tuple[str | None, Sample]) -> Decoded | Exception | None:
+        return _opened(listing.where, one[1], plan, one[0], values, settings)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for split, samples in listing.splits.items():
+            good = (sample for sample in samples.each() if sample.name not in found.bad)
+            for batch in _batches((where.get((split, at)), sample) for at, sample in enumerate(good)):
+                for (role, sample), result in zip(batch, pool.map(opened, batch)):
+                    if isinstance(result, Exception):
+                        refuse_bad(listing.where, sample, result, settings)
+                        skipped.append(sample.name)
+                    elif role is not None and result is not None:
+                        parts[role].add(sample, result)
+                done += len(batch)
+                left = (time.monotonic() - started) * (total - done) / done
+                tell(f"decoding {listing.where}: {done} of {total} images, {left:.0f} s left")
+    kinds = sorted({box.label for part in parts.values() for each in part.boxes for box in each}, key=in_order)
+    story = {
+        "skipped": skipped,
+        "larger": plan.larger if plan.larger > plan.pixels.size else 0,
+        "box_classes": [str(kind) for kind in kinds],
+        "parts": {role: part.close(classes, kinds, len(listing.numbers)) for role, part in parts.items()},
+    }
+    story |= _doubt(listing.where, [*parts.values()], plan.pixels, settings)
+    if not values.counts:
+        return story
+    mapping = masks.mapped(listing.where, values, settings)
+    for part in parts.values():
+        part.map_masks(mapping)
+    return story | {"mask_classes": mapping.classes, **mapping.facts}
 
 
-def _split(where: str, split: str, samples: Samples, size: int, skip: bool) -> tuple[Split, list[str]]:
-    """A decoded split and the names of the images left out; `size` 0 is the first image's own."""
-    keys: list[str] = []
-    labels: list[int] = []
-    skipped: list[str] = []
-    images = masks = torch.empty(0, dtype=torch.uint8)
-    for sample in samples.each:
-        try:
-            pixels, label, mask = _pixels(sample.open(), size)  # (S, S, 3), -, (S, S)
-        except Exception as error:  # decoders raise whatever broken bytes lead them to; the image is named
-            if skip:
-                skipped.append(sample.name)
-                continue
-            hint = "mend it, or leave such images out with --on-bad-image skip"
-            raise UserError(f"{where}: {sample.name} can't be read: {reason(error)}; {hint}") from None
-        if not keys:
-            size = len(pixels)
-            images = allocate((samples.total, 3, size, size), torch.uint8)
-            masks = allocate((samples.total if mask is not None else 0, size, size), torch.uint8)
-        images[len(keys)] = torch.from_numpy(pixels).permute(2, 0, 1)  # (3, S, S)
-        if mask is not None:
-            masks[len(keys)] = torch.from_numpy(mask)
-        if label is not None:
-            labels.append(label)
-        keys.append(sample.key)
-    if not keys:
-        raise UserError(f"{where} has no image that can be read in the split {split}")
-    targets = {"label": torch.tensor(labels)} if labels else {}
-    if len(masks):
-        targets["mask"] = masks[: len(keys)]
-    return Split(images[: len(keys)], tuple(keys), targets), skipped
+def _doubt(where: str, parts: Sequence["Part"], how: Pixels, settings: DataSettings) -> dict[str, Any]:
+    """Raises UserError where most images are of one value; nearly black ones are stretched, which is given back."""
+    count, blank = sum(len(part.samples) for part in parts), sum(part.blank for part in parts)
+    top = max(part.top for part in parts)
+    if blank > BLANK * count:
+        suspect(settings, "blank-images", f"{where}: {blank} of {count} images have one value everywhere (0 is black)")
+    if how.deep or not 0 < top < DARK:
+        return {}
+    table = (torch.arange(256) * (255 / top)).round().clamp(max=255).to(torch.uint8)
+    for part in parts:
+        for images in (part.images, part.larger):
+            for image in () if images is None else images[: len(part.samples)]:
+                image.copy_(table[image.long()])
+    return {"scale": [0.0, float(top)]}
 
 
-def _pixels(opened: Opened, size: int) -> tuple[Pixels, int | None, Pixels | None]:
-    """Decoded image (S, S, 3), label, and mask (S, S)."""
-    image = rgb(upright(opened.image))
-    side = size or shorter_side(image)
-    mask = None if opened.mask is None else classes_at_size(opened.mask, side)
-    return to_size(image, side, whole=mask is not None), opened.label, mask
+class Part:
+    """The arrays of one role, filled sample by sample; big ones are in files from the start."""
+
+    def __init__(self, role: str, count: int, plan: Plan, room: Arrays) -> None:
+        self.role, self.count, self.plan, self.room = role, count, plan, room
+        self.samples: list[Sample] = []
+        self.boxes: list[tuple[Box, ...]] = []
+        self.blank, self.top = 0, 0  # images of one value, and the largest value
+        c, s = plan.pixels.channels, plan.pixels.size
+        self.images = room.room(f"{role}.images", (count, c, s, s), "uint8")
+        big = plan.larger if role == "fit" and plan.larger > s else 0
+        self.larger = room.room(f"{role}.larger", (count, c, big, big), "uint8") if big else None
+        self.masks: Tensor | None = None
+
+    def add(self, sample: Sample, found: Decoded) -> None:
+        at, top = len(self.samples), int(found.image.max())
+        self.blank += int(found.image.min()) == top
+        self.top = max(self.top, top)
+        self.images[at] = torch.from_numpy(found.image)
+        if self.larger is not None and found.larger is not None:
+            self.larger[at] = torch.from_numpy(found.larger)
+        if found.mask is not None:
+            if self.masks is None:
+                self.masks = self.room.room(f"{self.role}.mask", (self.count, *found.mask.shape), "uint8")
+            self.masks[at] = torch.from_numpy(found.mask)
+        self.samples.append(sample._replace(open=_closed, mask=None))
+        self.boxes.append(found.boxes)
+
+    def map_masks(self, mapping: masks.Mapped) -> None:
+        """From the numbers of values to classes."""
+        if self.masks is not None:
+            for mask in self.masks[: len(self.samples)]:
+                mask.copy_(torch.from_numpy(mapping.table)[mask.long()])
+
+    def close(self, classes: Classes, kinds: Sequence[Label], numbers: int) -> dict[str, Any]:
+        """Write labels, boxes and numbers; keys and groups go with them."""
+        count = len(self.samples)
+        found = [classes.of(sample.label) for sample in self.samples]
+        if classes.several:
+            labels = self.room.room(f"{self.role}.labels", (count, len(classes.names)), "uint8")
+            for at, each in enumerate(found):
+                labels[at, [*each]] = 1
+        elif classes.names:
+            labels = self.room.room(f"{self.role}.label", (count,), "int64")
+            labels[:] = torch.tensor([each[0] for each in found], dtype=torch.int64)
+        if kinds:
+            most = max(map(len, self.boxes), default=0)
+            boxes = self.room.room(f"{self.role}.boxes", (count, most, 5), "float32")
+            boxes[:] = -1
+            for at, inside in enumerate(self.boxes):
+                for slot, box in enumerate(inside):
+                    boxes[at, slot] = torch.tensor([*box[:4], kinds.index(box.label)])
+        if numbers:
+            factors = self.room.room(f"{self.role}.factors", (count, numbers), "float32")
+            factors[:] = torch.tensor([[*sample.numbers] for sample in self.samples]).view(count, numbers)
+            if bad := [sample.name for sample, row in zip(self.samples, factors) if not row.isfinite().all()]:
+                raise UserError(f"{bad[0]}: a number (data.numbers) is missing or not finite; leave out such rows")
+        groups = [sample.group for sample in self.samples]
+        return {"keys": [sample.key for sample in self.samples], "groups": groups if any(groups) else []}
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image as its camera's orientation tag (EXIF) says it is to be seen."""
-    ImageOps.exif_transpose(image, in_place=True)
-    return image
+def _closed() -> Image.Image:
+    raise RuntimeError("its pixels were decoded")
 
 
-def rgb(image: Image.Image) -> Image.Image:
-    """Any image in RGB, 8 bit a channel. Raises ValueError on pixels without a known range."""
-    if image.mode in ("I", "F"):
-        raise ValueError("its 32-bit pixels have no known range; store it with 8 or 16 bit")
-    if image.mode.startswith("I;16"):  # Pillow would clip at 255 what reaches 65535
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")
+def planned(found: Survey, settings: DataSettings) -> Plan:
+    """The larger side follows from the originals, at most twice the size, unless it is set."""
+    every = [one for seen in found.seen.values() for one in seen]
+    size = found.pixels.size
+    own = sorted(one.side for one in every)[len(every) // 2]
+    larger = settings.store_size or min(own, 2 * size)
+    return Plan(found.pixels, larger, any(one.masked or one.boxes is not None for one in every))
 
 
-def shorter_side(image: Image.Image) -> int:
-    """The side in pixels of the squares that a data set with such an image is read as."""
-    return max(min(*image.size, LARGEST) // STEP * STEP, STEP)
+def _positions(roles: Roles) -> Mapping[tuple[str, int], str]:
+    return {(split, at): role for role, (split, positions) in roles.parts.items() for at in positions}
 
 
-def to_size(image: Image.Image, side: int, whole: bool) -> Pixels:
-    """RGB pixels (S, S, 3), bicubic and antialiased: of the centre square, or of the `whole` image squashed to it."""
-    if whole:
-        return np.array(image.resize((side, side), Image.Resampling.BICUBIC))
-    return np.array(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
+def _batches(samples: Iterator[tuple[str | None, Sample]]) -> Iterator[list[tuple[str | None, Sample]]]:
+    while batch := [*islice(samples, BATCH)]:
+        yield batch
 
 
-def classes_at_size(mask: Image.Image, side: int) -> Pixels:
-    """The classes (S, S) of an 8-bit or palette mask squashed to a square, each pixel the nearest one's.
-
-    Raises ValueError on a mask in colour: its values are not classes.
-    """
-    if mask.mode not in ("1", "L", "P"):
-        raise ValueError(f"its mask is of mode {mask.mode}; the values of an 8-bit or palette image are the classes")
-    return np.array(upright(mask).resize((side, side), Image.Resampling.NEAREST), dtype=np.uint8)
-
-
-def reason(error: Exception) -> str:
-    """What is wrong with an image, in one line."""
-    if isinstance(error, UnidentifiedImageError):  # whose own text shows an object's address
-        return "it is not an image"
-    return one_line(error)
-
-
-def _mask_classes(masks: list[Tensor], ignore: int) -> int:
-    """One more than the largest class in some masks, the ignored value left out."""
-    counts = sum((mask.flatten().bincount(minlength=256) for mask in masks), torch.zeros(256, dtype=torch.int64))
-    counts[ignore] = 0
-    return int(counts.nonzero().max()) + 1 if counts.any() else 0
+def _opened(
+    where: str, sample: Sample, plan: Plan, role: str | None, values: masks.Values, settings: DataSettings
+) -> Decoded | Exception | None:
+    """The pixels of a sample that has a role; an error is given back, since those of the samples before come first."""
+    if role is None:
+        return None
+    try:
+        raw, side = sample.open(), plan.pixels.size
+        larger = plan.larger if role == "fit" and plan.larger > side else 0
+        mask = masks.read(where, sample, raw, side, values, settings) if sample.mask is not None else None
+        size = shown_size(raw)
+        if isinstance(raw, Image.Image):
+            raw.draft(None, (DRAFT * max(side, larger),) * 2)
+            upright(raw)
+        planes = bytes_of(raw, plan.pixels)
+        scale = side / size[0], side / size[1]
+        boxes = tuple(
+            box._replace(x0=box.x0 * scale[0], y0=box.y0 * scale[1], x1=box.x1 * scale[0], y1=box.y1 * scale[1])
+            for box in sample.boxes or ()
+        )
+        big = to_size(planes, larger, plan.whole) if larger else None
+        return Decoded(to_size(planes, side, plan.whole), big, mask, boxes)
+    except Exception as error:  # decoders raise whatever broken bytes lead them to
+        return error

@@ -32,4 +32,4 @@ def read(argument: str, settings: DataSettings) -> Source:
             "factors": torch.from_numpy(scenes.factors),
         }
         splits[name] = Split(torch.from_numpy(scenes.images), tuple(map(str, range(count))), targets)
-    return Source(splits, classes=CLASSES, mask_classes=len(CLASSES) + 1, factors=FACTORS)
+    return Source(splits, CLASSES, mask_classes=len(CLASSES) + 1, factors=FACTORS, box_classes=CLASSES)

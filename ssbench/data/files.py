@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ssbench.data import fingerprint
+from ssbench.data.fingerprints import fingerprint
 from ssbench.data.listing import Box, Label, Listing, Sample, Samples
 from ssbench.errors import UserError
 

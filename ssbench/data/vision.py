@@ -2,12 +2,12 @@
 
 import hashlib
 import os
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ssbench.data import Source
+from ssbench.data.listing import Label, Listing, Sample, Samples
 from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings
 
@@ -45,21 +45,23 @@ def identify(argument: str, settings: DataSettings) -> tuple[str, str]:
     return argument, hashlib.sha256(f"torchvision:{argument}".encode()).hexdigest()[:16]
 
 
-def read(argument: str, settings: DataSettings) -> Source:
+def read(argument: str, settings: DataSettings) -> Listing:
     """Downloaded when absent; keys are positions. Raises UserError when the download fails."""
-    from ssbench.data.decode import Opened, Sample, Samples, decode
-
-    def open_(split: Any, index: int) -> Opened:
-        image, label = split[index]
-        return Opened(image, int(label))
-
     found = {name: _split(argument, words) for name, words in NAMES[argument].items()}
-    splits = {}
-    for name, split in found.items():
-        each = [Sample(str(i), f"{name} image {i}", partial(open_, split, i)) for i in range(len(split))]
-        splits[name] = Samples(len(each), each)
-    source = decode(f"torchvision:{argument}", splits, (), settings)
-    return replace(source, classes=_classes(found["train"], source))
+    splits = {name: Samples(len(split), partial(_samples, name, split)) for name, split in found.items()}
+    names: dict[Label, str] = dict(enumerate(getattr(found["train"], "classes", None) or ()))
+    return Listing(f"torchvision:{argument}", splits, names, origin=f"torchvision's {', '.join(found)}")
+
+
+def _samples(name: str, split: Any) -> Iterator[Sample]:
+    """Labels come with their images alone, so each image is opened for it; the file is not decoded here."""
+    for at in range(len(split)):
+        image, label = split[at]
+        yield Sample(str(at), f"{name} image {at}", partial(_same, image), int(label))
+
+
+def _same(image: Any) -> Any:
+    return image
 
 
 def _split(name: str, words: dict[str, object]) -> Any:
@@ -74,9 +76,3 @@ def _split(name: str, words: dict[str, object]) -> Any:
         raise UserError(
             f"torchvision:{name} can't be had: {reason}; set SSBENCH_DATA to a folder that has it"
         ) from None
-
-
-def _classes(split: Any, source: Source) -> tuple[str, ...]:
-    """The names that torchvision gives, else numbers."""
-    count = int(source.splits["train"].targets["label"].max()) + 1
-    return tuple(getattr(split, "classes", None) or map(str, range(count)))

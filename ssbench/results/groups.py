@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from ssbench.results.record import Record
 from ssbench.spec import Budget, DataRef, Frozen, Pretraining, Spec
 
+SIZES = ("image_size", "store_size")  # settings of data that say at how many px it is read
 K = TypeVar("K", bound="Key")
 
 
@@ -60,8 +61,10 @@ class Place(Key):
         return {
             "data": self.data.name,
             "data.fingerprint": self.data.fingerprint,
+            "data.version": self.data.version,
             "pretraining": self.pretraining.name,
             "pretraining.fingerprint": self.pretraining.fingerprint,
+            "pretraining.version": self.pretraining.version,
             "backbone": self.backbone,
             "precision": self.precision,
             **_scoped(scopes | {"backbone": self.backbone_settings}),
@@ -241,7 +244,7 @@ def _groups(records: Iterable[Record]) -> list[tuple[Place | None, list[Record]]
 
 def _data(spec: Spec) -> str:
     """What is evaluated, at whatever size."""
-    settings = {key: value for key, value in spec.data.settings.items() if key != "image_size"}
+    settings = {key: value for key, value in spec.data.settings.items() if key not in SIZES}
     return spec.data.model_copy(update={"settings": settings}).canonical()
 
 
@@ -297,7 +300,9 @@ def heading(group: Group, seeds: list[int]) -> str:
     span = " to ".join(str(count) for count in sorted({*seeds[:1], *seeds[-1:]}))
     count = f"{span} seed{'s' * (seeds[-1] > 1)}" if seeds else ""
     network = ("from " * bool(p.init) + bare(p.backbone) + _built(group), str(p.budget or "untrained"))
-    parts = (spec.data.name, source, *(network if group.place else ("given encoders",)), count)
+    sizes = {record.data["size"] for record in group.records if "size" in record.data and not _guest(record)}
+    pixels = f"{sizes.pop()} px" if len(sizes) == 1 else ""
+    parts = (spec.data.name, pixels, source, *(network if group.place else ("given encoders",)), count)
     return ", ".join(part for part in parts if part) + group.label
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Kind = Literal["accuracy", "iou", "mean"]
+Kind = Literal["accuracy", "class-accuracy", "f1", "auroc", "iou", "mean"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,11 @@ class Metric:
     """A score's name, unit, direction and kind. Kinds and the arrays they need:
 
     accuracy: predicted, truth, each (N,), class numbers; in %.
+    class-accuracy: the same arrays; the mean of each class's accuracy (balanced accuracy), in %.
+    f1: the same arrays; the mean of each class's F1 score (macro F1), in %.
+    auroc: scores (N, C) and truth (N,); the mean over classes of the area under the ROC curve of one class against the
+    rest, in %. Resamples reweight each sample's share of the area, to first order (DeLong et al. 1988).
+    The three are over the classes in the truth; one that a resample misses counts there with its value over all.
     iou: confusion (N, C, C), counts of (truth, predicted) pixels an image; mean over the classes in the truth, in %.
     Resamples keep those classes: one that a resample misses counts there with its value over all samples.
     mean: value (N,), averaged.
@@ -38,6 +43,68 @@ def _accuracy(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
 
 def _ratio(total: Array, whole: Array) -> Array:
     return total[..., 0] / total[..., 1]
+
+
+def _one_hot(numbers: NDArray[np.generic], classes: int) -> Array:
+    return np.eye(classes)[numbers.astype(np.int64)]
+
+
+def _per_class(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
+    """Hits, truth and predictions of each class, (N, 3 C)."""
+    truth, predicted = arrays["truth"], arrays["predicted"]
+    classes = int(max(truth.max(), predicted.max())) + 1
+    wanted, given = _one_hot(truth, classes), _one_hot(predicted, classes)
+    return np.concatenate([wanted * given, wanted, given], 1)
+
+
+def _areas(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
+    """Each sample's placement among the other side of each class, (N, 4 C): positives', counts, negatives', counts.
+
+    A positive's placement is the share of negatives below it, and half of those that are level; a negative's the
+    share of positives above.
+    """
+    scores, truth = arrays["scores"].astype(np.float64), arrays["truth"].astype(np.int64)
+    found = np.zeros((4, *scores.shape))
+    for one in range(scores.shape[1]):
+        own = truth == one
+        for slot, side, other in ((0, own, ~own), (2, ~own, own)):
+            ordered = np.sort(scores[other, one])
+            low, high = (np.searchsorted(ordered, scores[side, one], end) for end in ("left", "right"))
+            below = (low + high) / 2 / max(len(ordered), 1)
+            found[slot, side, one] = below if slot == 0 else 1 - below
+            found[slot + 1, side, one] = 1
+    return found.transpose(1, 0, 2).reshape(len(scores), -1)
+
+
+def _mean_over_classes(each: Array, whole: Array) -> Array:
+    """In %, over the classes that `whole` has; one that a resample misses counts with its value there."""
+    return 100 * np.asarray(np.nanmean(np.where(np.isnan(each), whole, each), axis=-1))
+
+
+def _parted(total: Array, parts: int = 3) -> Array:
+    return total.reshape(*total.shape[:-1], parts, -1)
+
+
+def _recalls(total: Array) -> Array:
+    hit, truth, _ = np.moveaxis(_parted(total), -2, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(truth > 0, hit / truth, np.nan)
+
+
+def _f1s(total: Array) -> Array:
+    hit, truth, given = np.moveaxis(_parted(total), -2, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(truth > 0, 2 * hit / (truth + given), np.nan)
+
+
+def _auroc(total: Array, whole: Array) -> Array:
+    def sides(sums: Array) -> tuple[Array, Array]:
+        above, positives, below, negatives = np.moveaxis(_parted(sums, 4), -2, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return above / positives, below / negatives
+
+    (up, down), (area, _) = sides(total), sides(whole)
+    return _mean_over_classes(up + down - area, area)
 
 
 def _confusion(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
@@ -71,6 +138,9 @@ def _value(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
 Statistic = Callable[[Mapping[str, NDArray[np.generic]]], Array]
 KINDS: dict[str, tuple[Statistic, Callable[[Array, Array], Array]]] = {
     "accuracy": (_accuracy, lambda total, whole: 100 * _ratio(total, whole)),
+    "class-accuracy": (_per_class, lambda total, whole: _mean_over_classes(_recalls(total), _recalls(whole))),
+    "f1": (_per_class, lambda total, whole: _mean_over_classes(_f1s(total), _f1s(whole))),
+    "auroc": (_areas, _auroc),
     "iou": (_confusion, _mean_iou),
     "mean": (_value, _ratio),
 }
@@ -87,8 +157,14 @@ def floor(kind: Kind, arrays: Mapping[str, NDArray[np.generic]]) -> float | None
     """What the best constant answer scores on the same samples; None for a mean of values, which has no such answer."""
     if kind == "mean":
         return None
-    if kind == "accuracy":
+    if kind == "auroc":
+        return 50.0
+    if kind in ("accuracy", "class-accuracy", "f1"):
         counts = np.unique(arrays["truth"], return_counts=True)[1]
-        return float(100 * counts.max() / counts.sum())
+        share = float(counts.max() / counts.sum())
+        return (
+            100
+            * {"accuracy": share, "class-accuracy": 1 / len(counts), "f1": 2 * share / (1 + share) / len(counts)}[kind]
+        )
     truth = arrays["confusion"].sum((0, 2), dtype=np.float64)  # (C,) pixels
     return float(100 * truth.max() / truth.sum() / (truth > 0).sum())

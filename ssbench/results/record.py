@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+from ssbench.results.metrics import Kind
 from ssbench.spec import Frozen, Spec
 
 SCHEMA = 1
@@ -15,7 +16,7 @@ class Score(Frozen):
     high: float
     unit: str
     better: Literal["higher", "lower"]
-    kind: Literal["accuracy", "iou", "mean"]
+    kind: Kind
     samples: int
     floor: float | None = None  # what the best constant answer scores; None: no such answer, or not recorded
 

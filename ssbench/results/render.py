@@ -64,7 +64,8 @@ def screen(table: Table, width: int = 0) -> str:
 def _short(column: Column) -> str:
     """`knn top1 ↑`, on two lines, which the narrowest table needs."""
     arrow = {"higher": "↑", "lower": "↓"}[column.score.better] if column.score else ""
-    return f"{column.task}\n{column.metric} {arrow}".strip()
+    beside = f"({column.beside})" if column.beside else ""
+    return f"{column.task}\n{' '.join(part for part in (column.metric, beside, arrow) if part)}".strip()
 
 
 def _align(columns: int) -> list[str]:
@@ -80,12 +81,18 @@ def csv(table: Shown) -> str:
 
 
 def _csv_table(table: Table) -> tuple[list[str], list[list[object]]]:
-    """Each column's mean, deviation, number of seeds, status and marks: bold, and not ahead of the controls."""
+    """Each column's mean, deviation, number of seeds, status and marks: bold, and not ahead of the controls.
+
+    Where a second metric stands in brackets, its mean too.
+    """
     parts = ("mean", "sd", "n", "status", "ahead", "behind")
-    header = ["method", "control", *(f"{column.header} {part}" for column in table.columns for part in parts), *COSTS]
+    named = [
+        f"{one.header} {part}" for one in table.columns for part in (*parts, *([one.beside] if one.beside else []))
+    ]
+    header = ["method", "control", *named, *COSTS]
     rows: list[list[object]] = []
     for row in table.rows:
-        cells = [value for cell in row.cells for value in _values(cell)]
+        cells = [value for cell, column in zip(row.cells, table.columns) for value in _values(cell, column)]
         parameters = None if row.parameters is None else row.parameters / 1e6
         costs = [_rounded(value) for value in (row.images, row.seconds, row.gflops, parameters)]
         rows.append([row.name, row.control, *cells, *costs])
@@ -207,7 +214,8 @@ def _cell(cell: Cell, column: Column) -> str:
     """`47.1 ± 0.6 ° [1]`."""
     text = "failed" if cell.status == "failed" else DASH
     if cell.mean is not None:
-        text = column.text(cell.mean, cell.sd) + f" {MARK}" * cell.behind
+        beside = "" if cell.beside is None else f" ({column.text(cell.beside, None)})"
+        text = column.text(cell.mean, cell.sd) + beside + f" {MARK}" * cell.behind
     return " ".join([text, *(f"[{note}]" for note in cell.notes)])
 
 
@@ -233,8 +241,9 @@ def _notes(table: Shown) -> list[str]:
     return [*table.notes, *(f"[{number}] {note}" for number, note in enumerate(table.footnotes, 1))]
 
 
-def _values(cell: Cell) -> list[object]:
-    return [_rounded(cell.mean), _rounded(cell.sd), len(cell.values), cell.status, cell.bold, cell.behind]
+def _values(cell: Cell, column: Column) -> list[object]:
+    beside = [_rounded(cell.beside)] if column.beside else []
+    return [_rounded(cell.mean), _rounded(cell.sd), len(cell.values), cell.status, cell.bold, cell.behind, *beside]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
-from typing import Literal
+from typing import Any, Literal
 
 from ssbench.results import metrics
 from ssbench.results.continued import verdicts
@@ -17,6 +17,7 @@ Status = Literal["done", "not-applicable", "failed", "missing"]
 STRONGEST: tuple[Status, ...] = ("done", "failed", "not-applicable")  # which one a cell of several runs shows
 SPREAD = "±: sample standard deviation over seeds"
 DASH = "–"
+PER_CLASS, UNEQUAL = "mean-class", 1.2  # what stands beside top-1, where the largest class has so many equal shares
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Cell:
     bold: bool = False
     behind: bool = False  # not shown to be ahead of the controls
     notes: tuple[int, ...] = ()  # numbers of the table's footnotes
+    beside: float | None = None  # mean over seeds of what stands in brackets
 
     @property
     def mean(self) -> float | None:
@@ -47,13 +49,25 @@ class Column:
     protocol: int
     metric: str
     score: Score | None
+    beside: str = ""  # the metric in brackets
 
     @property
     def header(self) -> str:
-        """`linear-probe top1 % ↑ (protocol 1)`."""
+        """`linear-probe top1 % ↑ (protocol 1)`, or `knn top1 (mean-class) % ↑ (protocol 1)`."""
         arrow = {"higher": "↑", "lower": "↓"}[self.score.better] if self.score else ""
         unit = self.score.unit if self.score else ""
-        return " ".join(part for part in (self.task, self.metric, unit, arrow, f"(protocol {self.protocol})") if part)
+        return " ".join(
+            part
+            for part in (
+                self.task,
+                self.metric,
+                self.beside and f"({self.beside})",
+                unit,
+                arrow,
+                f"(protocol {self.protocol})",
+            )
+            if part
+        )
 
     def text(self, mean: float, sd: float | None) -> str:
         """`47.1 ± 0.6`; one decimal in %, three otherwise."""
@@ -116,8 +130,14 @@ def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
     called = dict(lines_of({line for line, _ in cells}, controls))
     for line, name in called.items():
         made = tuple(
-            _cell(cells.get((line, head), []), (line, head) in marked.bold, (line, head) in marked.behind, footnotes)
-            for head in columns
+            _cell(
+                cells.get((line, head), []),
+                column,
+                (line, head) in marked.bold,
+                (line, head) in marked.behind,
+                footnotes,
+            )
+            for head, column in columns.items()
         )
         runs = [record for head in columns for record in cells.get((line, head), [])]
         taught = any(record.supervised for record in runs) and line.method not in controls
@@ -151,16 +171,7 @@ def told(
             floors += [] if value is None else [f"{names[head]} {column.text(value, None)}"]
     notes = [f"the best constant answer scores: {', '.join(floors)}"] if floors else []
     data = [record.data for record in records if record.data]
-    repeated = {
-        (d["test_images_seen_in_pretraining"], d["test"]) for d in data if "test_images_seen_in_pretraining" in d
-    }
-    notes += [
-        f"{count} of {test} test images are also in the training data"
-        for count, test in sorted(repeated, key=str)
-        if isinstance(count, int) and count > 0
-    ]
-    if any(count is None for count, _ in repeated):
-        notes.append("whether test images are also in the training data is not comparable: their sizes differ")
+    notes += sorted({_copies(one) for one in data if one.get("test_images_seen_in_pretraining")})
     made = sorted(records, key=lambda r: (r.created, r.id))
     commits = [*dict.fromkeys(r.code["commit"][:7] for r in made if r.code.get("commit"))]
     if len(commits) > 1:
@@ -172,6 +183,15 @@ def told(
         newest[p.method] = max(newest.get(p.method, 0), p.version)
     old = {r.spec.pretraining.method for r in made if r.spec.pretraining.version < newest[r.spec.pretraining.method]}
     return notes + [f"rows of an older loss beside a newer one: {', '.join(sorted(old))}"] * bool(old)
+
+
+def _copies(data: Mapping[str, Any]) -> str:
+    """Older records counted equal pixels alone."""
+    equal = data.get("of_them_equal_in_pixels")
+    detail = f" ({equal} equal in pixels, the others near copies)" if equal is not None else " (equal in pixels)"
+    return (
+        f"{data['test_images_seen_in_pretraining']} of {data['test']} test images are also in the training data{detail}"
+    )
 
 
 def lines_of(lines: Iterable[Line], controls: Mapping[str, str]) -> Iterable[tuple[Line, str]]:
@@ -203,11 +223,19 @@ def columns_of(cells: Cells) -> dict[Head, Column]:
         label = named(other for other in heads if (other.task, other.protocol) == (head.task, head.protocol))[head]
         done = [r for (_, at), runs in cells.items() if at == head for r in runs if r.status == "done"]
         metric = done[0].headline if done else ""
-        made[head] = Column(head.task + label, head.protocol, metric, done[0].scores[metric] if done else None)
+        score = done[0].scores[metric] if done else None
+        made[head] = Column(head.task + label, head.protocol, metric, score, _beside(done))
     return made
 
 
-def _cell(records: list[Record], bold: bool, behind: bool, footnotes: list[str]) -> Cell:
+def _beside(records: list[Record]) -> str:
+    """Mean per-class accuracy, where a constant answer gets more than an equal share and a fifth."""
+    known = [record for record in records if PER_CLASS in record.scores and record.data.get("classes")]
+    unequal = any((r.scores[r.headline].floor or 0) > UNEQUAL * 100 / r.data["classes"] for r in known)
+    return PER_CLASS if unequal else ""
+
+
+def _cell(records: list[Record], column: Column, bold: bool, behind: bool, footnotes: list[str]) -> Cell:
     """Values of the runs that were done; the others and warnings leave a footnote each, which cells share."""
     values = tuple(record.scores[record.headline].value for record in records if record.status == "done")
     found = {record.status for record in records}
@@ -216,7 +244,9 @@ def _cell(records: list[Record], bold: bool, behind: bool, footnotes: list[str])
     texts = sorted(lacking | warned)
     footnotes += [text for text in texts if text not in footnotes]
     status: Status = next((status for status in STRONGEST if status in found), "missing")
-    return Cell(values, status, bold, behind, tuple(sorted(footnotes.index(text) + 1 for text in texts)))
+    near = [r.scores[column.beside].value for r in records if r.status == "done" and column.beside in r.scores]
+    notes = tuple(sorted(footnotes.index(text) + 1 for text in texts))
+    return Cell(values, status, bold, behind, notes, fmean(near) if near else None)
 
 
 def _footnote(record: Record, mixed: bool) -> str:

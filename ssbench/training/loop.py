@@ -19,7 +19,7 @@ from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssbench.data import IN_MEMORY, Split
+from ssbench.data import Split
 from ssbench.errors import Broken, UserError
 from ssbench.method import Batch, Method, View
 from ssbench.results.store import drop, replacing
@@ -27,6 +27,7 @@ from ssbench.rng import derive, onto
 from ssbench.spec import Budget, Train
 from ssbench.training.views import make
 
+IN_MEMORY = 2 * 2**30  # bytes of images that a device keeps beside the network
 LOG = 50  # steps between readings of the loss: each one waits for the device
 SAVE = 30.0  # seconds between checkpoints
 COUNTED = (1 / 8, 3 / 8, 5 / 8, 7 / 8)  # shares of the budget at which FLOPs are counted
@@ -53,7 +54,8 @@ class Loop:
     """What every step needs and none changes."""
 
     method: Method
-    images: Tensor  # uint8 (N, C, S, S), on the device unless they are more than memory should hold
+    images: Tensor  # uint8 (N, C, L, L), on the device unless they are more than memory should hold
+    size: int  # px that views are relative to, at most L
     labels: Tensor | None
     recipe: Train
     seed: int
@@ -71,7 +73,7 @@ class Loop:
         encoder = self.method.encoder
         numbered = [view for view in self.method.views for _ in range(view.count)]
         views = [
-            encoder.normalise(make(view, pixels, derive(self.seed, f"views{k}", step), encoder.patch or 1))
+            encoder.normalise(make(view, pixels, derive(self.seed, f"views{k}", step), encoder.patch or 1, self.size))
             for k, view in enumerate(numbered)
         ]
         masks = torch.Generator().manual_seed(derive(self.seed, "masks", step))
@@ -99,7 +101,8 @@ def loop(method: Method, split: Split, recipe: Train, seed: int, precision: str,
     labels = split.targets["label"].to(device) if method.supervised else None
     autocast = torch.bfloat16 if precision == "bf16" else None
     method = method.to(device)
-    return Loop(method, resident(split.images, device), labels, recipe, seed, autocast, device)
+    images, size = resident(split.crops, device), split.images.shape[-1]
+    return Loop(method, images, size, labels, recipe, seed, autocast, device)
 
 
 def resident(images: Tensor, device: torch.device) -> Tensor:

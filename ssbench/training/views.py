@@ -2,11 +2,12 @@
 
 Crop and flip are one affine resampling (kornia's crop takes 4 to 7 times as long on 64 images of 32 px, a third of a
 small masked model's step); colour is kornia's, whose jitter agrees with torchvision's but draws the order of its four
-steps once a batch. Crops are not antialiased: stored images are about the size of a view.
+steps once a batch. Where a crop has more pixels than its view, it is antialiased by a mean of samples.
 """
 
 import math
 from functools import cache
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +19,20 @@ from ssbench.rng import onto
 ASPECT, TRIES = (3 / 4, 4 / 3), 10  # torchvision's RandomResizedCrop and every paper that uses it
 
 
-def make(view: View, images: Tensor, seed: int, patch: int = 1) -> Tensor:
-    """One view of each image: (B, C, H, W) in 0..1 -> (B, C, h, w) in 0..1; the same for the same seed."""
+def make(view: View, images: Tensor, seed: int, patch: int = 1, size: int = 0) -> Tensor:
+    """One view of each image: (B, C, H, W) in 0..1 -> (B, C, h, w) in 0..1; the same for the same seed.
+
+    A view's size is relative to `size` px, which is less than the images' own where they are kept larger; 0: theirs.
+    """
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.no_grad():
         torch.manual_seed(seed)
-        side = max(round(images.shape[-1] * view.size / patch), 1) * patch
+        side = max(round((size or images.shape[-1]) * view.size / patch), 1) * patch
         boxes = crop_boxes(len(images), view.crop)
         flips = torch.rand(len(images)) < view.flip
-        seen = resample(images, onto(boxes, images.device), onto(flips, images.device), side)
-        return _colour(view, images.shape[1])(seen).clamp(0, 1)
+        most = min(math.sqrt(view.crop[1] * ASPECT[1]), 1.0) * images.shape[-1] / side
+        seen = resample(images, onto(boxes, images.device), onto(flips, images.device), side, math.ceil(most - 1e-6))
+        return _colour(view, images.shape[1], side)(seen).clamp(0, 1)
 
 
 def crop_boxes(count: int, scale: tuple[float, float]) -> Tensor:
@@ -46,19 +51,35 @@ def crop_boxes(count: int, scale: tuple[float, float]) -> Tensor:
     return torch.cat([centre, size], 1)
 
 
-def resample(images: Tensor, boxes: Tensor, flips: Tensor, side: int) -> Tensor:
-    """Cut the boxes (B, 4) out bilinearly, mirror where `flips` (B,), and scale to side x side."""
+def resample(images: Tensor, boxes: Tensor, flips: Tensor, side: int, samples: int = 1) -> Tensor:
+    """Cut the boxes (B, 4) out bilinearly, mirror where `flips` (B,), and scale to side x side.
+
+    A pixel is the mean of `samples` x `samples` places, which lie the further apart the more pixels of the image it
+    stands for, and on one where that is one pixel or less.
+    """
     theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, :, 2] = boxes[:, :2] * 2 - 1
     theta[:, 0, 0] = torch.where(flips, -boxes[:, 2], boxes[:, 2])
     theta[:, 1, 1] = boxes[:, 3]
     grid = F.affine_grid(theta, [len(images), images.shape[1], side, side], align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False, padding_mode="border")
+    if samples <= 1:
+        return F.grid_sample(images, grid, align_corners=False, padding_mode="border")
+    ratio = boxes[:, 2:] * images.shape[-1] / side  # (B, 2) pixels of the image to one of the view
+    spread = (ratio.square() - 1).clamp(min=0).sqrt() * 2 / images.shape[-1]  # bilinear reading covers one already
+    seen = torch.zeros(len(images), images.shape[1], side, side, device=images.device)
+    for i, j in product(range(samples), repeat=2):
+        at = torch.tensor([i, j], device=images.device).add(0.5).div(samples).sub(0.5)
+        moved = grid + (at * spread)[:, None, None]
+        seen += F.grid_sample(images, moved, align_corners=False, padding_mode="border")
+    return seen / samples**2
 
 
 @cache
-def _colour(view: View, channels: int) -> nn.Module:
-    """The colour operations of a view; those that need three channels are left out on others."""
+def _colour(view: View, channels: int, side: int) -> nn.Module:
+    """The colour operations of a view; those that need three channels are left out on others.
+
+    The blur's kernel is a tenth of the side, as SimCLR's (Chen et al. 2020, appendix A), at least 3 px.
+    """
     if not (any(view.jitter) or view.grey or view.blur or view.solarise):
         return nn.Identity()
     import kornia.augmentation as K
@@ -72,7 +93,8 @@ def _colour(view: View, channels: int) -> nn.Module:
     if view.grey and channels == 3:
         steps.append(K.RandomGrayscale(p=view.grey))
     if view.blur:
-        steps.append(K.RandomGaussianBlur((3, 3), (0.1, 2.0), p=view.blur))
+        kernel = max(2 * (side // 20) + 1, 3)
+        steps.append(K.RandomGaussianBlur((kernel, kernel), (0.1, 2.0), p=view.blur))
     if view.solarise:
         steps.append(K.RandomSolarize(thresholds=(0.5, 0.5), additions=(0.0, 0.0), p=view.solarise))
     return nn.Sequential(*steps)

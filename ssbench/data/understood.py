@@ -1,0 +1,89 @@
+"""How a source was understood, in one line: splits, classes, channels, depth, sizes, columns, what was left out."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ssbench.data import Dataset
+
+SHOWN = 4  # names in a list
+
+
+def sentence(data: Dataset) -> str:
+    """`pets: 70 fit, 10 select, 20 test images (...); 2 classes (cat, dog); RGB, 8 bit; 64 px as they are; ...`."""
+    return f"{data.ref.name}: {'; '.join(part for part in _parts(data) if part)}"
+
+
+def _parts(data: Dataset) -> Iterator[str]:
+    known = data.understood
+    counts = ", ".join(
+        f"{len(part)} {role}" for role, part in (("fit", data.fit), ("select", data.select), ("test", data.test))
+    )
+    origin = f"{known['origin']}, " if known.get("origin") else ""
+    yield f"{counts} images ({origin}{data.roles})"
+    yield from targets(data)
+    yield pixels(known)
+    yield sizes(known)
+    columns = known.get("columns") or {}
+    yield (
+        "columns " + ", ".join(f"{name} as {role}" * (name != role) or name for role, name in columns.items())
+        if columns
+        else ""
+    )
+    yield from known.get("said", ())
+    left_out = [*known.get("left_out", ()), *([f"{len(data.skipped)} unreadable images"] if data.skipped else [])]
+    yield f"left out: {', '.join(left_out)}" if left_out else ""
+
+
+def targets(data: Dataset) -> Iterator[str]:
+    """What a task can be asked of."""
+    found = data.targets
+    if "label" in found:
+        yield f"{len(data.classes)} classes ({listed(data.classes)})"
+    if "labels" in found:
+        yield f"several of {len(data.classes)} labels an image ({listed(data.classes)})"
+    if "mask" in found:
+        values = data.understood.get("mask_values", [])
+        named = f" (values {listed([_value(one) for one in values])})" if values else ""
+        void = data.understood.get("mask_void")
+        yield f"masks of {data.mask_classes} classes{named}" + (f", {_value(void)} is none" if void is not None else "")
+    if "boxes" in found:
+        yield f"boxes of {len(data.box_classes)} classes ({listed(data.box_classes)})"
+    if "factors" in found:
+        yield f"numbers {listed(data.factors)}"
+    if data.fit.groups:
+        yield f"{len({*data.fit.groups, *data.select.groups, *data.test.groups})} groups"
+    if not found:
+        yield "no labels"
+
+
+def pixels(known: Mapping[str, Any]) -> str:
+    """`RGB, 8 bit, transparency laid on grey`."""
+    count = known["channels"]
+    text = {1: "grey", 3: "RGB"}.get(count, f"{count} channels")
+    scale = known.get("scale")
+    text += f", values {scale[0]:g} to {scale[1]:g} read as 8 bit" if scale else ", 8 bit"
+    text += ", transparency laid on grey" if known.get("transparent") else ""
+    text += f", {known['turned']} turned by their orientation tag" if known.get("turned") else ""
+    text += f", of {known['frames']} files with several frames the first" if known.get("frames") else ""
+    return text
+
+
+def sizes(known: Mapping[str, Any]) -> str:
+    """`shorter sides of 96 to 331 px (median 128), read at 128 px, crops from 256 px`."""
+    size = known["size"]
+    if "sides" not in known:
+        return f"{size} px"
+    low, middle, high = known["sides"]
+    own = f"{low} px" if low == high else f"{low} to {high} px (median {middle})"
+    larger = f", crops of training from {known['larger']} px" if known.get("larger") else ""
+    return f"shorter sides of {own}, read at {size} px{larger}"
+
+
+def listed(names: Any) -> str:
+    """`a, b, c, d, ...`."""
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:SHOWN]) + (", ..." if len(shown) > SHOWN else "")
+
+
+def _value(value: int) -> str:
+    return f"#{value - 2**24:06x}" if value >= 2**24 else str(value)
