@@ -230,6 +230,7 @@ def test_any_name_of_a_file_can_be_shown(tmp_path: Path) -> None:
     strange = [b"a/caf\xe9.png", b"a/x,y;z.png", "a/画像.png".encode(), b"a/new\nline.png"]
     for name in strange:
         Image.new("RGB", (4, 4)).save(os.path.join(os.fsencode(tmp_path), name), "PNG")
+    assert len(folder.identify(str(tmp_path), PLAIN)[1]) == 16
     samples = [*listed(tmp_path).splits["train"].each()]
     assert {sample.key for sample in samples} == {"a/caf\\xe9.png", "a/x,y;z.png", "a/画像.png", "a/new\\nline.png"}
     for sample in samples:
@@ -300,6 +301,12 @@ def test_other_layouts_name_the_source_that_reads_them(tmp_path: Path) -> None:
     (tmp_path / "coco" / "annotations" / "instances_train2017.json").write_text("{}")
     with pytest.raises(UserError, match=r"looks like a COCO data set .* coco:"):
         listed(tmp_path / "coco")
+    draw(tmp_path / "plain", "1.jpg")
+    (tmp_path / "plain" / "all.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(UserError, match=r"looks like a COCO data set \(all\.json\)"):
+        listed(tmp_path / "plain")
+    (tmp_path / "plain" / "all.json").write_text('{"images": 1}')
+    assert listed(tmp_path / "plain").left_out == ("1 files of other kinds: .json 1",)
     draw(tmp_path / "voc", "JPEGImages/1.jpg")
     (tmp_path / "voc" / "Annotations").mkdir()
     (tmp_path / "voc" / "Annotations" / "1.xml").write_text("<annotation/>")
