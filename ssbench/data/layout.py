@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ssbench.data.files import few, printable
 from ssbench.data.listing import Label
 from ssbench.data.names import asked, hint, role, words
-from ssbench.data.pairs import MASKS, is_container
+from ssbench.data.pairs import CERTAIN, MASKS, core, is_container
 from ssbench.data.suspicion import suspect
 from ssbench.spec import DataSettings
 
@@ -59,12 +59,9 @@ def understand(where: str, images: list[str], settings: DataSettings) -> tuple[d
     if named and not rest:
         return _splits(where, top, {name: role(name) for name in named}, settings), f"folders {_and(named)}", []
     if named and any(_unwrap(top.folders[name]).folders for name in named):
-        text = (
-            f"{where}: {_and(named)} hold class folders and are read as splits, so that {few(rest)} would not be used"
-        )
-        suspect(
-            settings, "unused-folders", f"{text}; say which split is what, such as --set data.splits=train={named[0]}"
-        )
+        text = f"{where}: {_and(named)} hold class folders and are read as splits; {few(rest)} would not be used"
+        how = ",".join(f"{role(name)}={name}" for name in named)
+        suspect(settings, "unused-folders", f"{text}; say which split is what, such as --set data.splits={how}")
         unused = sum(1 for name in rest for _ in top.folders[name].each())
         left_out = [f"{unused} images in the folders {few(rest)}, beside the splits"]
         return _splits(where, top, {name: role(name) for name in named}, settings), f"folders {_and(named)}", left_out
@@ -108,13 +105,14 @@ def _unwrap(folder: Folder, keep: Collection[str] = (), within: str = "") -> Fol
 
     `keep` names folders that say something; `within` is the split that the folder is in, which may hold its own name.
     """
+    above, split = within, bool(within)
     while len(folder.folders) == 1 and not folder.loose:
         name, only = next(iter(folder.folders.items()))
+        again = name == above or (role(name) and role(name) == role(above))
         wraps = only.folders and not only.loose and not role(name) and name not in keep
-        again = name == within or (role(name) and role(name) == role(within))
-        if not (is_container(name) or (again if within else wraps)):
+        if not (is_container(name) or again or (wraps and not split)):
             break
-        folder = only
+        folder, above = only, name
     return folder
 
 
@@ -171,6 +169,18 @@ def _doubt_classes(where: str, top: Folder, settings: DataSettings) -> None:
         how = ",".join(f"{hint(name)}={name}" for name in speak)
         suspect(settings, "split-classes", f"{text}; say which split is what, such as --set data.splits={how}")
     _doubt_containers(where, names, settings)
+    for name, folder in top.folders.items():
+        again = [each for each in folder.folders if each in names]
+        if again:
+            text = f"{where}: the folders {few(names)} would be classes, but {name} holds {_and(again)} again"
+            suspect(settings, "nested-classes", f"{text}; give {where}/{name}, or move one away")
+    cores = {name: {core(file) for file in folder.each()} for name, folder in top.folders.items()}
+    for name in (name for name in names if MASKS.intersection(words(name))):
+        worded = any(word.isalpha() for stem in cores[name] for word in stem)  # 1.png, 2.png are in any class
+        others = [each for each in names if cores[each] == cores[name] and not MASKS.intersection(words(each))]
+        if others and (worded or CERTAIN.intersection(words(name))):
+            text = f"{where}: the folders {few(names)} would be classes, but {name} has the file names of {others[0]}"
+            suspect(settings, "pairs", f"{text}; where it has the masks: --set data.mask={name}")
 
 
 def _doubt_containers(where: str, names: list[str], settings: DataSettings) -> None:
