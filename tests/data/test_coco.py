@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssbench.data import coco
 from ssbench.data.listing import Box, Listing, Sample
+from ssbench.data.sources import coco
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 

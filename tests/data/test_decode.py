@@ -282,7 +282,7 @@ def test_unreadable_images_are_named_or_skipped() -> None:
 def test_what_was_decoded_is_not_decoded_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ref = data.identify(f"folder:{photos}", PLAIN)
     first = data.load(f"folder:{photos}", PLAIN, ref)
-    monkeypatch.setattr("ssbench.data.folder.read", None)
+    monkeypatch.setattr("ssbench.data.sources.folder.read", None)
     again = data.load(f"folder:{photos}", PLAIN, ref)
     assert torch.equal(first.fit.images, again.fit.images) and first.fit.keys == again.fit.keys
     assert first.understood == again.understood and first.roles == again.roles and first.classes == again.classes

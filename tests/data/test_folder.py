@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssbench.data import folder
 from ssbench.data.listing import Label, Listing
+from ssbench.data.sources import folder
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
@@ -327,7 +327,7 @@ def test_the_boxes_of_yolo_are_said_to_be_left_out(tmp_path: Path) -> None:
 def test_data_is_identified_without_torch(pets: Path) -> None:
     code = (
         "import sys\n"
-        "from ssbench.data import folder\n"
+        "from ssbench.data.sources import folder\n"
         "from ssbench.spec import DataSettings\n"
         f"folder.identify({str(pets)!r}, DataSettings()); folder.read({str(pets)!r}, DataSettings())\n"
         "assert not {'torch', 'torchvision', 'datasets', 'pandas'} & set(sys.modules)"

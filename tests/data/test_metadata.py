@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssbench.data import folder
 from ssbench.data.listing import Box, Listing
+from ssbench.data.sources import folder
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 

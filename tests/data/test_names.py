@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssbench.data.names import asked, hint, role
+from ssbench.data.sources.names import asked, hint, role
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 

@@ -11,8 +11,8 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 from torch import Tensor
 
-from ssbench.data import shapes
 from ssbench.data.copies import copies, look, within
+from ssbench.data.sources import shapes
 
 FLOWERS = Path(__file__).parents[3] / "shared/data/flowers"
 # Test images of flowers whose pixels correlate above 0.999 with a training image's; the next one has 0.89.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssbench.data import voc
 from ssbench.data.listing import Box, Listing, Sample
+from ssbench.data.sources import voc
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 

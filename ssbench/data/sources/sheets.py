@@ -7,8 +7,8 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
-from ssbench.data.files import ending, printable
-from ssbench.data.names import hint, role, words
+from ssbench.data.sources.files import ending, printable
+from ssbench.data.sources.names import hint, role, words
 from ssbench.errors import one_line
 
 ENDINGS = ("csv", "tsv", "jsonl")

@@ -10,8 +10,8 @@ from functools import cache
 from os.path import commonprefix
 from typing import NamedTuple
 
-from ssbench.data.files import few
-from ssbench.data.names import words
+from ssbench.data.sources.files import few
+from ssbench.data.sources.names import words
 from ssbench.data.suspicion import suspect
 from ssbench.spec import DataSettings
 

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ssbench.data.files import Entry, Found, few, identity, listing, one_label, printable, root_of, walk
 from ssbench.data.listing import Box, Listing
-from ssbench.data.names import asked, hint, role
-from ssbench.data.sheets import Resolver
+from ssbench.data.sources.files import Entry, Found, few, identity, listing, one_label, printable, root_of, walk
+from ssbench.data.sources.names import asked, hint, role
+from ssbench.data.sources.sheets import Resolver
 from ssbench.errors import UserError, one_line
 from ssbench.spec import DataSettings
 

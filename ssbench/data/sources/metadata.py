@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssbench.data.boxes import UNNAMED, Layout, boxes_of, find_layout
-from ssbench.data.files import ending, few, printable
 from ssbench.data.listing import Box, Label
-from ssbench.data.names import asked, hint, role
-from ssbench.data.sheets import ENDINGS, IMAGE, MASK, Resolver, Sheet, natural, read
+from ssbench.data.sources.boxes import UNNAMED, Layout, boxes_of, find_layout
+from ssbench.data.sources.files import ending, few, printable
+from ssbench.data.sources.names import asked, hint, role
+from ssbench.data.sources.sheets import ENDINGS, IMAGE, MASK, Resolver, Sheet, natural, read
 from ssbench.data.suspicion import suspect
 from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ssbench.data import layout, metadata, pairs
-from ssbench.data.files import Entry, Found, counted, ending, few, identity, listing, printable, root_of, walk
 from ssbench.data.listing import Listing
+from ssbench.data.sources import layout, metadata, pairs
+from ssbench.data.sources.files import Entry, Found, counted, ending, few, identity, listing, printable, root_of, walk
 from ssbench.data.suspicion import suspect
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings

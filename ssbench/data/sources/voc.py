@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from ssbench.data import layout
-from ssbench.data.files import Entry, Found, few, identity, listing, one_label, printable, root_of, walk
 from ssbench.data.listing import Box, Listing
-from ssbench.data.names import asked, role
+from ssbench.data.sources import layout
+from ssbench.data.sources.files import Entry, Found, few, identity, listing, one_label, printable, root_of, walk
+from ssbench.data.sources.names import asked, role
 from ssbench.errors import UserError, one_line
 from ssbench.spec import DataSettings
 

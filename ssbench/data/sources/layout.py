@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ssbench.data.files import few, printable
 from ssbench.data.listing import Label
-from ssbench.data.names import asked, hint, role, words
-from ssbench.data.pairs import CERTAIN, MASKS, core, is_container
+from ssbench.data.sources.files import few, printable
+from ssbench.data.sources.names import asked, hint, role, words
+from ssbench.data.sources.pairs import CERTAIN, MASKS, core, is_container
 from ssbench.data.suspicion import suspect
 from ssbench.spec import DataSettings
 
