@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-RULE = 2  # changes with what counts as a copy, so that answers of an older one are not remembered
+RULE = 3  # changes with what counts as a copy, so that answers of an older one are not remembered
 SIDE = 32  # px of a thumbnail
 WAVES = 11  # frequencies a direction in the hash: 11 x 11 without the constant are 120 bits
 BITS = 30  # that may differ: unrelated pairs differ in 60 +- 5.5, 99 % of pictures cut by 3 % a side in less than this
@@ -29,7 +29,7 @@ DETAIL = 0.9  # least correlation of what is finer, in grey, of a picture with t
 CUT = 0.96  # of one that was cut at its edges: nothing else is lost by that
 PLAIN = 0.985  # of a picture that is plain: few waves make its detail, and strangers share them
 PLAIN_WAVES = 20  # such a picture has fewer: median 9 for digits of 8 x 8 px, 22 for easy shapes, 35 for photographs
-COLOUR = 0.85  # least correlation of everything, in colour
+COLOUR = 0.93  # least correlation of everything, in colour: photographs saved again keep more, strangers as a rule less
 FLAT = 3.0  # grey levels: images whose detail spreads less are compared exactly,
 FEW = 5  # and so are those made of fewer waves, such as a ramp or one edge: moved and stretched, all are alike
 REACH = 0.12  # half sides: how far thumbnails are moved and stretched at most
