@@ -17,6 +17,7 @@ from PIL import Image
 from pyarrow import parquet as pq
 
 from ssbench.data import parquet, table
+from ssbench.data.fingerprints import fingerprint
 from ssbench.data.listing import Box, Listing, Sample
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
