@@ -1,7 +1,9 @@
 """Everything that can be wrong with a command, before anything is trained or written, and what it will cost."""
 
 import time
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from ssbench.data.suspicion import suspect
@@ -9,14 +11,19 @@ from ssbench.data.understood import sentence
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError, one_line
 from ssbench.features import represent
+from ssbench.line import bench
 from ssbench.plan import Cell
 from ssbench.registry import load, own_line
+from ssbench.settings import make
+from ssbench.task import Work
 from ssbench.training.loop import Loop, flops_a_step, total, total_steps
 from ssbench.training.trained import assemble
 from ssbench.workshop import Job, Workshop
 
 LOOKED_AT = 8  # images that show whether features are alive
 COPIED = 0.01  # share of test images among fit and select that is not refused
+TIMED = 256  # images of a timed forward pass
+PRODUCT = 128, 1024  # rows and columns of a timed product, about those of a step of a probe
 ALIKE = 1e-6  # of the largest feature: rounding
 
 
@@ -142,6 +149,31 @@ def estimate(job: Job) -> float:
         return budget.amount
     times = [_timed_step(run, step) for step in range(4)]
     return (total_steps(budget, len(run.images), run.recipe.batch, flops) or 0) * sum(times[1:]) / 3
+
+
+def task_seconds(job: Job, seen: set[str]) -> float:
+    """Seconds that a cell's task will take, from what it counts, a timed forward pass and a timed product.
+
+    Features that a pretraining in `seen` has made already cost nothing; it is added. Raises as `assemble` does.
+    """
+    encoder = assemble(job)[0].judged().to(job.device)
+    task = load(job.cell.task)(make(load(job.cell.task).Settings, job.cell.spec.task_settings, job.cell.task.name))
+    work: Work = task.work(bench(job, encoder))
+    images = job.judged.fit.images[:TIMED]
+    forward = _timed(lambda: represent(encoder, images, lambda seen: {"v": encoder.pooled(seen)})) / len(images)
+    some = torch.ones(*PRODUCT, device=job.device)
+    product = _timed(lambda: float((some.T @ some)[0, 0])) / (2e-9 * PRODUCT[0] * PRODUCT[1] ** 2)  # s a GFLOP
+    key = job.pretraining.digest() + job.judged.ref.digest() + str(work.forward > 0)
+    fresh = 0 if key in seen else work.forward
+    seen.add(key)
+    return (fresh + 3 * work.trained) * forward + work.gflops * product
+
+
+def _timed(of: Callable[[], object]) -> float:
+    of()
+    started = time.perf_counter()
+    of()
+    return time.perf_counter() - started
 
 
 def _timed_step(run: Loop, step: int) -> float:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from ssbench.data import Dataset, Split
-from ssbench.data.shapes import Scenes, draw
+from ssbench.data.sources.shapes import Scenes, draw
 from ssbench.encoders.build import build
 from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder

@@ -33,12 +33,18 @@ class Part:
 
     def __init__(self, encoder: Encoder, split: Split, cache: Path, key: str) -> None:
         """`key` says which encoder, data and split the cached features are of."""
-        self.poolings = encoder.poolings
+        self.poolings, self.dim, self.depth = encoder.poolings, encoder.dim, encoder.depth
         self.images, self.crops = split.images, split.crops
         self._encoder, self._split, self._cache, self._key = encoder, split, cache, key
 
     def __len__(self) -> int:
         return len(self._split)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Places of a map, down and across; from one image."""
+        maps = represent(self._encoder, self.images[:1], lambda images: {"map": self._encoder.map(images)})["map"]
+        return maps.shape[-2], maps.shape[-1]
 
     def target(self, name: str) -> Tensor:
         """`label` (N,) int64, `mask` (N, S, S) uint8, `factors` (N, F); on the encoder's device."""

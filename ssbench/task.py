@@ -34,6 +34,15 @@ class Outcome:
         self.arrays[metric] = {name: value.detach().cpu().numpy() for name, value in arrays.items()}
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a task will do, counted before it does it, from which the plan tells its time."""
+
+    forward: int  # images through the frozen encoder, which tasks share
+    trained: int = 0  # images forward and backward through a copy of it
+    gflops: float = 0.0  # of products on features
+
+
 class Bench:
     """What a task gets: `fit` and `select`, a test split that opens once, and trainable copies of the encoder."""
 
@@ -58,6 +67,11 @@ class Bench:
         self.selected = deepcopy(selected)  # what is changed afterwards was not selected
         return self._test
 
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """How many images fit, select and test have."""
+        return len(self.fit), len(self.select), len(self._test)
+
     def encoder(self, drop_path: float = 0.0) -> Encoder:
         """A fresh trainable copy; raises NotApplicable where there is nothing to train."""
         return self._copy(drop_path)
@@ -80,6 +94,10 @@ class Task:
 
     def __init__(self, settings: declared.Settings) -> None:
         self.settings: Any = settings
+
+    def work(self, bench: Bench) -> Work:
+        """What `evaluate` will do; by default one look at every image."""
+        return Work(sum(bench.sizes))
 
     def evaluate(self, bench: Bench) -> Outcome:
         """Choose on `bench.select`, open `bench.test(selected)` once, hand in predictions."""

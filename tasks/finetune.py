@@ -20,7 +20,7 @@ from ssbench.results.metrics import Metric
 from ssbench.rng import derive, onto
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, choose
+from ssbench.task import Bench, Outcome, Task, Work, choose
 from ssbench.training.loop import rate, resident
 from ssbench.training.views import make
 
@@ -74,6 +74,11 @@ class Finetune(Task):
     version = 2
     metrics = (Metric("top1", "%", "higher", "accuracy"), *BESIDE)
     settings: Settings
+
+    def work(self, bench: Bench) -> Work:
+        """Forward passes on `select` and the test are a third of a trained image's."""
+        (fit, select, test), s = bench.sizes, self.settings
+        return Work(0, trained=len(s.lrs) * (s.epochs * fit + select // 3) + test // 3)
 
     def evaluate(self, bench: Bench) -> Outcome:
         s, truth = self.settings, bench.select.target("label")

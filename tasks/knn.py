@@ -9,7 +9,7 @@ from torch import Tensor
 from ssbench.results.metrics import Metric
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task
+from ssbench.task import Bench, Outcome, Task, Work
 
 from .classes import BESIDE, classified
 
@@ -35,6 +35,10 @@ class KNN(Task):
         *(Metric(f"top1@{k}", "%", "higher", "accuracy") for k in OTHERS),
         *(Metric(f"top1@{pooling}", "%", "higher", "accuracy") for pooling in POOLINGS),
     )
+
+    def work(self, bench: Bench) -> Work:
+        fit, select, test = bench.sizes
+        return Work(fit + select + test, gflops=2e-9 * bench.fit.dim * (select * fit + 2 * test * (fit + select)))
 
     def evaluate(self, bench: Bench) -> Outcome:
         s, ks = self.settings, sorted({self.settings.k, *OTHERS})

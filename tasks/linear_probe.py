@@ -14,7 +14,7 @@ from ssbench.features import LAST, Part
 from ssbench.results.metrics import Metric
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, choose
+from ssbench.task import Bench, Outcome, Task, Work, choose
 from ssbench.training.loop import rate
 
 from .classes import BESIDE, classified
@@ -57,6 +57,14 @@ class LinearProbe(Task):
 
     version = 3
     metrics = (Metric("top1", "%", "higher", "accuracy"), *BESIDE)
+
+    def work(self, bench: Bench) -> Work:
+        """Four FLOPs a weight and image: its product, and that of its gradient."""
+        s, fit = self.settings, bench.fit
+        each = sum({"mean": 1, "cls": 3}.get(pooling, 1) for pooling in fit.poolings)  # cls stands in `cls+mean` too
+        width = fit.dim * (each * min(s.blocks, fit.depth) + min(LAST, fit.depth) * ("cls" in fit.poolings))
+        heads = len(bench.data.classes) * len(s.lrs) * len(s.weight_decays)
+        return Work(sum(bench.sizes), gflops=4e-9 * bench.sizes[0] * s.epochs * width * heads)
 
     def evaluate(self, bench: Bench) -> Outcome:
         s, truth = self.settings, bench.select.target("label")

@@ -4,6 +4,7 @@ Most pixels are background, and a linear layer that is trained to the end on the
 are therefore moved by a share of the classes' log-frequencies (Menon et al. 2021, arXiv:2007.07314).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from ssbench.features import Part
 from ssbench.results.metrics import Metric, iou_per_class, score
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, choose
+from ssbench.task import Bench, Outcome, Task, Work, choose
 
 CHUNK = 32  # images at a time
 FLAT = 1e-6  # a deviation of rounding alone, by which nothing is divided
@@ -60,6 +61,14 @@ class Segmentation(Task):
     needs = frozenset({"mask"})
     metrics = (Metric("miou", "%", "higher", "iou"), Metric("miou@knn", "%", "higher", "iou"))
     settings: Settings
+
+    def work(self, bench: Bench) -> Work:
+        """L-BFGS looks at all places a fourth more often than it steps; each place of a query meets the bank."""
+        (fit, select, test), s, part = bench.sizes, self.settings, bench.fit
+        places = math.prod(part.grid)
+        heads = 4 * fit * places * part.dim * bench.data.mask_classes * 1.25 * s.iterations * len(s.penalties)
+        near = 2 * (select + test) * places * part.dim * min(s.bank, fit * places)
+        return Work(fit + select + test, gflops=1e-9 * (heads + near))
 
     def evaluate(self, bench: Bench) -> Outcome:
         s, data, parts = self.settings, bench.data, [bench.fit, bench.select]

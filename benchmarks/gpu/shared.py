@@ -39,7 +39,7 @@ def drawn(folder: Path, train: int, test: int, side: int = 32) -> Path:
     from datasets import ClassLabel, Dataset, Features, Image
     from PIL import Image as Picture
 
-    from ssbench.data.shapes import draw
+    from ssbench.data.sources.shapes import draw
 
     def png(pixels: Any) -> dict[str, Any]:
         content = BytesIO()

@@ -71,7 +71,7 @@ def run(
 
 def _print_plan(work: "Work", device: str) -> None:
     from ssbench.api import opened
-    from ssbench.check import estimate
+    from ssbench.check import estimate, task_seconds
     from ssbench.errors import UserError
     from ssbench.progress import Progress
     from ssbench.registry import blame
@@ -84,19 +84,25 @@ def _print_plan(work: "Work", device: str) -> None:
         kinds.setdefault(cell.spec.pretraining.model_copy(update={"seed": 0}).digest(), []).append(cell)
     recorded = len(work.cells) - len(work.todo)
     print(f"{len(work.todo)} cells to run, {recorded} already recorded; {len(first)} pretrainings")
-    seconds = 0.0
+    seconds, tasks = 0.0, 0.0
     for cells in kinds.values():
         p = cells[0].spec.pretraining
         try:
             each = estimate(shop.open(cells[0]))
-            seconds += each * len(cells)
             cost = f"{len(cells)} x {each:.0f} s" if each else "no training"
+            own, made = [cell for cell in work.todo if cell.spec.pretraining == p], set[str]()
+            costs = {cell.task.name: task_seconds(shop.open(cell), made) for cell in own}
+            cost += "".join(f"; {name} {len(cells)} x {one:.0f} s" for name, one in costs.items())
+            seconds, tasks = seconds + each * len(cells), tasks + sum(costs.values()) * len(cells)
         except UserError:
             raise
         except Exception as error:  # a plugin may fail in any way, and its cells alone would
             cost = f"would fail: {blame(error, [cells[0].method])}"
         print(f"  {work.names[p.digest()]} on {p.data.name}, {p.backbone}, {p.budget or 'untrained'}: {cost}")
-    print(f"pretraining about {seconds / 60:.1f} min on {shop.device}, from three timed steps each; tasks come on top")
+    print(
+        f"pretraining about {seconds / 60:.1f} min on {shop.device}, from three timed steps each; "
+        f"tasks about {tasks / 60:.1f} min, from what they count"
+    )
 
 
 def _print_results(found: "Results", new: int) -> None:

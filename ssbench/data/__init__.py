@@ -126,7 +126,7 @@ def _module(source: str) -> tuple[str, str]:
         raise UserError(f"unknown dataset {source!r}{near(kind, SOURCES)}{hint}; see ssbench list datasets")
     if not argument and kind not in EMBEDDED:
         raise UserError(f"dataset {source!r} needs an argument: {SOURCES[kind]}")
-    return f"ssbench.data.{_MODULES.get(kind, kind)}", argument
+    return f"ssbench.data.sources.{_MODULES.get(kind, kind)}", argument
 
 
 def identify(source: str, settings: DataSettings) -> DataRef:

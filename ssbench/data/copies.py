@@ -19,15 +19,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+RULE = 2  # changes with what counts as a copy, so that answers of an older one are not remembered
 SIDE = 32  # px of a thumbnail
 WAVES = 11  # frequencies a direction in the hash: 11 x 11 without the constant are 120 bits
 BITS = 30  # that may differ: unrelated pairs differ in 60 +- 5.5, 99 % of pictures cut by 3 % a side in less than this
 NEAREST = 8  # seen images looked at for each judged one: the cost stays bounded where all look alike
 COARSE = 4  # frequencies a direction that are composition, such as a bright flower before a dark ground
-DETAIL = 0.92  # least correlation of what is finer, in grey
+DETAIL = 0.9  # least correlation of what is finer, in grey, of a picture with the same frame
+CUT = 0.96  # of one that was cut at its edges: nothing else is lost by that
+PLAIN = 0.985  # of a picture that is plain: few waves make its detail, and strangers share them
+PLAIN_WAVES = 20  # such a picture has fewer: median 9 for digits of 8 x 8 px, 22 for easy shapes, 35 for photographs
 COLOUR = 0.85  # least correlation of everything, in colour
-FLAT = 3.0  # grey levels: images whose detail spreads less are compared exactly
-REACH = 0.2  # half sides: how far thumbnails are moved and stretched at most
+FLAT = 3.0  # grey levels: images whose detail spreads less are compared exactly,
+FEW = 5  # and so are those made of fewer waves, such as a ramp or one edge: moved and stretched, all are alike
+REACH = 0.12  # half sides: how far thumbnails are moved and stretched at most
+STILL = 0.02  # half sides: thumbnails moved and stretched less have the same frame
 EDGE = 2  # px of a thumbnail's border that are not compared, since they may have been cut off
 ROUNDS = 3  # of the registration
 CHUNK = 1024  # images or pairs at once
@@ -38,7 +44,7 @@ class Looks(NamedTuple):
 
     bits: Tensor  # float32 (N, 120) of -1 and 1
     thumbs: Tensor  # uint8 (N, 3, 32, 32); grey images have three equal channels
-    flat: Tensor  # bool (N,), almost constant
+    flat: Tensor  # bool (N,), almost constant or a mere ramp
     exact: tuple[bytes, ...]  # N digests of shape and pixels
 
 
@@ -50,7 +56,8 @@ def look(images: Tensor) -> Looks:
         small = F.interpolate(shown.float(), (SIDE, SIDE), mode="bicubic", antialias=True)  # (n, 3, 32, 32)
         grey, waves = small.mean(1), _waves(SIDE, WAVES)  # (n, 32, 32), (11, 32)
         bits = torch.where((waves @ grey @ waves.T).flatten(1)[:, 1:] > 0, 1.0, -1.0)  # (n, 120)
-        flat = _detail(grey).flatten(1).std(1) < FLAT
+        fine = _detail(grey)
+        flat = (fine.flatten(1).std(1) < FLAT) | (_richness(fine) < FEW)
         parts.append((bits, small.round().clamp(0, 255).to(torch.uint8), flat))
     bits, thumbs, flat = (torch.cat(column) for column in zip(*parts))
     return Looks(bits, thumbs, flat, tuple(map(_digest, images)))
@@ -59,7 +66,7 @@ def look(images: Tensor) -> Looks:
 def copies(seen: Looks, judged: Looks) -> Tensor:
     """Which seen image each judged one is a copy of, int64 (M,): the first equal one, or the most alike, or -1.
 
-    Almost constant images are copies only where shape and pixels are equal.
+    Images of almost nothing (`flat`) are copies only where shape and pixels are equal.
     """
     found = {row: column for _, row, column in sorted(_search(judged, seen))}  # the most alike comes last
     first = _first(seen)
@@ -121,12 +128,29 @@ def _detail(grey: Tensor) -> Tensor:
 
 
 def _alike(some: Tensor, others: Tensor) -> Tensor:
-    """The correlation of the detail of thumbnails (P, 3, 32, 32) laid over each other; 0 where they are no copies."""
-    moved = _moved(some, _pose(some.mean(1, keepdim=True), others.mean(1, keepdim=True)))
-    a, b = (x[:, :, EDGE:-EDGE, EDGE:-EDGE] for x in (moved, others))
-    detail = _correlation(_detail(a.mean(1)), _detail(b.mean(1)))
+    """The correlation of the detail of thumbnails (P, 3, 32, 32), as they are or laid over each other; 0: no copies."""
+    pose = _pose(some.mean(1, keepdim=True), others.mean(1, keepdim=True))  # (P, 4)
+    still = torch.zeros_like(pose)  # also tried, since the registration may go astray
+    return torch.maximum(_alike_at(pose, some, others), _alike_at(still, some, others))
+
+
+def _alike_at(pose: Tensor, some: Tensor, others: Tensor) -> Tensor:
+    a, b = (x[:, :, EDGE:-EDGE, EDGE:-EDGE] for x in (_moved(some, pose), others))
+    fine, its = _detail(a.mean(1)), _detail(b.mean(1))
     colour = _correlation(a - a.mean((2, 3), keepdim=True), b - b.mean((2, 3), keepdim=True))
-    return torch.where((detail >= DETAIL) & (colour >= COLOUR), detail, 0.0)
+    least = torch.where(pose.abs().amax(1) < STILL, DETAIL, CUT)
+    least = torch.where(torch.minimum(_richness(fine), _richness(its)) < PLAIN_WAVES, PLAIN, least)
+    shift, stretch = pose.split(2, 1)
+    inside = (shift.abs() <= stretch.abs() + STILL).all(1) & (stretch.prod(1) > -(STILL**2))  # one frame in the other
+    detail = _correlation(fine, its)
+    return torch.where((detail >= least) & (colour >= COLOUR) & inside, detail, 0.0)
+
+
+def _richness(detail: Tensor) -> Tensor:
+    """How many waves make up details (P, S, S): the participation ratio of their powers."""
+    waves = _waves(detail.shape[-1], detail.shape[-1])
+    power = (waves @ detail @ waves.T).square().flatten(1)
+    return power.sum(1) ** 2 / power.square().sum(1).clamp_min(1e-6)
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -146,7 +170,9 @@ def _pose(some: Tensor, others: Tensor) -> Tensor:
         terms = torch.stack([dx, dy, dx * places, dy * places[:, None], moved, torch.ones_like(moved)], -1)
         terms = terms[:, 0, EDGE:-EDGE, EDGE:-EDGE].flatten(1, 2)  # (P, 784, 6)
         aim = others[:, 0, EDGE:-EDGE, EDGE:-EDGE].reshape(len(others), -1, 1)
-        step = torch.linalg.solve(terms.mT @ terms + 1e-3 * torch.eye(6), terms.mT @ aim)[..., 0]  # (P, 6)
+        size = terms.norm(dim=1, keepdim=True).clamp_min(1)  # (P, 1, 6); a slope may be zero everywhere
+        terms = terms / size
+        step = torch.linalg.solve(terms.mT @ terms + 1e-5 * torch.eye(6), terms.mT @ aim)[..., 0] / size[:, 0]  # (P, 6)
         pose = (pose + step[:, :4] / step[:, 4:5].clamp_min(0.3)).clamp(-REACH, REACH)
     return pose
 

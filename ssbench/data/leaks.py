@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from ssbench.data import DECODER, Split, memory
-from ssbench.data.copies import copies, joined, look
+from ssbench.data.copies import RULE, copies, joined, look
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Copied:
 
 def copied(seen: Sequence[Split], test: Split, key: Sequence[str] = ()) -> Copied:
     """Copies of `test` among what is `seen`; remembered under a `key`, which says what data it is."""
-    name = hashlib.sha256("|".join((*key, str(DECODER))).encode()).hexdigest()[:32]
+    name = hashlib.sha256("|".join((*key, str(DECODER), str(RULE))).encode()).hexdigest()[:32]
     if key and isinstance(known := memory.recall("copies", name), dict):
         return Copied(**known)
     before, judged = joined([look(part.images) for part in seen]), look(test.images)

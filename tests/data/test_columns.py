@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from ssbench.data.columns import Boxes, Labels, find_columns
-from ssbench.data.table import Table, fields
+from ssbench.data.sources.columns import Boxes, Labels, find_columns
+from ssbench.data.sources.table import Table, fields
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 

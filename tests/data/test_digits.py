@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ssbench.data import digits
+from ssbench.data.sources import digits
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 

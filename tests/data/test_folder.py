@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssbench.data import folder
 from ssbench.data.listing import Label, Listing
+from ssbench.data.sources import folder
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
@@ -78,9 +78,11 @@ def test_each_split_and_class_has_its_folder(pets: Path) -> None:
         ("with_mask/1.png without_mask/1.png", "train: with_mask without_mask"),
         ("cat/1.png dog/1.png 7.png", "train: None cat dog"),
         ("cat/1.png", "train: cat"),
+        ("celeba/celeba/1.png", "train: None"),
         ("cat/1.png cat/deep/2.png", "train: cat cat"),
         ("images/1.png", "train: None"),
         ("CUB/images/001.Albatross/1.png CUB/images/002.Auklet/1.png", "train: 001.Albatross 002.Auklet"),
+        ("train/n1/images/1.png train/n2/images/2.png val/images/3.png", "train: n1 n2; val: None"),
         ("train/a/1.png val/a/1.png validation/a/2.png", "train: a; val: a a"),
     ],
 )
@@ -93,11 +95,22 @@ def test_splits_and_classes_are_where_people_put_them(tmp_path: Path, files: str
 @pytest.mark.parametrize(
     ("files", "name", "text"),
     [
-        ("train/a/1.png test/a/1.png extra/1.png", "unused-folders", "train and test hold class folders.*extra would"),
+        (
+            "train/a/1.png test/a/1.png extra/1.png",
+            "unused-folders",
+            "train and test hold class folders.*extra would.*splits=train=train,test=test",
+        ),
         ("Train/1.png Holdout/1.png", "split-classes", "Holdout, Train would be classes, but Train sound like"),
-        ("seg_train/a/1.png seg_test/a/1.png seg_pred/1.png", "split-classes", "seg_test and seg_train sound like"),
+        (
+            "seg_train/a/1.png seg_test/a/1.png seg_pred/1.png",
+            "split-classes",
+            "--set data.splits=test=seg_test,train=seg_train",
+        ),
         ("trainA/1.png trainB/1.png testA/1.png", "split-classes", "sound like splits"),
         ("a/train/good/1.png a/test/bad/1.png b/train/good/1.png", "splits-inside", "but a holds test and train"),
+        ("train/images/1.png train/1st_manual/2.png", "pairs", "images sound like images and masks"),
+        ("yes/1.png no/1.png all/yes/1.png all/no/1.png", "nested-classes", "but all holds no and yes again"),
+        ("Input_A/1.png Truth_B/1_segmentation.png", "pairs", "Truth_B has the file names of Input_A"),
         ("images/1.png thumbs/2.png", "pairs", "images sound like images and masks"),
     ],
 )
@@ -217,6 +230,7 @@ def test_any_name_of_a_file_can_be_shown(tmp_path: Path) -> None:
     strange = [b"a/caf\xe9.png", b"a/x,y;z.png", "a/画像.png".encode(), b"a/new\nline.png"]
     for name in strange:
         Image.new("RGB", (4, 4)).save(os.path.join(os.fsencode(tmp_path), name), "PNG")
+    assert len(folder.identify(str(tmp_path), PLAIN)[1]) == 16
     samples = [*listed(tmp_path).splits["train"].each()]
     assert {sample.key for sample in samples} == {"a/caf\\xe9.png", "a/x,y;z.png", "a/画像.png", "a/new\\nline.png"}
     for sample in samples:
@@ -287,6 +301,12 @@ def test_other_layouts_name_the_source_that_reads_them(tmp_path: Path) -> None:
     (tmp_path / "coco" / "annotations" / "instances_train2017.json").write_text("{}")
     with pytest.raises(UserError, match=r"looks like a COCO data set .* coco:"):
         listed(tmp_path / "coco")
+    draw(tmp_path / "plain", "1.jpg")
+    (tmp_path / "plain" / "all.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(UserError, match=r"looks like a COCO data set \(all\.json\)"):
+        listed(tmp_path / "plain")
+    (tmp_path / "plain" / "all.json").write_text('{"images": 1}')
+    assert listed(tmp_path / "plain").left_out == ("1 files of other kinds: .json 1",)
     draw(tmp_path / "voc", "JPEGImages/1.jpg")
     (tmp_path / "voc" / "Annotations").mkdir()
     (tmp_path / "voc" / "Annotations" / "1.xml").write_text("<annotation/>")
@@ -307,7 +327,7 @@ def test_the_boxes_of_yolo_are_said_to_be_left_out(tmp_path: Path) -> None:
 def test_data_is_identified_without_torch(pets: Path) -> None:
     code = (
         "import sys\n"
-        "from ssbench.data import folder\n"
+        "from ssbench.data.sources import folder\n"
         "from ssbench.spec import DataSettings\n"
         f"folder.identify({str(pets)!r}, DataSettings()); folder.read({str(pets)!r}, DataSettings())\n"
         "assert not {'torch', 'torchvision', 'datasets', 'pandas'} & set(sys.modules)"

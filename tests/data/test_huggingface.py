@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssbench.data import huggingface, parquet
+from ssbench.data.sources import huggingface, parquet
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssbench.data import folder
 from ssbench.data.listing import Box, Listing
+from ssbench.data.sources import folder
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
@@ -124,6 +124,8 @@ def test_tables_and_folders_of_splits_go_together(tmp_path: Path) -> None:
     expected = {"train": {"train/1.png": "a", "train/2.png": "b"}, "test": {"test/1.png": None, "test/3.png": None}}
     assert labels(tmp_path / "a") == expected
     assert listed(tmp_path / "a").origin == "tables test.csv, train.csv"
+    draw(tmp_path / "c", files, train_labels_csv="id,label\n1,a\n2,b\n", test_labels_csv="id,label\n1,\n3,\n")
+    assert labels(tmp_path / "c") == expected
     tables = {"train__metadata_csv": "file_name,label\n1.png,a\n2.png,b\n"}
     draw(tmp_path / "b", files, **tables, test__metadata_csv="file_name,label\n1.png,b\n3.png,a\n")
     assert labels(tmp_path / "b") == expected | {"test": {"test/1.png": "b", "test/3.png": "a"}}
@@ -136,6 +138,7 @@ def test_tables_and_folders_of_splits_go_together(tmp_path: Path) -> None:
         ("labels", ["a b", "b", "a"], [("a", "b"), ("b",), ("a",)]),
         ("tags", ["a|b c", "a", "b c"], [("a", "b c"), ("a",), ("b c",)]),
         ("labels", ["golden retriever", "poodle", "great dane"], ["golden retriever", "poodle", "great dane"]),
+        ("labels", ["red car", "blue car", "red bus"], ["red car", "blue car", "red bus"]),
         ("label", ["a b", "b", "a"], ["a b", "b", "a"]),
         ("label", ["0", "10", "2"], [0, 10, 2]),
         ("label", ["0.0", "1.0", ""], [0, 1, None]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssbench.data import folder
+from ssbench.data.sources import folder
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
@@ -48,6 +48,9 @@ def paired(root: Path, settings: DataSettings = PLAIN) -> dict[str, list[str]]:
         ("test_images/1.png", "test_masks/1.png", "test"),
         ("test/1.png", "test_masks/1_mask.png", "test"),
         ("test/1.png", "test/masks/1.png", "test"),
+        ("Kvasir-SEG/images/1.png", "Kvasir-SEG/masks/1.png", "train"),
+        ("test/f1.png", "test_labels/f1_L.png", "test"),
+        ("test/images/1_test.tif", "test/masks/1_manual.gif", "test"),
         ("1.png", "1_mask.png", "train"),
         ("test/1.png", "test/1-gt.png", "test"),
         ("1.png", "mask_1.png", "train"),
@@ -97,6 +100,9 @@ def test_two_kinds_of_masks_are_told_apart_by_the_user(tmp_path: Path) -> None:
     draw(tmp_path, "images/1.png", "masks/1.png", "labels/1.png")
     with pytest.raises(UserError, match=r"images/1.png has two masks, .* --set data\.mask="):
         paired(tmp_path)
+    draw(tmp_path / "named", "Task1-2_Input/1.png", "Task1_Truth/1_segmentation.png")
+    found = paired(tmp_path / "named", DataSettings(mask="Task1_Truth"))
+    assert found == {"train": ["Task1-2_Input/1.png > Task1_Truth/1_segmentation.png"]}
     draw(tmp_path / "other", "images/1.png", "fine/1.png")
     assert paired(tmp_path / "other", DataSettings(mask="fine")) == {"train": ["images/1.png > fine/1.png"]}
 

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 from pyarrow import parquet as pq
 
-from ssbench.data import parquet, table
 from ssbench.data.fingerprints import fingerprint
 from ssbench.data.listing import Box, Listing, Sample
+from ssbench.data.sources import parquet, table
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
@@ -353,7 +353,7 @@ def test_the_fingerprint_of_files_is_their_content_wherever_they_lie(folder: Pat
 def test_neither_datasets_nor_torch_is_needed(folder: Path) -> None:
     code = (
         "import sys; sys.modules.update(datasets=None, torch=None)\n"
-        "from ssbench.data import parquet; from ssbench.spec import DataSettings\n"
+        "from ssbench.data.sources import parquet; from ssbench.spec import DataSettings\n"
         f"print(parquet.identify({str(folder)!r}, DataSettings())[0])\n"
         f"print(next(parquet.read({str(folder)!r}, DataSettings()).splits['train'].each()).open().size)"
     )

@@ -5,8 +5,8 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from ssbench.data import shapes
-from ssbench.data.shapes import CLASSES, FACTORS, GRADES, Scenes, draw
+from ssbench.data.sources import shapes
+from ssbench.data.sources.shapes import CLASSES, FACTORS, GRADES, Scenes, draw
 
 FIELDS = ("images", "label", "mask", "boxes", "factors")
 

@@ -8,7 +8,7 @@ import pytest
 import torchvision
 
 from ssbench import data
-from ssbench.data import vision
+from ssbench.data.sources import vision
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 

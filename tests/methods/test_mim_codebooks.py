@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from sklearn import cluster
 from torch import Tensor
 
-from ssbench.data.shapes import draw
+from ssbench.data.sources.shapes import draw
 from ssbench.encoders.build import build
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import UserError

@@ -183,7 +183,7 @@ class Streamed:
 def test_more_images_than_fit_into_memory_are_streamed(make_bench: MakeBench, untrained: Encoder) -> None:
     images, targets = bright_and_dark(48)
     tables = [make_bench(images, targets, (32, 8, 8), untrained) for _ in range(2)]
-    tables[1].fit.images = Streamed(tables[1].fit.images)  # type: ignore[assignment]
+    tables[1].fit.crops = Streamed(tables[1].fit.crops)  # type: ignore[assignment]
     whole, streamed = (train(table, 1e-3, QUICK).state_dict() for table in tables)
     for name, value in whole.items():
         torch.testing.assert_close(value, streamed[name], rtol=0, atol=0)

@@ -1,6 +1,7 @@
 """Nearest neighbours vote as scikit-learn's do, to the last vote."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,11 @@ from ssbench.training.diagnostics import measure
 MakeBench = Callable[..., Bench]
 
 
+def winners(*words: Any) -> dict[int, torch.Tensor]:
+    """The class that wins each vote."""
+    return {k: found.argmax(1) for k, found in votes(*words).items()}
+
+
 def of_sklearn(query: Tensor, bank: Tensor, labels: Tensor, k: int, temperature: float) -> NDArray[np.int64]:
     def weights(distance: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.exp((1 - distance) / temperature))
@@ -37,7 +43,7 @@ def random(count: int, seed: int) -> Tensor:
 def test_votes_equal_scikit_learn_on_random_features(temperature: float) -> None:
     query, bank = random(300, 0), random(500, 1)
     labels = torch.randint(7, (500,), generator=torch.Generator().manual_seed(2))
-    found = votes(query, bank, labels, 7, (1, 10, 200), temperature)
+    found = winners(query, bank, labels, 7, (1, 10, 200), temperature)
     for k, classes in found.items():
         np.testing.assert_array_equal(classes, of_sklearn(query, bank, labels, k, temperature))
 
@@ -64,33 +70,33 @@ def test_a_vote_counted_by_hand() -> None:
     bank = torch.tensor([[1.0, 0.0], [3.0, 4.0], [30.0, 40.0], [0.0, 1.0]])  # cosines to (1, 0): 1, 0.6, 0.6, 0
     labels, query = torch.tensor([0, 1, 1, 0]), torch.tensor([[2.0, 0.0]])
     # at temperature 1: e^1 = 2.72 for class 0 against 2 e^0.6 = 3.64 for class 1, and with all four 3.72 against 3.64
-    assert {k: v.item() for k, v in votes(query, bank, labels, 2, (1, 3, 4), 1.0).items()} == {1: 0, 3: 1, 4: 0}
+    assert {k: v.item() for k, v in winners(query, bank, labels, 2, (1, 3, 4), 1.0).items()} == {1: 0, 3: 1, 4: 0}
     # at temperature 0.1: e^10 = 22026 against 2 e^6 = 807
-    assert votes(query, bank, labels, 2, (3,), 0.1)[3].item() == 0
+    assert winners(query, bank, labels, 2, (3,), 0.1)[3].item() == 0
 
 
 def test_the_smallest_class_wins_a_tie() -> None:
     bank = torch.tensor([[0.0, 1.0], [0.0, -1.0], [0.0, 1.0]])
-    assert votes(torch.tensor([[1.0, 0.0]]), bank, torch.tensor([2, 1, 3]), 4, (3,), 0.07)[3].item() == 1
+    assert winners(torch.tensor([[1.0, 0.0]]), bank, torch.tensor([2, 1, 3]), 4, (3,), 0.07)[3].item() == 1
 
 
 def test_far_neighbours_still_vote_at_a_small_temperature() -> None:
     bank = torch.tensor([[-1.0, 0.1], [-1.0, 0.0]])  # cosines near -1: exp(-1 / 0.001) is zero in float32
-    assert votes(torch.tensor([[1.0, 0.0]]), bank, torch.tensor([1, 0]), 2, (2,), 0.001)[2].item() == 1
+    assert winners(torch.tensor([[1.0, 0.0]]), bank, torch.tensor([1, 0]), 2, (2,), 0.001)[2].item() == 1
 
 
 def test_a_k_above_the_bank_is_the_whole_bank() -> None:
     query, bank, labels = random(50, 0), random(30, 1), torch.arange(30) % 3
-    found = votes(query, bank, labels, 3, (30, 200), 0.07)
+    found = winners(query, bank, labels, 3, (30, 200), 0.07)
     np.testing.assert_array_equal(found[200], found[30])
 
 
 @pytest.mark.parametrize("chunk", [1, 7])
 def test_the_size_of_chunks_changes_no_vote(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     query, bank, labels = random(100, 0), random(200, 1), torch.arange(200) % 5
-    whole = votes(query, bank, labels, 5, (10, 20), 0.07)
+    whole = winners(query, bank, labels, 5, (10, 20), 0.07)
     monkeypatch.setattr(knn, "CHUNK", chunk)
-    for k, classes in votes(query, bank, labels, 5, (10, 20), 0.07).items():
+    for k, classes in winners(query, bank, labels, 5, (10, 20), 0.07).items():
         np.testing.assert_array_equal(classes, whole[k])
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
-from ssbench.data.files import ending, printable
-from ssbench.data.names import role, words
+from ssbench.data.sources.files import ending, printable
+from ssbench.data.sources.names import hint, role, words
 from ssbench.errors import one_line
 
 ENDINGS = ("csv", "tsv", "jsonl")
@@ -121,7 +121,7 @@ class Resolver:
 
     def __init__(self, sheet: str, images: list[str]) -> None:
         self.base = sheet.rpartition("/")[0]
-        part = role(sheet.rpartition("/")[2].rpartition(".")[0])  # train.csv speaks of train/, where there is one
+        part = hint(sheet.rpartition("/")[2].rpartition(".")[0])  # train.csv speaks of train/, where there is one
         own = [file for file in images if part and any(role(folder) == part for folder in file.split("/")[:-1])]
         below = [file for file in own or images if not self.base or file.startswith(f"{self.base}/")]
         self.paths = dict(zip(images, images))

@@ -108,6 +108,17 @@ def listing(where: str, root: Path, found: Found) -> Listing:
     )
 
 
+def one_label(splits: Mapping[str, Sequence[Entry]]) -> Mapping[str, Sequence[Entry]]:
+    """Labels of their own where every labelled image of every split has one, else all as they are: several."""
+    labels = [entry.label for entries in splits.values() for entry in entries if entry.label is not None]
+    if not all(isinstance(label, tuple) and len(label) == 1 for label in labels):
+        return splits
+    return {
+        name: [entry._replace(label=entry.label[0]) if isinstance(entry.label, tuple) else entry for entry in entries]
+        for name, entries in splits.items()
+    }
+
+
 def printable(text: str) -> str:
     """A file's name as it can be shown and stored: bytes that are no UTF-8, and control characters, as escapes."""
     text = os.fsencode(text).decode("utf-8", "backslashreplace")

@@ -27,8 +27,9 @@ def role(name: str) -> str:
 
 
 def hint(name: str) -> str:
-    """The split that a name speaks of among other things: test for `seg_test` and `testA`."""
-    return next((_ROLE[word] for word in words(name) if word in _ROLE), "")
+    """The one split that a name speaks of among others: test for `seg_test` and `testA`, none for `train_test`."""
+    said = {_ROLE[word] for word in words(name) if word in _ROLE}
+    return said.pop() if len(said) == 1 else ""
 
 
 def asked(settings: DataSettings, there: Iterable[str]) -> dict[str, str]:

@@ -7,10 +7,11 @@ where their stems are. No torch.
 import re
 from collections import defaultdict
 from functools import cache
+from os.path import commonprefix
 from typing import NamedTuple
 
-from ssbench.data.files import few
-from ssbench.data.names import words
+from ssbench.data.sources.files import few
+from ssbench.data.sources.names import words
 from ssbench.data.suspicion import suspect
 from ssbench.spec import DataSettings
 
@@ -19,6 +20,7 @@ MASKS = {
     *("mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots", "gt", "gts", "seg", "segs"),
     *("segmentation", "segmentations", "segmentationclass", "groundtruth", "truth", "trimap", "trimaps"),
 }
+CERTAIN = {"masks", "annotations", "segmentation", "segmentations", "truth", "groundtruth", "trimaps"}  # hardly classes
 _SILENT = {"jpeg", "jpg", "png", "class", "raw", "binary", "ground"}
 _SAYS = "mask|masks|label|labels|annotation|segmentation|seg|gt|groundtruth"
 _AFTER = re.compile(rf"(.+?)[ _.-]+(?:{_SAYS})(?:[ _.-]*(\d+))?", re.IGNORECASE)
@@ -48,7 +50,11 @@ def find(where: str, images: list[str], settings: DataSettings) -> Pairs:
         if not _is_mask(place, chosen):
             by_skeleton[_skeleton(place, "")].append(place)
     for place, files in places.items():
-        partners = by_skeleton.get(_skeleton(place, chosen), []) if _is_mask(place, chosen) else []
+        if not _is_mask(place, chosen):
+            continue
+        partners = by_skeleton.get(_skeleton(place, chosen), [])
+        if chosen and not partners:  # the user's word: any image of that name
+            partners = [each for each in places if not _is_mask(each, chosen)]
         if partners:
             _match(where, place, files, {each: places[each] for each in partners}, pairs, settings)
     return pairs
@@ -59,13 +65,16 @@ def _match(
 ) -> None:
     """Add what a folder of masks says of the images in `partners`, where half of either match."""
     images = [file for inside in partners.values() for file in inside]
-    exact, loose = defaultdict(list), defaultdict(list)
+    exact, loose, short = defaultdict(list), defaultdict(list), defaultdict(list)
+    end, mask_end = _common_end(images), _common_end(files)
     for file in images:
         exact[_stem(file)].append(file)
-        loose[_core(file)].append(file)
+        loose[core(file)].append(file)
+        short[_stem(file).removesuffix(end)].append(file)
     found: dict[str, str] = {}
     for mask in files:
-        for image in exact.get(_stem(mask)) or (loose[_core(mask)] if len(loose[_core(mask)]) == 1 else ()):
+        near = [loose[core(mask)], short[_stem(mask).removesuffix(mask_end)]]
+        for image in exact.get(_stem(mask)) or next((files for files in near if len(files) == 1), ()):
             found.setdefault(image, mask)
     if 2 * len(found) < min(len(files), len(images)):
         named = [each for each in partners if _is_images(each)]
@@ -112,8 +121,12 @@ def _is_images(place: str) -> bool:
 
 
 def _is_mask(place: str, chosen: str) -> bool:
+    """By the deepest folder that says image or mask: Kvasir-SEG/images holds images."""
     parts = place.split("/")
-    return chosen in parts if chosen else any(MASKS.intersection(_words(part)) for part in parts)
+    if chosen:
+        return chosen in parts
+    says = [MASKS.intersection(_words(part)) for part in parts if (IMAGES | MASKS).intersection(_words(part))]
+    return bool(says and says[-1])
 
 
 def _skeleton(place: str, chosen: str) -> tuple[str, ...]:
@@ -139,5 +152,13 @@ def _stem(file: str) -> str:
     return name.rpartition(".")[0] or name
 
 
-def _core(file: str) -> tuple[str, ...]:
+def core(file: str) -> tuple[str, ...]:
+    """The words of a file's name that say neither image nor mask."""
     return tuple(word for word in words(_stem(file)) if word not in IMAGES | MASKS)
+
+
+def _common_end(files: list[str]) -> str:
+    """What all names end in, from a mark on: `_L` or `_manual1`, nothing for a single file."""
+    ends = commonprefix([_stem(file)[::-1] for file in files])[::-1] if len(files) > 1 else ""  # noqa: RUF071
+    found = re.search(r"[ _.-].*", ends)
+    return found[0] if found else ""

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from pyarrow import types
 
-from ssbench.data.names import role
-from ssbench.data.table import Field, Table, Tables, is_list
+from ssbench.data.sources.names import role
+from ssbench.data.sources.table import Field, Table, Tables, is_list
 from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ssbench.data.columns import find_columns
 from ssbench.data.listing import Listing
-from ssbench.data.rows import Parts, arrange, content, listing
-from ssbench.data.table import Table, fields
+from ssbench.data.sources.columns import find_columns
+from ssbench.data.sources.rows import Parts, arrange, content, listing
+from ssbench.data.sources.table import Table, fields
 from ssbench.errors import UserError, near, one_line
 from ssbench.spec import DataSettings
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssbench.data.boxes import UNNAMED, Layout, boxes_of, find_layout
-from ssbench.data.files import ending, few, printable
 from ssbench.data.listing import Box, Label
-from ssbench.data.names import asked, role
-from ssbench.data.sheets import ENDINGS, IMAGE, MASK, Resolver, Sheet, natural, read
+from ssbench.data.sources.boxes import UNNAMED, Layout, boxes_of, find_layout
+from ssbench.data.sources.files import ending, few, printable
+from ssbench.data.sources.names import asked, hint, role
+from ssbench.data.sources.sheets import ENDINGS, IMAGE, MASK, Resolver, Sheet, natural, read
 from ssbench.data.suspicion import suspect
 from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings
@@ -23,6 +23,7 @@ LABEL = (
 )
 SEVERAL = ("labels", "tags", "classes", "categories")  # a cell may hold more than one
 SPLIT = ("split", "set", "subset", "partition", "phase", "data_set", "fold")
+MANY = 50  # tables; where there are more below the root, they are something else: tracks, outlines
 
 
 class Row(NamedTuple):
@@ -88,7 +89,7 @@ def find(
     _fill(where, table, tables, (label, mask, group, split), layout, settings, files)
     if split:
         table.origin = f"column {split} of {names}"
-    elif len(tables) > 1 and all(role(_stem(each.sheet)) for each in tables):
+    elif len(tables) > 1 and all(hint(_stem(each.sheet)) for each in tables):
         table.origin = f"tables {names}"
     return table
 
@@ -98,9 +99,8 @@ def _sheets(
 ) -> list[Named]:
     """The tables with a column that names images."""
     found = []
-    for file in others:
-        if ending(file) not in ENDINGS or file.count("/") > 2:
-            continue
+    files = [file for file in others if ending(file) in ENDINGS and file.count("/") <= 2]
+    for file in files if len(files) <= MANY else [file for file in files if "/" not in file]:
         if "submission" in file.rpartition("/")[2].lower():
             table.left_out.append(f"{printable(file)}: what is to be submitted, not labels")
             continue
@@ -257,7 +257,7 @@ def _fill(
 def _split_of(each: Named, split: str, at: int, parts: dict[str, str]) -> str | None:
     """train, val or test; nothing where the table does not say, None where it says something else."""
     if split not in each.sheet.columns:
-        return role(_stem(each.sheet))
+        return hint(_stem(each.sheet))
     value = str(each.sheet.columns[split][at])
     return (parts.get(value) if parts else role(value)) or None
 
@@ -318,7 +318,9 @@ def _labels(cells: list[Any], several: bool, certain: bool) -> dict[str, Label |
     for mark in ("|", ";", ",", " ") if several else ():
         split = {key: tuple(part for each in key.split(mark) if (part := each.strip())) for key in plain}
         tokens = {part for parts in split.values() for part in parts}
-        if any(mark in key for key in plain) and (len(tokens) < len(split) or (certain and mark != " ")):
+        counts = {len(parts) for parts in split.values()}
+        reused = len(tokens) < len(split) and 1 in counts and len(counts) > 1  # no `red car` beside `blue bus`
+        if any(mark in key for key in plain) and (reused or (certain and mark != " ")):
             return dict(split)
     if plain and all(re.fullmatch(r"-?(0|[1-9]\d*)(\.0+)?", key) for key in plain):
         return {key: int(float(key)) for key in plain}

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ssbench.data import layout, metadata, pairs
-from ssbench.data.files import Entry, Found, counted, ending, few, identity, listing, printable, root_of, walk
 from ssbench.data.listing import Listing
+from ssbench.data.sources import layout, metadata, pairs
+from ssbench.data.sources.files import Entry, Found, counted, ending, few, identity, listing, printable, root_of, walk
 from ssbench.data.suspicion import suspect
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
@@ -26,7 +26,7 @@ def _understand(where: str, root: Path, settings: DataSettings) -> Found:
     files, others = walk(root)
     if not files:
         raise UserError(f"{printable(where)} has no images" + _instead(where, others))
-    _doubt_kind(where, files, others, settings)
+    _doubt_kind(where, root, files, others, settings)
     found = pairs.find(where, files, settings)
     images = [file for file in files if file not in found.files]
     table = metadata.find(where, root, images, found.files, others, settings)
@@ -124,13 +124,13 @@ def _instead(where: str, others: list[str]) -> str:
     return f"; it has {counted(others)}" if others else "; it is empty"
 
 
-def _doubt_kind(where: str, images: list[str], others: list[str], settings: DataSettings) -> None:
+def _doubt_kind(where: str, root: Path, images: list[str], others: list[str], settings: DataSettings) -> None:
     """Layouts that other sources read."""
     path = where.partition(":")[2]
     stems = {file.rpartition(".")[0] for file in images}
     for file in others:
         name = file.lower()
-        if name.endswith(".coco.json") or (name.endswith(".json") and "/instances_" in f"/{name}"):
+        if name.endswith(".json") and name.count("/") <= 2 and _is_coco(root / file):
             text = (
                 f"{where} looks like a COCO data set ({printable(file)}), whose boxes and masks are read by coco:{path}"
             )
@@ -138,6 +138,17 @@ def _doubt_kind(where: str, images: list[str], others: list[str], settings: Data
         if name.endswith(".xml") and ("annotations/" in name or file[:-4] in stems):
             text = f"{where} looks like Pascal VOC ({printable(file)}), whose boxes and masks are read by voc:{path}"
             suspect(settings, "voc", text)
+
+
+def _is_coco(file: Path) -> bool:
+    """By its name, or by the keys at its two ends: the whole may have hundreds of MB."""
+    if file.name.lower().endswith(".coco.json") or file.name.lower().startswith("instances_"):
+        return True
+    with file.open("rb") as content:
+        ends = content.read(4096)
+        content.seek(max(0, file.stat().st_size - 4096))
+        ends += content.read()
+    return sum(key in ends for key in (b'"images"', b'"annotations"', b'"categories"', b'"category_id"')) >= 2
 
 
 def _yolo(root: Path, others: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
-"""`shapes`: the drawn scenes of `ssbench.data.shapes` as a data set, 10,000 to train and 2,000 to test."""
+"""`shapes`: the drawn scenes of `ssbench.data.sources.shapes` as a data set, 10,000 to train and 2,000 to test."""
 
 from ssbench.data import Source, Split
-from ssbench.data.shapes import CLASSES, FACTORS, GRADES, VERSION, draw
+from ssbench.data.sources.shapes import CLASSES, FACTORS, GRADES, VERSION, draw
 from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings
 

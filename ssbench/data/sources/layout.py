@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ssbench.data.files import few, printable
 from ssbench.data.listing import Label
-from ssbench.data.names import asked, hint, role, words
-from ssbench.data.pairs import MASKS, is_container
+from ssbench.data.sources.files import few, printable
+from ssbench.data.sources.names import asked, hint, role, words
+from ssbench.data.sources.pairs import CERTAIN, MASKS, core, is_container
 from ssbench.data.suspicion import suspect
 from ssbench.spec import DataSettings
 
@@ -57,17 +57,14 @@ def understand(where: str, images: list[str], settings: DataSettings) -> tuple[d
     named = sorted((name for name in top.folders if role(name)), key=lambda name: PARTS.index(role(name)))
     rest = [name for name in top.folders if not role(name)]
     if named and not rest:
-        return _splits(top, {name: role(name) for name in named}), f"folders {_and(named)}", []
+        return _splits(where, top, {name: role(name) for name in named}, settings), f"folders {_and(named)}", []
     if named and any(_unwrap(top.folders[name]).folders for name in named):
-        text = (
-            f"{where}: {_and(named)} hold class folders and are read as splits, so that {few(rest)} would not be used"
-        )
-        suspect(
-            settings, "unused-folders", f"{text}; say which split is what, such as --set data.splits=train={named[0]}"
-        )
+        text = f"{where}: {_and(named)} hold class folders and are read as splits; {few(rest)} would not be used"
+        how = ",".join(f"{role(name)}={name}" for name in named)
+        suspect(settings, "unused-folders", f"{text}; say which split is what, such as --set data.splits={how}")
         unused = sum(1 for name in rest for _ in top.folders[name].each())
         left_out = [f"{unused} images in the folders {few(rest)}, beside the splits"]
-        return _splits(top, {name: role(name) for name in named}), f"folders {_and(named)}", left_out
+        return _splits(where, top, {name: role(name) for name in named}, settings), f"folders {_and(named)}", left_out
     _doubt_classes(where, top, settings)
     below = {part for folder in top.folders.values() for part in folder.folders}
     if below and all(role(part) for part in below) and all(_only_splits(folder) for folder in top.folders.values()):
@@ -108,13 +105,14 @@ def _unwrap(folder: Folder, keep: Collection[str] = (), within: str = "") -> Fol
 
     `keep` names folders that say something; `within` is the split that the folder is in, which may hold its own name.
     """
+    above, split = within, bool(within)
     while len(folder.folders) == 1 and not folder.loose:
         name, only = next(iter(folder.folders.items()))
+        again = name == above or (role(name) and role(name) == role(above))
         wraps = only.folders and not only.loose and not role(name) and name not in keep
-        again = name == within or (role(name) and role(name) == role(within))
-        if not (is_container(name) or (again if within else wraps)):
+        if not (is_container(name) or again or (wraps and not split)):
             break
-        folder = only
+        folder, above = only, name
     return folder
 
 
@@ -133,17 +131,19 @@ def _asked(where: str, top: Folder, settings: DataSettings) -> tuple[dict[str, P
         }
     else:
         roles = asked(settings, top.folders)
-        places = _splits(top, roles)
+        places = _splits(where, top, roles, settings)
     unused = sum(1 for path in top.each() if path not in places)
     left_out = [f"{unused} images outside the folders of data.splits"] if unused else []
     return places, f"data.splits: {', '.join(settings.splits)}", left_out
 
 
-def _splits(top: Folder, roles: dict[str, str]) -> dict[str, Place]:
+def _splits(where: str, top: Folder, roles: dict[str, str], settings: DataSettings) -> dict[str, Place]:
     """Images of split folders; loose ones beside them are of no split's class, and of train."""
     places = {path: Place("train", None) for path in top.loose}
     for name, part in roles.items():
-        places |= _classes(_unwrap(top.folders[name], within=name), part)
+        folder = _unwrap(top.folders[name], within=name)
+        _doubt_containers(f"{where}/{name}", [*folder.folders], settings)
+        places |= _classes(folder, part)
     return places
 
 
@@ -166,12 +166,29 @@ def _doubt_classes(where: str, top: Folder, settings: DataSettings) -> None:
     speak = [name for name in names if hint(name)]
     if len({hint(name) for name in speak}) > 1 or (len(names) == 2 and any(role(name) for name in names)):
         text = f"{where}: the folders {few(names)} would be classes, but {_and(speak)} sound like splits"
-        how = f"data.splits=train={speak[0]},test={next((name for name in names if name != speak[0]), '...')}"
-        suspect(settings, "split-classes", f"{text}; say which split is what, such as --set {how}")
+        how = ",".join(f"{hint(name)}={name}" for name in speak)
+        suspect(settings, "split-classes", f"{text}; say which split is what, such as --set data.splits={how}")
+    _doubt_containers(where, names, settings)
+    for name, folder in top.folders.items():
+        again = [each for each in folder.folders if each in names]
+        if again:
+            text = f"{where}: the folders {few(names)} would be classes, but {name} holds {_and(again)} again"
+            suspect(settings, "nested-classes", f"{text}; give {where}/{name}, or move one away")
+    cores = {name: {core(file) for file in folder.each()} for name, folder in top.folders.items()}
+    for name in (name for name in names if MASKS.intersection(words(name))):
+        worded = any(word.isalpha() for stem in cores[name] for word in stem)  # 1.png, 2.png are in any class
+        others = [each for each in names if cores[each] == cores[name] and not MASKS.intersection(words(each))]
+        if others and (worded or CERTAIN.intersection(words(name))):
+            text = f"{where}: the folders {few(names)} would be classes, but {name} has the file names of {others[0]}"
+            suspect(settings, "pairs", f"{text}; where it has the masks: --set data.mask={name}")
+
+
+def _doubt_containers(where: str, names: list[str], settings: DataSettings) -> None:
     bare = [name for name in names if is_container(name) or (words(name) and MASKS.issuperset(words(name)))]
     if any(is_container(name) for name in bare) and len(names) > 1:
         text = f"{where}: the folders {few(names)} would be classes, but {_and(bare)} sound like images and masks"
-        suspect(settings, "pairs", f"{text}; give the one with the images, such as {where}/{bare[0]}")
+        how = "give the folder of images alone, or name that of the masks, --set data.mask=FOLDER"
+        suspect(settings, "pairs", f"{text}; {how}")
 
 
 def _doubt_depth(where: str, top: Folder, settings: DataSettings) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.parquet import ParquetFile
 
-from ssbench.data.columns import find_columns
 from ssbench.data.fingerprints import fingerprint
 from ssbench.data.listing import Listing
-from ssbench.data.names import role
-from ssbench.data.rows import Parts, arrange, content, listing
-from ssbench.data.table import Field, Table, Tables, fields, is_text
+from ssbench.data.sources.columns import find_columns
+from ssbench.data.sources.names import role
+from ssbench.data.sources.rows import Parts, arrange, content, listing
+from ssbench.data.sources.table import Field, Table, Tables, fields, is_text
 from ssbench.errors import UserError, one_line
 from ssbench.spec import DataSettings
 

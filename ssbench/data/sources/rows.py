@@ -7,10 +7,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ssbench.data.columns import Boxes, Columns, Labels, called, find_columns
 from ssbench.data.listing import Box, Label, Listing, Sample, Samples
-from ssbench.data.names import ROLES, asked, role
-from ssbench.data.table import Part, Table, is_list
+from ssbench.data.sources.columns import Boxes, Columns, Labels, called, find_columns
+from ssbench.data.sources.names import ROLES, asked, role
+from ssbench.data.sources.table import Part, Table, is_list
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
