@@ -38,7 +38,7 @@ def targets(data: Dataset) -> Iterator[str]:
     """What a task can be asked of."""
     found = data.targets
     if "label" in found:
-        yield f"{len(data.classes)} classes ({listed(data.classes)})"
+        yield f"{len(data.classes)} class{'es' * (len(data.classes) != 1)} ({listed(data.classes)})"
     if "labels" in found:
         yield f"several of {len(data.classes)} labels an image ({listed(data.classes)})"
     if "mask" in found:

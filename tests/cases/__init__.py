@@ -1,0 +1,1 @@
+"""Data of other people: what went wrong, drawn small (`draw.py`), and what is right."""
