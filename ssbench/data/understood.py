@@ -43,9 +43,9 @@ def targets(data: Dataset) -> Iterator[str]:
         yield f"several of {len(data.classes)} labels an image ({listed(data.classes)})"
     if "mask" in found:
         values = data.understood.get("mask_values", [])
-        named = f" (values {listed([_value(one) for one in values])})" if values else ""
+        named = f" (values {listed(map(value, values))})" if values else ""
         void = data.understood.get("mask_void")
-        yield f"masks of {data.mask_classes} classes{named}" + (f", {_value(void)} is none" if void is not None else "")
+        yield f"masks of {data.mask_classes} classes{named}" + (f", {value(void)} is none" if void is not None else "")
     if "boxes" in found:
         yield f"boxes of {len(data.box_classes)} classes ({listed(data.box_classes)})"
     if "factors" in found:
@@ -85,5 +85,6 @@ def listed(names: Any) -> str:
     return ", ".join(shown[:SHOWN]) + (", ..." if len(shown) > SHOWN else "")
 
 
-def _value(value: int) -> str:
-    return f"#{value - 2**24:06x}" if value >= 2**24 else str(value)
+def value(number: int) -> str:
+    """A mask's value as it lies: a number, or a colour."""
+    return f"#{number - 2**24:06x}" if number >= 2**24 else str(number)

@@ -1,0 +1,189 @@
+"""Pictures of data: samples with what is known of them drawn in, bars of counts, copies side by side."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from colorsys import hsv_to_rgb
+from io import BytesIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ssbench.data import Dataset, Split
+
+SHOWN, COLUMNS = 24, 6  # samples
+SIDE = 160  # px of a picture: smaller ones are enlarged by whole factors up to it, larger ones are made smaller
+GAP, TEXT = 8, 12  # px between pictures, and of letters
+TINT = 0.45  # of a class over its pixels
+VOID = (128, 128, 128)
+INK, PALE = (30, 30, 30), (120, 120, 120)
+
+Colour = tuple[int, int, int]
+Pixels = NDArray[np.uint8]
+
+
+def colour(number: int) -> Colour:
+    """A class's own: neighbouring numbers are far apart in hue."""
+    hue, value = (0.02 + number * 0.618034) % 1, (1.0, 0.75)[number % 2]
+    red, green, blue = hsv_to_rgb(hue, 0.9, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def samples(data: Dataset) -> bytes:
+    """A grid of images of fit, spread over the classes, as a PNG; their labels stand below."""
+    index = spread(members(data), len(data.fit), SHOWN)
+    cells = [(drawn(data, data.fit, at), [*captions(data, at)]) for at in index]
+    return png(grid(cells, COLUMNS))
+
+
+def pairs(found: Sequence[tuple[Split, int, Split, int, str]], data: Dataset) -> bytes:
+    """Copies beside what they are copies of, a PNG with two pairs a row; the text of each stands below."""
+    cells = []
+    for part, at, other, of, text in found:
+        both = grid([(drawn(data, part, at, plain=True), []), (drawn(data, other, of, plain=True), [])], 2)
+        cells.append((both, [text, part.keys[at], f"of {other.keys[of]}"]))
+    return png(grid(cells, 2))
+
+
+def members(data: Dataset) -> list[list[int]]:
+    """The images of fit that have each class: of the labels, else of masks (not the first class), else of boxes."""
+    targets, number = data.fit.targets, lambda rows: torch.nonzero(rows)[:, 0].tolist()
+    if "label" in targets:
+        found = [number(targets["label"] == one) for one in range(len(data.classes))]
+    elif "labels" in targets:
+        found = [number(one) for one in targets["labels"].T]
+    elif "mask" in targets:
+        has = torch.stack([presence(mask, data.mask_classes) for mask in targets["mask"]])  # (N, classes)
+        found = [number(one) for one in has.T[1:]]
+    elif "boxes" in targets:
+        found = [number((targets["boxes"][..., 4] == one).any(1)) for one in range(len(data.box_classes))]
+    else:
+        found = []
+    return [one for one in found if one] or [[*range(len(data.fit))]]
+
+
+def presence(mask: Tensor, classes: int) -> Tensor:
+    """Whether each class is in a mask (S, S), (classes,)."""
+    return mask.flatten().long().bincount(minlength=256)[:classes] > 0
+
+
+def spread(groups: Sequence[Sequence[int]], count: int, most: int) -> list[int]:
+    """At most `most` of `count` positions: as many of each group, spread within it, in the groups' order."""
+    if len(groups) > most:
+        groups = [groups[at * len(groups) // most] for at in range(most)]
+    each = -(-most // len(groups))
+    turns = [(one[at * len(one) // each], number) for at in range(each) for number, one in enumerate(groups)]
+    kept: dict[int, int] = {}
+    for position, number in [*turns, *((at, len(groups)) for at in range(count))]:
+        if len(kept) < most:
+            kept.setdefault(position, number)
+    return sorted(kept, key=lambda position: (kept[position], position))
+
+
+def drawn(data: Dataset, part: Split, at: int, plain: bool = False) -> Image.Image:
+    """One image at the size it is shown, with its mask's tint and outlines and its boxes unless it is to be `plain`."""
+    pixels, targets = visible(part.images[at]), part.targets
+    side = shown_side(len(pixels))
+    kind = Image.Resampling.NEAREST if side >= len(pixels) else Image.Resampling.LANCZOS
+    big: Pixels = np.asarray(Image.fromarray(pixels).resize((side, side), kind))
+    if "mask" in targets and not plain:
+        mask = Image.fromarray(targets["mask"][at].numpy())
+        big = tinted(big, np.asarray(mask.resize((side, side), Image.Resampling.NEAREST)), data.ignore_index)
+    image = Image.fromarray(big)
+    if "boxes" in targets and not plain:
+        for *corners, kind_of in targets["boxes"][at].tolist():
+            if kind_of >= 0:
+                _box(image, [one * side / len(pixels) for one in corners], int(kind_of), data.box_classes)
+    return image
+
+
+def shown_side(side: int) -> int:
+    """Px at which an image of that side is shown."""
+    return side * max(SIDE // side, 1) if side <= SIDE else SIDE
+
+
+def visible(image: Tensor) -> Pixels:
+    """An image uint8 (C, S, S) as RGB (S, S, 3): one channel or two as grey of the first, of more the first three."""
+    seen = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+    return np.ascontiguousarray(seen.permute(1, 2, 0).numpy())
+
+
+def tinted(pixels: Pixels, mask: Pixels, void: int) -> Pixels:
+    """Pixels (S, S, 3) under the colours of a mask (S, S): class 0 stays as it is, borders of classes are solid."""
+    table = np.array([colour(number) for number in range(256)], np.float32)
+    table[void] = VOID
+    around = np.pad(mask, 1, mode="edge")
+    sides = around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]
+    border = np.any([one != mask for one in sides], 0)
+    share = (np.where(border, 1.0, TINT) * (mask != 0))[..., None]  # (S, S, 1)
+    return (pixels * (1 - share) + table[mask] * share).round().astype(np.uint8)
+
+
+def _box(image: Image.Image, corners: Sequence[float], number: int, names: Sequence[str]) -> None:
+    draw, font, ink = ImageDraw.Draw(image), ImageFont.load_default(TEXT - 2), colour(number)
+    x0, y0, x1, y1 = corners
+    draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=ink, width=2)
+    text = fitted(names[number], font, image.width - 4)
+    left = min(max(x0, 0), image.width - font.getlength(text) - 4)
+    top = y0 - TEXT if y0 >= TEXT else min(y1, image.height - TEXT)
+    draw.rectangle((left, top, left + font.getlength(text) + 3, top + TEXT - 1), fill=ink)
+    draw.text((left + 2, top), text, fill="white" if sum(ink) < 450 else "black", font=font)
+
+
+def captions(data: Dataset, at: int) -> Iterable[str]:
+    """The label or labels of an image of fit, and its key."""
+    targets = data.fit.targets
+    if "label" in targets:
+        yield data.classes[int(targets["label"][at])]
+    if "labels" in targets:
+        yield ", ".join(data.classes[one] for one in targets["labels"][at].nonzero()[:, 0].tolist()) or "no label"
+    yield data.fit.keys[at]
+
+
+def legend(names: Mapping[int, str]) -> bytes:
+    """The colours of classes and their names, a PNG."""
+    font, rows = ImageFont.load_default(TEXT), -(-len(names) // COLUMNS)
+    wide = SIDE + GAP
+    page = Image.new("RGB", (COLUMNS * wide + GAP, rows * 20 + GAP), "white")
+    draw = ImageDraw.Draw(page)
+    for at, (number, name) in enumerate(names.items()):
+        left, top = GAP + at % COLUMNS * wide, GAP + at // COLUMNS * 20
+        draw.rectangle((left, top, left + 12, top + 12), fill=VOID if number == 255 else colour(number), outline=INK)
+        draw.text((left + 18, top - 1), fitted(name, font, wide - 22), fill=INK, font=font)
+    return png(page)
+
+
+def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+    """A text cut in its middle to what fits, on one line."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= width:
+        return text
+    half = len(text) // 2
+    while half and font.getlength(f"{text[:half]}…{text[-half:]}") > width:
+        half -= 1
+    return f"{text[:half]}…{text[-half:]}" if half else "…"
+
+
+def grid(cells: Sequence[tuple[Image.Image, Sequence[str]]], columns: int) -> Image.Image:
+    """Pictures in rows, each with its lines of text below."""
+    font = ImageFont.load_default(TEXT)
+    wide, high = (max(image.size[axis] for image, _ in cells) for axis in (0, 1))
+    below = max(len(lines) for _, lines in cells) * (TEXT + 3)
+    columns = min(columns, len(cells))
+    rows = -(-len(cells) // columns)
+    page = Image.new("RGB", (columns * (wide + GAP) + GAP, rows * (high + below + GAP) + GAP), "white")
+    draw = ImageDraw.Draw(page)
+    for at, (image, lines) in enumerate(cells):
+        left, top = GAP + at % columns * (wide + GAP), GAP + at // columns * (high + below + GAP)
+        page.paste(image, (left, top))
+        for row, line in enumerate(lines):
+            place = left, top + image.height + 2 + row * (TEXT + 3)
+            draw.text(place, fitted(line, font, wide), fill=PALE if row else INK, font=font)
+    return page
+
+
+def png(image: Image.Image) -> bytes:
+    content = BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
