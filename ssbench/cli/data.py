@@ -1,9 +1,12 @@
 """`ssbench data`: what some data is taken for, shown."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
+
+if TYPE_CHECKING:
+    from ssbench.data.written import Page
 
 
 def data(
@@ -19,7 +22,6 @@ def data(
     from ssbench.data import page, written
     from ssbench.errors import UserError, near
     from ssbench.progress import Progress
-    from ssbench.results.store import write_bytes
     from ssbench.settings import make, parse_assignments
     from ssbench.spec import DataSettings
 
@@ -34,13 +36,23 @@ def data(
     settings = make(DataSettings, scopes.get("data", {}), "data")
     with Progress(1) as progress:
         progress.cell(source)
-        found = page.page(source, settings, drawn=out is not None, tell=progress.tell)
+        found = page.page(source, settings, progress.tell)
+        if out is not None:
+            progress.tell("drawing")
+            _write(found, out, html)
     if out is None:
         print(written.text(found))
+    else:
+        print("\n".join([*found.said, f"written: {out / ('index.html' if html else 'index.md')}"]))
+
+
+def _write(found: "Page", out: Path, html: bool) -> None:
+    from ssbench.data import written
+    from ssbench.results.store import write_bytes
+
+    if html:
+        write_bytes(out / "index.html", written.html(found).encode())
         return
-    name = "index.html" if html else "index.md"
-    files = {name: written.html(found).encode()} if html else {**found.files, name: written.markdown(found).encode()}
-    for file, content in files.items():
-        write_bytes(out / file, content)
-    print("\n".join(found.said))
-    print(f"written: {out / name}")
+    for name, _, draw in found.pictures:
+        write_bytes(out / name, draw())
+    write_bytes(out / "index.md", written.markdown(found).encode())

@@ -1,7 +1,7 @@
 """Bars of counts: of each class, in each part, and histograms."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -19,20 +19,22 @@ class Bars(NamedTuple):
     title: str
     names: tuple[str, ...]
     values: tuple[tuple[float, ...], ...]  # of a name: one, or one for each of fit, select and test
-    unit: str = ""
+    form: str = ",.0f"  # how a value is written
 
 
-def histogram(title: str, counts: Mapping[float, int]) -> Bars:
-    """Values by how many have each: as they are where they are few, else in bins of one width."""
+def histogram(title: str, counts: Mapping[Any, int]) -> Bars:
+    """How many have each value: as it is where values are few, else in bins of a round width."""
+    low, high = min(counts), max(counts)
     if len(counts) <= BINS:
         order = sorted(counts)
         return Bars(title, tuple(f"{one:g}" for one in order), tuple((counts[one],) for one in order))
-    low, high = min(counts), max(counts)
-    wide = (high - low) / BINS
-    bins = [0] * BINS
+    widths = (step * 10.0**power for power in range(-2, 9) for step in (1, 2, 5))
+    wide = next(one for one in widths if high // one - low // one < BINS)
+    first = int(low // wide)
+    bins = [0] * (int(high // wide) - first + 1)
     for one, count in counts.items():
-        bins[min(int((one - low) / wide), BINS - 1)] += count
-    names = tuple(f"{low + at * wide:.4g} to {low + (at + 1) * wide:.4g}" for at in range(BINS))
+        bins[int(one // wide) - first] += count
+    names = tuple(f"from {(first + at) * wide:g}" for at in range(len(bins)))
     return Bars(title, names, tuple((count,) for count in bins))
 
 
@@ -55,7 +57,8 @@ def _panel(one: Bars) -> Image.Image:
             pen.rectangle((left, 4, left + 10, 14), fill=SHADES[at])
             pen.text((left + 15, 2), role, fill=INK, font=font)
     most = max(map(sum, one.values)) or 1
-    room = WIDE - NAMES - 80
+    texts = [" + ".join(f"{value:{one.form}}" for value in values) for _, values in rows]
+    room = WIDE - NAMES - 10 - max(map(font.getlength, texts))
     for row, (name, values) in enumerate(rows, 1):
         top, done = row * HIGH + GAP, 0.0
         text = fitted(name, font, NAMES - 10)
@@ -65,6 +68,5 @@ def _panel(one: Bars) -> Image.Image:
             if value:
                 pen.rectangle((left, top + 1, max(right - 1, left), top + HIGH - 4), SHADES[at])
             done += value
-        texts = " + ".join(f"{value:,.4g}" for value in values) + one.unit * bool(values)
-        pen.text((NAMES + room * done / most + 5, top), texts, fill=PALE, font=font)
+        pen.text((NAMES + room * done / most + 5, top), texts[row - 1], fill=PALE, font=font)
     return page

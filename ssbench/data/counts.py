@@ -36,3 +36,10 @@ def box_counts(part: Split, classes: int) -> list[float]:
     """Boxes of each class."""
     kinds = part.targets["boxes"][..., 4].flatten()
     return kinds[kinds >= 0].long().bincount(minlength=classes).tolist()
+
+
+def longer_sides(part: Split) -> list[float]:
+    """Of each box, in px."""
+    boxes = part.targets["boxes"].flatten(0, 1)
+    sides = boxes[:, 2:4] - boxes[:, :2]
+    return sides[boxes[:, 4] >= 0].max(1).values.tolist()

@@ -1,19 +1,16 @@
 """All that is known of some data, as it is used here, with pictures: the page of `ssbench data`."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from ssbench.data import Dataset, Split, bars, identify, load, pictures
+from ssbench.data import Dataset, Split, bars, counts, identify, load, pictures
 from ssbench.data.bars import Bars, histogram
-from ssbench.data.copies import Looks, copies, joined, look, within
-from ssbench.data.counts import box_counts, label_counts, mask_names, mask_shares
-from ssbench.data.leaks import Copied
+from ssbench.data.leaks import Copied, Copy, all_copies
 from ssbench.data.needs import refuse_copies, refuse_targets
 from ssbench.data.suspicion import Suspicion
-from ssbench.data.understood import pixels, sentence, sizes
-from ssbench.data.written import Page, Section
+from ssbench.data.understood import columns, left_out, pixels, sentence, sizes
+from ssbench.data.written import Page, Picture, Section
 from ssbench.errors import UserError
 from ssbench.registry import Entry, entries
 from ssbench.registry import load as load_entry
@@ -23,16 +20,6 @@ ROLES = ("fit", "select", "test")
 PAIRS = 12  # copies that are pictured
 
 Tell = Callable[[str], None]
-
-
-class Copy(NamedTuple):
-    """An image that is a copy of one of a part that is trained or chosen on."""
-
-    role: str
-    at: int
-    other: str  # role
-    of: int
-    equal: bool
 
 
 @dataclass(frozen=True)
@@ -48,6 +35,22 @@ class Opened:
     def parts(self) -> dict[str, Split]:
         return {"fit": self.data.fit, "select": self.data.select, "test": self.data.test}
 
+    def each(self, count: Callable[[Split], Sequence[float]]) -> list[tuple[float, ...]]:
+        """For each class what `count` finds in fit, select and test."""
+        return [*zip(*(count(part) for part in self.parts.values()))]
+
+
+def page(source: str, settings: DataSettings, tell: Tell = lambda text: None) -> Page:
+    """The facts, and pictures that are drawn when they are asked for; raises UserError where data can't be read."""
+    one = opened(source, settings, tell)
+    tell("looking for copies")
+    found = all_copies(one.parts)
+    doubts = [*one.doubts, *_doubted_for(found, one)]
+    sections = [_parts(one), _samples(one), *_targets(one), _images(one), _copies(one, found), *_groups(one)]
+    refused = [f"ssbench run refuses it: {doubt}" for doubt in doubts]
+    tasks = _tasks(one, "what ssbench run refuses the data for stands above" if doubts else "")
+    return Page(one.data.ref.name, (sentence(one.data), *refused), (*sections, tasks))
+
 
 def opened(source: str, settings: DataSettings, tell: Tell = lambda text: None) -> Opened:
     """The data, read in spite of suspicions; raises UserError where it can't be read at all."""
@@ -61,153 +64,126 @@ def opened(source: str, settings: DataSettings, tell: Tell = lambda text: None) 
             settings = settings.model_copy(update={"allow": (*settings.allow, doubt.name)})
 
 
-def page(source: str, settings: DataSettings, drawn: bool = True, tell: Tell = lambda text: None) -> Page:
-    """The facts, and pictures unless they are not to be `drawn`; raises UserError where the data can't be read."""
-    one = opened(source, settings, tell)
-    tell("looking for copies")
-    found = all_copies(one.parts)
-    doubts = [*one.doubts, *_copied_doubt(one, found, settings)]
-    files = dict[str, bytes]()
-    if drawn:
-        tell("drawing")
-        files = _drawn(one, found)
-    sections = [
-        _parts(one),
-        _samples(one),
-        *_targets(one),
-        _images(one),
-        _copies(one, found),
-        *_groups(one),
-        _tasks(one),
-    ]
-    shown = [
-        section._replace(pictures=tuple(picture for picture in section.pictures if picture[0] in files))
-        for section in sections
-    ]
-    said = (sentence(one.data), *(f"ssbench run refuses it: {doubt}" for doubt in doubts))
-    return Page(one.data.ref.name, said, tuple(one for one in shown if one.lines or one.rows or one.pictures), files)
-
-
-def all_copies(parts: Mapping[str, Split]) -> list[Copy]:
-    """Images of each part that are copies of earlier ones of fit, of fit, and of fit and select."""
-    looks = {role: look(part.images) for role, part in parts.items()}
-    found = {later: first for first, later in reversed(within(looks["fit"]).tolist())}
-    twins = [Copy("fit", at, "fit", of, _equal(looks["fit"], at, looks["fit"], of)) for at, of in sorted(found.items())]
-    count = len(parts["fit"])
-    for role, seen in (("select", ("fit",)), ("test", ("fit", "select"))):
-        for at, of in enumerate(copies(joined([looks[one] for one in seen]), looks[role]).tolist()):
-            other, place = ("fit", of) if of < count else ("select", of - count)
-            if of >= 0:
-                twins.append(Copy(role, at, other, place, _equal(looks[role], at, looks[other], place)))
-    return twins
-
-
-def _equal(some: Looks, at: int, others: Looks, of: int) -> bool:
-    return some.exact[at] == others.exact[of]
-
-
-def _copied_doubt(one: Opened, found: Sequence[Copy], settings: DataSettings) -> list[str]:
+def _doubted_for(found: Sequence[Copy], one: Opened) -> Iterator[str]:
     """Why `ssbench run` refuses the data for its copies, if it does."""
     test = [copy for copy in found if copy.role == "test"]
-    example = _example(one, test[0]) if test else ""
+    counted = Copied(len(test), sum(copy.equal for copy in test), _example(one, test))
     try:
-        refuse_copies(
-            Copied(len(test), sum(copy.equal for copy in test), example), len(one.data.test), one.source, one.settings
-        )
+        refuse_copies(counted, len(one.data.test), one.source, one.settings)
     except UserError as doubt:
-        return [str(doubt)]
-    return []
+        yield str(doubt)
 
 
-def _example(one: Opened, copy: Copy) -> str:
-    return f"{one.parts[copy.role].keys[copy.at]} of {one.parts[copy.other].keys[copy.of]}"
+def _example(one: Opened, found: Sequence[Copy]) -> str:
+    return "".join(f"{one.parts[c.role].keys[c.at]} of {one.parts[c.other].keys[c.of]}" for c in found[:1])
 
 
 def _parts(one: Opened) -> Section:
     known = one.data.understood
-    splits = ", ".join(f"{name} {count}" for name, count in (known.get("splits") or {}).items())
+    splits = ", ".join(f"{name} {count:,}" for name, count in known.get("splits", {}).items())
     origin = f" ({known['origin']})" if known.get("origin") else ""
-    lines = [f"splits of the source: {splits}{origin}" if splits else "", f"parts: {one.data.roles}"]
-    columns = ", ".join(f"{name} as {role}" for role, name in (known.get("columns") or {}).items())
-    left_out = [*known.get("left_out", ())]
+    lines = [f"splits of the source: {splits}{origin}", f"parts: {one.data.roles}", columns(known)]
+    lines += [*known.get("said", ()), left_out(one.data) or "left out: nothing"]
     if one.data.skipped:
-        left_out.append(f"{len(one.data.skipped)} unreadable images, such as {one.data.skipped[0]}")
-    lines += [f"columns: {columns}" if columns else "", *known.get("said", ())]
-    lines += [f"left out: {', '.join(left_out)}" if left_out else "left out: nothing"]
-    rows = [(role, f"{len(part):,}") for role, part in one.parts.items()]
-    return Section("Parts", tuple(line for line in lines if line), ("part", "images"), tuple(rows))
+        lines.append(f"the first unreadable image: {one.data.skipped[0]}")
+    return Section("Parts", lines, ("part", "images"), [(role, f"{len(part):,}") for role, part in one.parts.items()])
 
 
 def _samples(one: Opened) -> Section:
-    channels, targets = one.data.fit.images.shape[1], one.data.targets
+    data, channels = one.data, one.data.fit.images.shape[1]
     what = {1: "grey", 2: "the first of 2 channels as grey", 3: "in colour"}
     said = what.get(channels, f"the first three of {channels} channels as red, green and blue")
-    said += "; masks are tinted and outlined, but for the first class, and void is grey" if "mask" in targets else ""
-    said += "; boxes have the names of their classes" if "boxes" in targets else ""
-    shown = [("samples.png", f"Images of fit, spread over the classes, {said}.")]
-    return Section("Samples", pictures=(*shown, ("legend.png", "Colours of the masks' classes.")))
+    said += "; masks are tinted and outlined, but for the first class" if "mask" in data.targets else ""
+    said += "; boxes have the names of their classes where there is room" if "boxes" in data.targets else ""
+    shown = [Picture("samples.png", f"Images of fit, spread over the classes, {said}.", lambda: pictures.samples(data))]
+    inks = list[tuple[str, pictures.Colour]]()
+    if "mask" in data.targets:
+        names = counts.mask_names(data)
+        ink = {number: pictures.VOID if number == data.ignore_index else pictures.colour(number) for number in names}
+        inks += [(f"mask {name}", (255, 255, 255) if number == 0 else ink[number]) for number, name in names.items()]
+    if "boxes" in data.targets:
+        inks += [(f"box {name}", pictures.colour(number)) for number, name in enumerate(data.box_classes)]
+    if inks:
+        shown.append(Picture("legend.png", "Colours of masks and boxes.", lambda: pictures.legend(inks)))
+    return Section("Samples", pictures=shown)
 
 
 def _targets(one: Opened) -> Iterator[Section]:
     """A section for each kind of target."""
-    data, targets = one.data, one.data.targets
+    data, targets = one.data, one.data.fit.targets
     if "label" in targets or "labels" in targets:
-        counts = _per_part(one, lambda part: label_counts(part, len(data.classes)))
-        at = sorted(range(len(data.classes)), key=lambda number: (-counts[number][0], number))
-        most, least = counts[at[0]][0], counts[at[-1]][0]
-        lines = [
-            f"most images of fit: {data.classes[at[0]]} ({most:,}); fewest: {data.classes[at[-1]]} ({least:,}), "
-            f"1 of {most / least:.1f}"
-            if least
-            else f"fit has no image of {data.classes[at[-1]]}"
-        ]
-        lines += (
-            [f"labels of an image: {_range(data.fit.targets['labels'].sum(1).tolist())}"] if "labels" in targets else []
-        )
-        yield _counted(f"Classes ({len(data.classes)})", "class", data.classes, counts, lines, "classes.png")
+        found = one.each(lambda part: counts.label_counts(part, len(data.classes)))
+        lines = [_balance(data.classes, [row[0] for row in found])]
+        if "labels" in targets:
+            lines.append(f"labels of an image: {_range(targets['labels'].sum(1).tolist())}")
+        yield _classes("Labels", "images of", data.classes, found, lines)
     if "mask" in targets:
-        shares = [[f"{100 * one:.3g} %" for one in row] for row in _per_part(one, lambda part: mask_shares(part, data))]
-        names = mask_names(data)
-        rows = tuple((name, *row) for name, row in zip(names.values(), shares))
-        yield Section(
-            f"Masks ({data.mask_classes} classes)", (), ("pixels of class", *ROLES), rows, (("masks.png", ""),)
-        )
+        yield _masks(one)
     if "boxes" in targets:
-        counts = _per_part(one, lambda part: box_counts(part, len(data.box_classes)))
-        many = _range((data.fit.targets["boxes"][..., 4] >= 0).sum(1).tolist())
-        title = f"Boxes ({len(data.box_classes)} classes)"
-        yield _counted(title, "boxes of", data.box_classes, counts, [f"boxes of an image: {many}"], "boxes.png")
+        found = one.each(lambda part: counts.box_counts(part, len(data.box_classes)))
+        lines = [f"boxes of an image: {_range((targets['boxes'][..., 4] >= 0).sum(1).tolist())}"]
+        across = Counter(map(round, counts.longer_sides(data.fit)))
+        more = [histogram("longer sides of boxes in fit, px", across)] if across else []
+        yield _classes("Boxes", "boxes of", data.box_classes, found, lines, more)
     if "factors" in targets:
-        rows = tuple(
-            (name, *(f"{number:.4g}" for number in (column.min(), column.mean(), column.max())))
-            for name, column in zip(data.factors, data.fit.targets["factors"].T)
-        )
-        yield Section("Numbers", (), ("number, in fit", "least", "mean", "most"), rows)
+        numbers = [(column.min(), column.mean(), column.max()) for column in targets["factors"].T]
+        rows = [(name, *(f"{number:.4g}" for number in row)) for name, row in zip(data.factors, numbers)]
+        yield Section("Numbers", header=("number, in fit", "least", "mean", "most"), rows=rows)
 
 
-def _counted(
-    title: str, of: str, names: Sequence[str], counts: Sequence[Sequence[float]], lines: Sequence[str], file: str
+def _classes(
+    title: str,
+    of: str,
+    names: Sequence[str],
+    found: Sequence[tuple[float, ...]],
+    lines: Sequence[str],
+    more: Sequence[Bars] = (),
 ) -> Section:
-    rows = tuple((name, *(f"{count:,.0f}" for count in row)) for name, row in zip(names, counts))
-    return Section(title, tuple(lines), (of, *ROLES), rows, ((file, ""),))
+    """How many each class has in each part; the picture shows the most first."""
+    order = sorted(range(len(names)), key=lambda at: (-sum(found[at]), at))
+    ranked = Bars(f"{of} each class", tuple(names[at] for at in order), tuple(found[at] for at in order))
+    shown = Picture(f"{title.lower()}.png", "", lambda: bars.draw([ranked, *more]))
+    rows = [(name, *(f"{count:,.0f}" for count in row)) for name, row in zip(names, found)]
+    return Section(f"{title} ({_many(len(names), 'class', 'classes')})", lines, (of, *ROLES), rows, [shown])
 
 
-def _per_part(one: Opened, count: Callable[[Split], Sequence[float]]) -> list[tuple[float, ...]]:
-    """For each class what `count` finds in fit, select and test."""
-    return [*zip(*(count(part) for part in one.parts.values()))]
+def _masks(one: Opened) -> Section:
+    names = [*counts.mask_names(one.data).values()]
+    found = one.each(lambda part: [100 * share for share in counts.mask_shares(part, one.data)])
+    panel = Bars("% of fit's pixels", tuple(names), tuple(row[:1] for row in found), ".3g")
+    rows = [(name, *(f"{share:.3g}" for share in row)) for name, row in zip(names, found)]
+    shown = Picture("masks.png", "", lambda: bars.draw([panel]))
+    return Section(f"Masks ({one.data.mask_classes} classes)", (), ("% of pixels", *ROLES), rows, [shown])
+
+
+def _balance(names: Sequence[str], found: Sequence[float]) -> str:
+    most, least = (pick(range(len(names)), key=lambda at: found[at]) for pick in (max, min))
+    ratio = f": 1 to {found[most] / found[least]:.1f}" if found[least] else ""
+    return f"in fit {names[most]} has most images, {found[most]:,}, and {names[least]} fewest, {found[least]:,}{ratio}"
 
 
 def _range(numbers: Sequence[int]) -> str:
     return f"{min(numbers)} to {max(numbers)}, {sum(numbers) / len(numbers):.1f} in the mean of fit"
 
 
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count:,} {one if count == 1 else more}"
+
+
 def _images(one: Opened) -> Section:
     known = one.data.understood
-    modes = ", ".join(f"{mode} {count:,}" for mode, count in (known.get("modes") or {}).items())
-    lines = [pixels(known), f"as they lie (Pillow's modes): {modes}" if modes else "", sizes(known)]
-    if "shapes" in known:
-        lines.append(f"{known['shapes']:,} different sizes{', all square' if known['square'] else ''}")
-    return Section("Images", tuple(line for line in lines if line), pictures=(("sizes.png", ""),))
+    lines, shown = [pixels(known), sizes(known)], list[Picture]()
+    if "modes" in known:
+        modes = ", ".join(f"{mode} {count:,}" for mode, count in known["modes"].items())
+        square = ", all square" if known["square"] else ""
+        lines += [f"as they lie: {modes}; {_many(known['shapes'], 'size', 'sizes')}{square}"]
+    if known.get("shapes", 1) > 1:
+        panels = [
+            histogram("shorter sides of images, px", dict(known["sides_counted"])),
+            histogram("width / height of images", dict(known["ratios_counted"])),
+        ]
+        shown.append(Picture("sizes.png", "", lambda: bars.draw(panels)))
+    return Section("Images", lines, pictures=shown)
 
 
 def _copies(one: Opened, found: Sequence[Copy]) -> Section:
@@ -215,31 +191,37 @@ def _copies(one: Opened, found: Sequence[Copy]) -> Section:
     for role, seen in zip(ROLES, ("earlier ones of fit", "fit", "fit or select")):
         own = [copy for copy in found if copy.role == role]
         equal = sum(copy.equal for copy in own)
-        example = _example(one, own[0]) if own else ""
-        count = len(one.parts[role])
-        rows.append((role, f"{count:,}", seen, str(equal), str(len(own) - equal), example))
+        near = len(own) - equal
+        rows.append((role, f"{len(one.parts[role]):,}", seen, f"{equal:,}", f"{near:,}", _example(one, own)))
     header = ("part", "images", "copies of", "equal in pixels", "near", "for example")
-    return Section("Copies", (), header, tuple(rows), (("copies.png", "Copies, and what they are copies of."),))
+    shown = sorted(found, key=lambda copy: (-ROLES.index(copy.role), copy.equal))[:PAIRS]
+    each = [
+        (one.parts[c.role], c.at, one.parts[c.other], c.of, f"{c.role}, {'equal to' if c.equal else 'near'} {c.other}")
+        for c in shown
+    ]
+    what = f"{len(shown)} of {_many(len(found), 'copy', 'copies')}, on the left, of what is on the right."
+    drawn = Picture("copies.png", what, lambda: pictures.pairs(each, one.data))
+    return Section("Copies", (), header, rows, [drawn] if found else [])
 
 
 def _groups(one: Opened) -> Iterator[Section]:
     if not one.data.fit.groups:
         return
-    rows = []
+    rows, seen = [], Counter[str]()
     for role, part in one.parts.items():
-        (name, most), *_ = Counter(part.groups).most_common(1)
-        rows.append((role, f"{len({*part.groups}):,}", f"{name or 'no group'} ({most:,} images)"))
-    has = [{*part.groups} - {""} for part in one.parts.values()]
-    shared = len(has[0] & has[1] | has[0] & has[2] | has[1] & has[2])
-    yield Section(
-        "Groups", (f"groups in more than one part: {shared}",), ("part", "groups", "the largest"), tuple(rows)
-    )
+        sizes_of = Counter(part.groups)
+        (name, most), *_ = sizes_of.most_common(1)
+        rows.append((role, f"{len(sizes_of):,}", f"{name or 'none'} ({most:,})"))
+        seen.update(sizes_of.keys() - {""})
+    shared = [name for name, parts in seen.items() if parts > 1]
+    line = f"on two sides: {len(shared)}" + (f", such as {min(shared)}" if shared else "")
+    yield Section("Groups", (line,), ("part", "groups", "the largest (images)"), rows)
 
 
-def _tasks(one: Opened) -> Section:
+def _tasks(one: Opened, line: str) -> Section:
     """Which tasks the data allows, and why not the others, in the words of `ssbench run`."""
-    rows = tuple((name, *why_not(one, entry)) for name, entry in entries("tasks").items())
-    return Section("Tasks", (), ("task", "allowed", "why not"), rows)
+    rows = [(name, *why_not(one, entry)) for name, entry in entries("tasks").items()]
+    return Section("Tasks", [line] if line else [], ("task", "allowed", "why not"), rows)
 
 
 def why_not(one: Opened, entry: Entry) -> tuple[str, str]:
@@ -249,57 +231,3 @@ def why_not(one: Opened, entry: Entry) -> tuple[str, str]:
     except UserError as reason:
         return "no", str(reason)
     return "yes", ""
-
-
-def _drawn(one: Opened, found: Sequence[Copy]) -> dict[str, bytes]:
-    """Pictures by the name of their files."""
-    data, targets = one.data, one.data.targets
-    files = {"samples.png": pictures.samples(data)}
-    if "mask" in targets:
-        names = mask_names(data)
-        shares = _per_part(one, lambda part: [100 * share for share in mask_shares(part, data)])
-        files["legend.png"] = pictures.legend(names)
-        only = [(row[0],) for row in shares]
-        files["masks.png"] = bars.draw([Bars("pixels of each class in fit", tuple(names.values()), tuple(only), " %")])
-    if "label" in targets or "labels" in targets:
-        files["classes.png"] = bars.draw(
-            [
-                _ranked(
-                    "images of each class",
-                    data.classes,
-                    _per_part(one, lambda part: label_counts(part, len(data.classes))),
-                )
-            ]
-        )
-    if "boxes" in targets:
-        counts = _per_part(one, lambda part: box_counts(part, len(data.box_classes)))
-        across = [
-            max(x1 - x0, y1 - y0)
-            for box in data.fit.targets["boxes"].tolist()
-            for x0, y0, x1, y1, kind in box
-            if kind >= 0
-        ]
-        panels = [_ranked("boxes of each class", data.box_classes, counts)]
-        panels += [histogram("longer sides of boxes in fit, px", Counter(map(round, across)))] if across else []
-        files["boxes.png"] = bars.draw(panels)
-    known = data.understood
-    if "sides_counted" in known:
-        sides, ratios = (dict(known[name]) for name in ("sides_counted", "ratios_counted"))
-        files["sizes.png"] = bars.draw(
-            [histogram("shorter sides of images, px", sides), histogram("width / height of images", ratios)]
-        )
-    if found:
-        shown = sorted(found, key=lambda copy: -ROLES.index(copy.role))[:PAIRS]
-        each = [(one.parts[c.role], c.at, one.parts[c.other], c.of, _pair(c)) for c in shown]
-        files["copies.png"] = pictures.pairs(each, data)
-    return files
-
-
-def _pair(copy: Copy) -> str:
-    return f"{copy.role}, {'equal to' if copy.equal else 'near'} one of {copy.other}"
-
-
-def _ranked(title: str, names: Sequence[str], counts: Sequence[tuple[float, ...]]) -> Bars:
-    """Most first."""
-    order = sorted(range(len(names)), key=lambda at: (-sum(counts[at]), at))
-    return Bars(title, tuple(names[at] for at in order), tuple(counts[at] for at in order))

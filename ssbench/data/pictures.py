@@ -1,6 +1,6 @@
 """Pictures of data: samples with what is known of them drawn in, bars of counts, copies side by side."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from colorsys import hsv_to_rgb
 from io import BytesIO
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from ssbench.data import Dataset, Split
 
 SHOWN, COLUMNS = 24, 6  # samples
-SIDE = 160  # px of a picture: smaller ones are enlarged by whole factors up to it, larger ones are made smaller
+SIDE = 192  # px of a picture, at most: those of half of it or less are enlarged by a whole factor
 GAP, TEXT = 8, 12  # px between pictures, and of letters
 TINT = 0.45  # of a class over its pixels
 VOID = (128, 128, 128)
@@ -38,12 +38,15 @@ def samples(data: Dataset) -> bytes:
 
 
 def pairs(found: Sequence[tuple[Split, int, Split, int, str]], data: Dataset) -> bytes:
-    """Copies beside what they are copies of, a PNG with two pairs a row; the text of each stands below."""
+    """Copies beside what they are copies of, a PNG with three pairs a row; the text of each stands below."""
     cells = []
     for part, at, other, of, text in found:
-        both = grid([(drawn(data, part, at, plain=True), []), (drawn(data, other, of, plain=True), [])], 2)
+        one, two = drawn(data, part, at, plain=True), drawn(data, other, of, plain=True)
+        both = Image.new("RGB", (2 * one.width + 2, one.height), "white")
+        both.paste(one, (0, 0))
+        both.paste(two, (one.width + 2, 0))
         cells.append((both, [text, part.keys[at], f"of {other.keys[of]}"]))
-    return png(grid(cells, 2))
+    return png(grid(cells, COLUMNS // 2))
 
 
 def members(data: Dataset) -> list[list[int]]:
@@ -84,23 +87,18 @@ def spread(groups: Sequence[Sequence[int]], count: int, most: int) -> list[int]:
 def drawn(data: Dataset, part: Split, at: int, plain: bool = False) -> Image.Image:
     """One image at the size it is shown, with its mask's tint and outlines and its boxes unless it is to be `plain`."""
     pixels, targets = visible(part.images[at]), part.targets
-    side = shown_side(len(pixels))
-    kind = Image.Resampling.NEAREST if side >= len(pixels) else Image.Resampling.LANCZOS
+    factor = SIDE // len(pixels)
+    side, kind = (factor * len(pixels), Image.Resampling.NEAREST) if factor > 1 else (SIDE, Image.Resampling.LANCZOS)
     big: Pixels = np.asarray(Image.fromarray(pixels).resize((side, side), kind))
     if "mask" in targets and not plain:
         mask = Image.fromarray(targets["mask"][at].numpy())
         big = tinted(big, np.asarray(mask.resize((side, side), Image.Resampling.NEAREST)), data.ignore_index)
     image = Image.fromarray(big)
     if "boxes" in targets and not plain:
-        for *corners, kind_of in targets["boxes"][at].tolist():
-            if kind_of >= 0:
-                _box(image, [one * side / len(pixels) for one in corners], int(kind_of), data.box_classes)
+        for *corners, number in targets["boxes"][at].tolist():
+            if number >= 0:
+                _box(image, [one * side / len(pixels) for one in corners], int(number), data.box_classes)
     return image
-
-
-def shown_side(side: int) -> int:
-    """Px at which an image of that side is shown."""
-    return side * max(SIDE // side, 1) if side <= SIDE else SIDE
 
 
 def visible(image: Tensor) -> Pixels:
@@ -121,14 +119,15 @@ def tinted(pixels: Pixels, mask: Pixels, void: int) -> Pixels:
 
 
 def _box(image: Image.Image, corners: Sequence[float], number: int, names: Sequence[str]) -> None:
-    draw, font, ink = ImageDraw.Draw(image), ImageFont.load_default(TEXT - 2), colour(number)
+    """The outline of a box, and the name of its class where there is room in it."""
+    pen, font, ink = ImageDraw.Draw(image), ImageFont.load_default(TEXT - 2), colour(number)
     x0, y0, x1, y1 = corners
-    draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=ink, width=2)
-    text = fitted(names[number], font, image.width - 4)
-    left = min(max(x0, 0), image.width - font.getlength(text) - 4)
-    top = y0 - TEXT if y0 >= TEXT else min(y1, image.height - TEXT)
-    draw.rectangle((left, top, left + font.getlength(text) + 3, top + TEXT - 1), fill=ink)
-    draw.text((left + 2, top), text, fill="white" if sum(ink) < 450 else "black", font=font)
+    room = min(x1 - x0, y1 - y0)
+    pen.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=ink, width=2 if room > 24 else 1)
+    wide = font.getlength(names[number]) + 4
+    if wide <= x1 - x0 and y1 - y0 >= 2 * TEXT:
+        pen.rectangle((x0, y0, x0 + wide, y0 + TEXT), fill=ink)
+        pen.text((x0 + 2, y0), names[number], fill="white" if sum(ink) < 450 else "black", font=font)
 
 
 def captions(data: Dataset, at: int) -> Iterable[str]:
@@ -141,16 +140,16 @@ def captions(data: Dataset, at: int) -> Iterable[str]:
     yield data.fit.keys[at]
 
 
-def legend(names: Mapping[int, str]) -> bytes:
-    """The colours of classes and their names, a PNG."""
-    font, rows = ImageFont.load_default(TEXT), -(-len(names) // COLUMNS)
-    wide = SIDE + GAP
-    page = Image.new("RGB", (COLUMNS * wide + GAP, rows * 20 + GAP), "white")
-    draw = ImageDraw.Draw(page)
-    for at, (number, name) in enumerate(names.items()):
-        left, top = GAP + at % COLUMNS * wide, GAP + at // COLUMNS * 20
-        draw.rectangle((left, top, left + 12, top + 12), fill=VOID if number == 255 else colour(number), outline=INK)
-        draw.text((left + 18, top - 1), fitted(name, font, wide - 22), fill=INK, font=font)
+def legend(names: Sequence[tuple[str, Colour]]) -> bytes:
+    """Colours and what they stand for, a PNG."""
+    font, wide, high = ImageFont.load_default(TEXT), SIDE + GAP, TEXT + GAP
+    rows = -(-len(names) // COLUMNS)
+    page = Image.new("RGB", (min(len(names), COLUMNS) * wide + GAP, rows * high + GAP), "white")
+    pen = ImageDraw.Draw(page)
+    for at, (name, ink) in enumerate(names):
+        left, top = GAP + at % COLUMNS * wide, GAP + at // COLUMNS * high
+        pen.rectangle((left, top, left + TEXT, top + TEXT), fill=ink, outline=INK)
+        pen.text((left + TEXT + 6, top - 1), fitted(name, font, wide - TEXT - 12), fill=INK, font=font)
     return png(page)
 
 
@@ -173,13 +172,13 @@ def grid(cells: Sequence[tuple[Image.Image, Sequence[str]]], columns: int) -> Im
     columns = min(columns, len(cells))
     rows = -(-len(cells) // columns)
     page = Image.new("RGB", (columns * (wide + GAP) + GAP, rows * (high + below + GAP) + GAP), "white")
-    draw = ImageDraw.Draw(page)
+    pen = ImageDraw.Draw(page)
     for at, (image, lines) in enumerate(cells):
         left, top = GAP + at % columns * (wide + GAP), GAP + at // columns * (high + below + GAP)
         page.paste(image, (left, top))
         for row, line in enumerate(lines):
             place = left, top + image.height + 2 + row * (TEXT + 3)
-            draw.text(place, fitted(line, font, wide), fill=PALE if row else INK, font=font)
+            pen.text(place, fitted(line, font, wide), fill=PALE if row else INK, font=font)
     return page
 
 

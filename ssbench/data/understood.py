@@ -23,15 +23,9 @@ def _parts(data: Dataset) -> Iterator[str]:
     yield from targets(data)
     yield pixels(known)
     yield sizes(known)
-    columns = known.get("columns") or {}
-    yield (
-        "columns " + ", ".join(f"{name} as {role}" * (name != role) or name for role, name in columns.items())
-        if columns
-        else ""
-    )
+    yield columns(known)
     yield from known.get("said", ())
-    left_out = [*known.get("left_out", ()), *([f"{len(data.skipped)} unreadable images"] if data.skipped else [])]
-    yield f"left out: {', '.join(left_out)}" if left_out else ""
+    yield left_out(data)
 
 
 def targets(data: Dataset) -> Iterator[str]:
@@ -77,6 +71,20 @@ def sizes(known: Mapping[str, Any]) -> str:
     own = f"{low} px" if low == high else f"{low} to {high} px (median {middle})"
     larger = f", crops of training from {known['larger']} px" if known.get("larger") else ""
     return f"shorter sides of {own}, read at {size} px{larger}"
+
+
+def columns(known: Mapping[str, Any]) -> str:
+    """`columns image, diagnosis as label`."""
+    found = known.get("columns") or {}
+    named = ", ".join(f"{name} as {role}" * (name != role) or name for role, name in found.items())
+    return f"columns {named}" if named else ""
+
+
+def left_out(data: Dataset) -> str:
+    """`left out: 30 files of other kinds (.txt 28, .mp4 2), 2 unreadable images`."""
+    skipped = [f"{len(data.skipped)} unreadable images"] if data.skipped else []
+    found = ", ".join([*data.understood.get("left_out", ()), *skipped])
+    return f"left out: {found}" if found else ""
 
 
 def listed(names: Any) -> str:
