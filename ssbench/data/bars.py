@@ -1,5 +1,6 @@
 """Bars of counts: of each class, in each part, and histograms."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,13 +30,17 @@ def histogram(title: str, counts: Mapping[Any, int]) -> Bars:
         order = sorted(counts)
         return Bars(title, tuple(f"{one:g}" for one in order), tuple((counts[one],) for one in order))
     widths = (step * 10.0**power for power in range(-2, 9) for step in (1, 2, 5))
-    wide = next(one for one in widths if high // one - low // one < BINS)
-    first = int(low // wide)
-    bins = [0] * (int(high // wide) - first + 1)
+    wide = next(width for width in widths if _bin(high, width) - _bin(low, width) < BINS)
+    first = _bin(low, wide)
+    bins = [0] * (_bin(high, wide) - first + 1)
     for one, count in counts.items():
-        bins[int(one // wide) - first] += count
+        bins[_bin(one, wide) - first] += count
     names = tuple(f"from {(first + at) * wide:g}" for at in range(len(bins)))
     return Bars(title, names, tuple((count,) for count in bins))
+
+
+def _bin(value: float, wide: float) -> int:
+    return math.floor(value / wide + 1e-6)  # 1.0 // 0.2 is 4
 
 
 def draw(panels: Sequence[Bars]) -> bytes:

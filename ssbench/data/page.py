@@ -96,6 +96,8 @@ def _samples(one: Opened) -> Section:
     said += "; masks are tinted and outlined, but for the first class" if "mask" in data.targets else ""
     said += "; boxes have the names of their classes where there is room" if "boxes" in data.targets else ""
     shown = [Picture("samples.png", f"Images of fit, spread over the classes, {said}.", lambda: pictures.samples(data))]
+    if channels not in (1, 3):
+        shown.append(Picture("channels.png", "Each channel of some of them.", lambda: pictures.channels(data)))
     inks = list[tuple[str, pictures.Colour]]()
     if "mask" in data.targets:
         names = counts.mask_names(data)
@@ -158,6 +160,8 @@ def _masks(one: Opened) -> Section:
 
 def _balance(names: Sequence[str], found: Sequence[float]) -> str:
     most, least = (pick(range(len(names)), key=lambda at: found[at]) for pick in (max, min))
+    if found[most] == found[least]:
+        return f"in fit {'each class has' if len(names) > 1 else 'it has'} {_many(int(found[most]), 'image', 'images')}"
     ratio = f": 1 to {found[most] / found[least]:.1f}" if found[least] else ""
     return f"in fit {names[most]} has most images, {found[most]:,}, and {names[least]} fewest, {found[least]:,}{ratio}"
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ssbench.data import Dataset, Split
 
 SHOWN, COLUMNS = 24, 6  # samples
+FEW = 4  # whose channels are shown
 SIDE = 192  # px of a picture, at most: those of half of it or less are enlarged by a whole factor
 GAP, TEXT = 8, 12  # px between pictures, and of letters
 TINT = 0.45  # of a class over its pixels
@@ -25,8 +26,8 @@ Pixels = NDArray[np.uint8]
 
 def colour(number: int) -> Colour:
     """A class's own: neighbouring numbers are far apart in hue."""
-    hue, value = (0.02 + number * 0.618034) % 1, (1.0, 0.75)[number % 2]
-    red, green, blue = hsv_to_rgb(hue, 0.9, value)
+    hue, value, saturation = (0.02 + number * 0.618034) % 1, (1.0, 0.75)[number % 2], (0.9, 0.5)[number // 8 % 2]
+    red, green, blue = hsv_to_rgb(hue, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
@@ -35,6 +36,16 @@ def samples(data: Dataset) -> bytes:
     index = spread(members(data), len(data.fit), SHOWN)
     cells = [(drawn(data, data.fit, at), [*captions(data, at)]) for at in index]
     return png(grid(cells, COLUMNS))
+
+
+def channels(data: Dataset) -> bytes:
+    """Each channel of a few images of fit as grey, a PNG with an image a row."""
+    index = spread(members(data), len(data.fit), FEW)
+    each = [(at, number) for at in index for number in range(data.fit.images.shape[1])]
+    cells = [
+        (_resized(visible(data.fit.images[at, number : number + 1])), [f"channel {number + 1}"]) for at, number in each
+    ]
+    return png(grid(cells, data.fit.images.shape[1]))
 
 
 def pairs(found: Sequence[tuple[Split, int, Split, int, str]], data: Dataset) -> bytes:
@@ -87,18 +98,22 @@ def spread(groups: Sequence[Sequence[int]], count: int, most: int) -> list[int]:
 def drawn(data: Dataset, part: Split, at: int, plain: bool = False) -> Image.Image:
     """One image at the size it is shown, with its mask's tint and outlines and its boxes unless it is to be `plain`."""
     pixels, targets = visible(part.images[at]), part.targets
-    factor = SIDE // len(pixels)
-    side, kind = (factor * len(pixels), Image.Resampling.NEAREST) if factor > 1 else (SIDE, Image.Resampling.LANCZOS)
-    big: Pixels = np.asarray(Image.fromarray(pixels).resize((side, side), kind))
+    image = _resized(pixels)
     if "mask" in targets and not plain:
-        mask = Image.fromarray(targets["mask"][at].numpy())
-        big = tinted(big, np.asarray(mask.resize((side, side), Image.Resampling.NEAREST)), data.ignore_index)
-    image = Image.fromarray(big)
+        mask = Image.fromarray(targets["mask"][at].numpy()).resize(image.size, Image.Resampling.NEAREST)
+        image = Image.fromarray(tinted(np.asarray(image), np.asarray(mask), data.ignore_index))
     if "boxes" in targets and not plain:
         for *corners, number in targets["boxes"][at].tolist():
             if number >= 0:
-                _box(image, [one * side / len(pixels) for one in corners], int(number), data.box_classes)
+                _box(image, [one * image.width / len(pixels) for one in corners], int(number), data.box_classes)
     return image
+
+
+def _resized(pixels: Pixels) -> Image.Image:
+    """An image (S, S, 3) at the size it is shown."""
+    factor = SIDE // len(pixels)
+    side, kind = (factor * len(pixels), Image.Resampling.NEAREST) if factor > 1 else (SIDE, Image.Resampling.LANCZOS)
+    return Image.fromarray(pixels).resize((side, side), kind)
 
 
 def visible(image: Tensor) -> Pixels:
