@@ -142,7 +142,7 @@ def _box(image: Image.Image, corners: Sequence[float], number: int, names: Seque
     wide = font.getlength(names[number]) + 4
     if wide <= x1 - x0 and y1 - y0 >= 2 * TEXT:
         pen.rectangle((x0, y0, x0 + wide, y0 + TEXT), fill=ink)
-        pen.text((x0 + 2, y0), names[number], fill="white" if sum(ink) < 450 else "black", font=font)
+        pen.text((x0 + 2, y0), names[number], fill="white" if sum(ink) - ink[2] < 300 else "black", font=font)
 
 
 def captions(data: Dataset, at: int) -> Iterable[str]:
