@@ -162,7 +162,7 @@ def load(source: str, settings: DataSettings, ref: DataRef, tell: Callable[[str]
     return _assembled(ref, *stored.read(folder))
 
 
-DECODER = 1  # changes with what is stored, so that caches of an older ssbench are not read
+DECODER = 2  # changes with what is stored, so that caches of an older ssbench are not read
 
 
 def _in_memory(source: str, ref: DataRef, found: Source, settings: DataSettings) -> Dataset:
