@@ -97,11 +97,11 @@ def test_a_network_that_can_not_take_the_size_is_refused_in_one_line(name: str, 
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_a_network_for_colours_alone_is_refused_for_its_channels_not_for_its_size(channels: int) -> None:
-    statistics = {"mean": torch.zeros(channels), "std": torch.ones(channels)}
+    mean, std = torch.zeros(channels), torch.ones(channels)
     with pytest.raises(UserError, match=f"^csatv2 takes images of 3 channels alone, not of {channels} .*take another"):
-        build("csatv2", size=64, channels=channels, **statistics)
-    with pytest.raises(UserError, match="^csatv2 can't take images of 32 px"):
-        build("csatv2", size=32, channels=channels, **statistics)
+        build("csatv2", size=64, channels=channels, mean=mean, std=std)
+    with pytest.raises(UserError, match=r"^csatv2 can't take images of 32 px"):
+        build("csatv2", size=32, channels=channels, mean=mean, std=std)
 
 
 @pytest.mark.parametrize(("name", "whole"), [("levit_128s", False), ("resnet10t", True)])
@@ -112,7 +112,7 @@ def test_views_that_a_network_can_not_take_are_refused_before_training(name: str
     if whole:
         check(cells(asked), shop)
     else:
-        with pytest.raises(UserError, match=f"^swav has views of 16 px, which {name} can't take beside .* of 32 px") as e:
+        with pytest.raises(UserError, match=f"^swav has views of 16 px, which {name} can't take beside .* 32 px") as e:
             check(cells(asked), shop)
         assert "\n" not in str(e.value)
 
