@@ -57,7 +57,7 @@ def families() -> dict[str, list[str]]:
 
 TEXT = """# What timm has
 
-`--backbone` takes every name of timm's list: {listed} networks in {families} modules of timm {version}, here called
+`--backbone` knows every name of timm's list: {listed} networks in {families} modules of timm {version}, here called
 families. This page says how many of them do, use by use. `benchmarks/timm_models.py` wrote it.
 
 Tried were {networks}: of each family the smallest network and all others below {most} million parameters; below
@@ -258,7 +258,7 @@ def page(lines: list[Line], most: float) -> str:
             if came != "ok":
                 where[use, came].append(line["family"])
     why = [
-        f"- {use}, {len(found)} networks of {len(set(found))} families, {came}"
+        f"- {use}, {len(found)} networks of {len(set(found))} families: {came.removeprefix('refused: ')}"
         for (use, came), found in sorted(where.items(), key=lambda item: (USES.index(item[0][0]), -len(item[1])))
     ]
     larger = [f"{line['name']} ({line['size']} px)" for line in done if line["size"] > max(SIZES)]
