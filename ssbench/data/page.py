@@ -102,7 +102,10 @@ def _samples(one: Opened) -> Section:
     if "mask" in data.targets:
         names = counts.mask_names(data)
         ink = {number: pictures.VOID if number == data.ignore_index else pictures.colour(number) for number in names}
-        inks += [(f"mask {name}", (255, 255, 255) if number == 0 else ink[number]) for number, name in names.items()]
+        inks += [
+            (f"mask {name}" + ": as it is" * (not number), ink[number] if number else (255, 255, 255))
+            for number, name in names.items()
+        ]
     if "boxes" in data.targets:
         inks += [(f"box {name}", pictures.colour(number)) for number, name in enumerate(data.box_classes)]
     if inks:
