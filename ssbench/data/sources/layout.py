@@ -199,6 +199,14 @@ def _doubt_depth(where: str, top: Folder, settings: DataSettings) -> None:
             text = f"{where}: the folders {few(top.folders)} would be classes, but {name} holds {_and(parts)}"
             suspect(settings, "splits-inside", f"{text}, which are not read as splits; give one: {where}/{name}")
             return
+    shared = sorted(set.intersection(*({*folder.folders} for folder in top.folders.values()))) if top.folders else []
+    if len(top.folders) > 1 and len(shared) > 1:  # years, folds, domains
+        text = f"{where}: the folders {few(top.folders)} would be classes, but each holds {few(shared)}"
+        first, last = min(top.folders), max(top.folders)
+        how = (
+            f"give one folder, {where}/{first}, or say which split is what: --set data.splits=train={first},test={last}"
+        )
+        suspect(settings, "shared-classes", f"{text}; where those are the classes, {how}")
 
 
 def _and(names: list[str]) -> str:

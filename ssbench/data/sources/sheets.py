@@ -14,7 +14,18 @@ from ssbench.errors import one_line
 ENDINGS = ("csv", "tsv", "jsonl")
 IMAGE = (
     *("file_name", "filename", "image", "img", "image_path", "img_path", "path", "file", "file_path", "filepath"),
-    *("filepaths", "images", "image_name", "image_file", "image_filename", "image_id", "img_id", "file_id", "id"),
+    *(
+        "filepaths",
+        "images",
+        "image_name",
+        "image_file",
+        "image_filename",
+        "image_id",
+        "img_id",
+        "file_id",
+        "id",
+        "id_code",
+    ),
     *("name", "image_index"),
 )
 MASK = (
