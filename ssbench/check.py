@@ -6,8 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ssbench.data.suspicion import suspect
-from ssbench.data.understood import sentence
+from ssbench.data.needs import refuse_copies, refuse_targets
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError, one_line
 from ssbench.features import represent
@@ -21,7 +20,6 @@ from ssbench.training.trained import assemble
 from ssbench.workshop import Job, Workshop
 
 LOOKED_AT = 8  # images that show whether features are alive
-COPIED = 0.01  # share of test images among fit and select that is not refused
 TIMED = 256  # images of a timed forward pass
 PRODUCT = 128, 1024  # rows and columns of a timed product, about those of a step of a probe
 ALIKE = 1e-6  # of the largest feature: rounding
@@ -35,10 +33,10 @@ def check(cells: list[Cell], shop: Workshop) -> None:
     seen = set()
     for cell in cells:
         job = shop.open(cell)
-        _try_targets(cell, job)
-        _try_copies(cell, job, shop)
+        refuse_targets(cell.task.name, load(cell.task).needs, cell.data, job.judged, cell.data_settings)
+        refuse_copies(shop.copied(job), len(job.judged.test), cell.data, cell.data_settings)
         channels = job.judged.fit.images.shape[1], job.origin.fit.images.shape[1]
-        if channels[0] != channels[1]:
+        if channels[0] not in (1, channels[1]):  # grey is seen by each channel
             raise UserError(f"{cell.data} has {channels[0]} channels and {cell.pretrain_on} has {channels[1]}")
         key = job.pretraining.model_copy(update={"seed": 0}).digest(), job.judged.size, str(cell.spec.reading)
         if key not in seen:
@@ -55,43 +53,6 @@ def check(cells: list[Cell], shop: Workshop) -> None:
                 raise
             except Exception:  # what does not apply or fails: its cells meet it again
                 continue
-
-
-def _try_targets(cell: Cell, job: Job) -> None:
-    """Raises UserError where the data has not what the task needs, or where any answer would be right."""
-    found, needs = job.judged, load(cell.task).needs
-    has = ", ".join(sorted(found.targets)) or "none"
-    if missing := needs - found.targets:
-        several = "; it has several labels an image, and this task wants one" * ("labels" in found.targets)
-        raise UserError(
-            f"{cell.task.name} needs {', '.join(missing)}, which {cell.data} does not have; its targets: {has}{several}"
-        )
-    if "label" in needs and len(found.classes) < 2:
-        suspect(
-            cell.data_settings,
-            "one-class",
-            f"{cell.data} has one class, {found.classes[0]!r}, and {cell.task.name} can't be wrong ({sentence(found)})",
-        )
-    for role in ("select", "test") if "mask" in needs else ():
-        if not (getattr(found, role).targets["mask"] != found.ignore_index).any():
-            raise UserError(
-                f"{cell.data}: the masks of {role} have no pixel of a class: {cell.task.name} can't judge there"
-            )
-
-
-def _try_copies(cell: Cell, job: Job, shop: Workshop) -> None:
-    """Raises UserError where more than a few test images are, pixel for pixel, among those trained and chosen on.
-
-    Near copies are counted under the table alone: digits, icons and simple drawings are alike without being copies.
-    """
-    found, count = shop.copied(job), len(job.judged.test)
-    if found.equal > COPIED * count:
-        suspect(
-            cell.data_settings,
-            "copies",
-            f"{found.test} of {count} test images of {cell.data} are copies of images in fit or select ({found.equal} "
-            f"equal in pixels; such as {found.example}): scores would be of memory; take them out of one side",
-        )
 
 
 def _try_channels(encoder: Encoder, job: Job) -> None:

@@ -5,7 +5,7 @@ from io import TextIOWrapper
 
 import typer
 
-from ssbench.cli import cache, check, describe, doctor, evaluate, export, listing, run, show_masks, tables
+from ssbench.cli import cache, check, data, describe, doctor, evaluate, export, listing, run, show_masks, tables
 from ssbench.errors import UserError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("eval")(evaluate.evaluate)
 app.command("tables")(tables.tables)
+app.command("data")(data.data)
 app.command("show-masks")(show_masks.show_masks)
 app.command("export")(export.export)
 app.add_typer(cache.cache, name="cache")

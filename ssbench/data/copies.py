@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-RULE = 2  # changes with what counts as a copy, so that answers of an older one are not remembered
+RULE = 3  # changes with what counts as a copy, so that answers of an older one are not remembered
 SIDE = 32  # px of a thumbnail
 WAVES = 11  # frequencies a direction in the hash: 11 x 11 without the constant are 120 bits
 BITS = 30  # that may differ: unrelated pairs differ in 60 +- 5.5, 99 % of pictures cut by 3 % a side in less than this
@@ -29,7 +29,7 @@ DETAIL = 0.9  # least correlation of what is finer, in grey, of a picture with t
 CUT = 0.96  # of one that was cut at its edges: nothing else is lost by that
 PLAIN = 0.985  # of a picture that is plain: few waves make its detail, and strangers share them
 PLAIN_WAVES = 20  # such a picture has fewer: median 9 for digits of 8 x 8 px, 22 for easy shapes, 35 for photographs
-COLOUR = 0.85  # least correlation of everything, in colour
+APART = 0.25  # most difference left in colour once brightness is fitted, of what there is: copies 0.0 to 0.2 as a rule
 FLAT = 3.0  # grey levels: images whose detail spreads less are compared exactly,
 FEW = 5  # and so are those made of fewer waves, such as a ramp or one edge: moved and stretched, all are alike
 REACH = 0.12  # half sides: how far thumbnails are moved and stretched at most
@@ -137,13 +137,22 @@ def _alike(some: Tensor, others: Tensor) -> Tensor:
 def _alike_at(pose: Tensor, some: Tensor, others: Tensor) -> Tensor:
     a, b = (x[:, :, EDGE:-EDGE, EDGE:-EDGE] for x in (_moved(some, pose), others))
     fine, its = _detail(a.mean(1)), _detail(b.mean(1))
-    colour = _correlation(a - a.mean((2, 3), keepdim=True), b - b.mean((2, 3), keepdim=True))
     least = torch.where(pose.abs().amax(1) < STILL, DETAIL, CUT)
     least = torch.where(torch.minimum(_richness(fine), _richness(its)) < PLAIN_WAVES, PLAIN, least)
     shift, stretch = pose.split(2, 1)
     inside = (shift.abs() <= stretch.abs() + STILL).all(1) & (stretch.prod(1) > -(STILL**2))  # one frame in the other
     detail = _correlation(fine, its)
-    return torch.where((detail >= least) & (colour >= COLOUR) & inside, detail, 0.0)
+    return torch.where((detail >= least) & (_apart(a, b) <= APART) & inside, detail, 0.0)
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference of colour pictures (P, 3, S, S) relative to their spread, contrast and brightness fitted.
+
+    Unlike a correlation, it is not blind to a ground that differs behind one strong figure.
+    """
+    a, b = (x - x.mean((2, 3), keepdim=True) for x in (a, b))
+    gain = (a * b).sum((1, 2, 3), keepdim=True) / a.square().sum((1, 2, 3), keepdim=True).clamp_min(1e-6)
+    return (b - gain * a).abs().mean((1, 2, 3)) / b.abs().mean((1, 2, 3)).clamp_min(1e-6)
 
 
 def _richness(detail: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
-"""How many test images are copies of images that are trained or chosen on; counted once for each pair of data sets."""
+"""Copies in a data set: which images are, and how many of test are of those that are trained or chosen on."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from ssbench.data import DECODER, Split, memory
-from ssbench.data.copies import RULE, copies, joined, look
+from ssbench.data.copies import RULE, copies, joined, look, within
 
 
 @dataclass(frozen=True)
@@ -33,4 +34,34 @@ def copied(seen: Sequence[Split], test: Split, key: Sequence[str] = ()) -> Copie
     )
     if key:
         memory.remember("copies", name, asdict(found))
+    return found
+
+
+class Copy(NamedTuple):
+    """An image that is a copy of one of a part that is trained or chosen on."""
+
+    role: str
+    at: int
+    other: str  # role
+    of: int
+    equal: bool
+
+
+def all_copies(parts: Mapping[str, Split]) -> list[Copy]:
+    """Images of fit that are copies of earlier ones, of select that are of fit's, of test that are of either's.
+
+    An image is named once, with one of those that it is a copy of.
+    """
+    looks = {role: look(part.images) for role, part in parts.items()}
+
+    def copy(role: str, at: int, other: str, of: int) -> Copy:
+        return Copy(role, at, other, of, looks[role].exact[at] == looks[other].exact[of])
+
+    pairs = [copy("fit", later, "fit", earlier) for earlier, later in within(looks["fit"]).tolist()]
+    first = {pair.at: pair for pair in sorted(pairs, key=lambda pair: (pair.equal, -pair.of))}  # equal ones come last
+    found = [first[at] for at in sorted(first)]
+    places = [(role, at) for role in ("fit", "select") for at in range(len(parts[role]))]
+    for role, seen in (("select", looks["fit"]), ("test", joined([looks["fit"], looks["select"]]))):
+        of = copies(seen, looks[role]).tolist()
+        found += [copy(role, at, *places[place]) for at, place in enumerate(of) if place >= 0]
     return found

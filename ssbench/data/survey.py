@@ -94,6 +94,8 @@ def survey(listing: Listing, settings: DataSettings) -> Survey:
         "turned": turned,
         "cut": cut,
         "sides": [shorter[0], shorter[len(shorter) // 2], shorter[-1]],
+        "sides_counted": [*map(list, sorted(Counter(shorter).items()))],
+        "ratios_counted": [*map(list, sorted(Counter(round(width / height, 1) for width, height in sides).items()))],
         "shapes": len({*sides}),
         "square": all(one[0] == one[1] for one in sides),
     }

@@ -23,15 +23,9 @@ def _parts(data: Dataset) -> Iterator[str]:
     yield from targets(data)
     yield pixels(known)
     yield sizes(known)
-    columns = known.get("columns") or {}
-    yield (
-        "columns " + ", ".join(f"{name} as {role}" * (name != role) or name for role, name in columns.items())
-        if columns
-        else ""
-    )
+    yield columns(known)
     yield from known.get("said", ())
-    left_out = [*known.get("left_out", ()), *([f"{len(data.skipped)} unreadable images"] if data.skipped else [])]
-    yield f"left out: {', '.join(left_out)}" if left_out else ""
+    yield left_out(data)
 
 
 def targets(data: Dataset) -> Iterator[str]:
@@ -43,9 +37,9 @@ def targets(data: Dataset) -> Iterator[str]:
         yield f"several of {len(data.classes)} labels an image ({listed(data.classes)})"
     if "mask" in found:
         values = data.understood.get("mask_values", [])
-        named = f" (values {listed([_value(one) for one in values])})" if values else ""
+        named = f" (values {listed(map(value, values))})" if values else ""
         void = data.understood.get("mask_void")
-        yield f"masks of {data.mask_classes} classes{named}" + (f", {_value(void)} is none" if void is not None else "")
+        yield f"masks of {data.mask_classes} classes{named}" + (f", {value(void)} is none" if void is not None else "")
     if "boxes" in found:
         yield f"boxes of {len(data.box_classes)} classes ({listed(data.box_classes)})"
     if "factors" in found:
@@ -80,11 +74,26 @@ def sizes(known: Mapping[str, Any]) -> str:
     return f"shorter sides of {own}, read at {size} px{larger}"
 
 
+def columns(known: Mapping[str, Any]) -> str:
+    """`columns image, diagnosis as label`."""
+    found = known.get("columns") or {}
+    named = ", ".join(f"{name} as {role}" * (name != role) or name for role, name in found.items())
+    return f"columns {named}" if named else ""
+
+
+def left_out(data: Dataset) -> str:
+    """`left out: 30 files of other kinds (.txt 28, .mp4 2), 2 unreadable images`."""
+    skipped = [f"{len(data.skipped)} unreadable images"] if data.skipped else []
+    found = ", ".join([*data.understood.get("left_out", ()), *skipped])
+    return f"left out: {found}" if found else ""
+
+
 def listed(names: Any) -> str:
     """`a, b, c, d, ...`."""
     shown = [str(name) for name in names]
     return ", ".join(shown[:SHOWN]) + (", ..." if len(shown) > SHOWN else "")
 
 
-def _value(value: int) -> str:
-    return f"#{value - 2**24:06x}" if value >= 2**24 else str(value)
+def value(number: int) -> str:
+    """A mask's value as it lies: a number, or a colour."""
+    return f"#{number - 2**24:06x}" if number >= 2**24 else str(number)

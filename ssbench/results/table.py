@@ -187,11 +187,10 @@ def told(
 
 def _copies(data: Mapping[str, Any]) -> str:
     """Older records counted equal pixels alone."""
-    equal = data.get("of_them_equal_in_pixels")
-    detail = f" ({equal} equal in pixels, the others near copies)" if equal is not None else " (equal in pixels)"
-    return (
-        f"{data['test_images_seen_in_pretraining']} of {data['test']} test images are also in the training data{detail}"
-    )
+    count, equal = data["test_images_seen_in_pretraining"], data.get("of_them_equal_in_pixels")
+    if equal is None or equal == count:
+        return f"{count} of {data['test']} test images are also in the training data"
+    return f"{count} of {data['test']} test images look like copies of training images ({equal} equal in pixels)"
 
 
 def lines_of(lines: Iterable[Line], controls: Mapping[str, str]) -> Iterable[tuple[Line, str]]:

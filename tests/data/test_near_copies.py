@@ -51,7 +51,7 @@ CHANGES = {
     "saved at quality 50": lambda image: saved(image, 50),
     "smaller": lambda image: image.resize((48, 48)),
     "smaller and larger": lambda image: image.resize((48, 48)).resize((96, 96)),
-    "a tenth brighter": lambda image: image.point(lambda value: value * 1.1),
+    "brighter and flatter": lambda image: image.point(lambda value: value * 0.9 + 25),
     "a tenth darker": lambda image: image.point(lambda value: value * 0.9),
     "64 colours": lambda image: image.quantize(64),
     "cut by 2 % a side": lambda image: cut(image, 0.02),
