@@ -68,6 +68,21 @@ def test_years_and_folds_with_the_same_classes_are_not_classes_until_it_is_said(
     assert read(f"folder:{tmp_path}", allow=("shared-classes",)).classes == ("2019", "2020")
 
 
+def test_domains_with_the_same_classes_are_not_classes(tmp_path: Path) -> None:
+    for seed, name in enumerate(("amazon", "dslr", "webcam")):
+        folders(tmp_path / name / "images", ("bike", "mug"), 10, seed)
+    with pytest.raises(UserError, match=r"amazon, dslr, webcam would be classes, but each holds bike, mug"):
+        read(f"folder:{tmp_path}")
+    assert read(f"folder:{tmp_path / 'dslr'}").classes == ("bike", "mug")
+
+
+def test_names_of_files_speak_of_no_splits(tmp_path: Path) -> None:
+    for kind, label in enumerate("ab"):
+        for at, image in enumerate(figures(kind, 20)[0]):
+            write(tmp_path / label / f"photo of a {('train', 'test tube', 'val')[at % 3]} {at}.png", image)
+    assert "28 fit, 4 select, 8 test images (no splits" in said(f"folder:{tmp_path}")
+
+
 def test_a_class_without_images_is_said(tmp_path: Path) -> None:
     (folders(tmp_path, ("a", "b")) / "c").mkdir()
     assert "2 classes (a, b)" in said(f"folder:{tmp_path}") and "empty folders: c/" in said(f"folder:{tmp_path}")
@@ -98,7 +113,7 @@ def test_a_val_folder_that_is_the_train_folder_is_refused(tmp_path: Path) -> Non
     folders(tmp_path / "d" / "train", ("a", "b"))
     shutil.copytree(tmp_path / "d" / "train", tmp_path / "d" / "val")
     words: dict[str, Any] = {"tasks": "knn", "seeds": 0, "device": "cpu", "results": tmp_path / "r"}
-    with pytest.raises(UserError, match=r"40 of 40 test images .* \(40 equal in pixels; such as val/a/000.png"):
+    with pytest.raises(UserError, match=r"40 of 40 test images .*pixel for pixel \(such as val/a/000.png"):
         ssbench.run("random-init", dataset=f"folder:{tmp_path / 'd'}", **words)
 
 
@@ -236,9 +251,10 @@ def on_nothing(figure: NDArray[np.bool_]) -> Pixels:
         (lambda figure: (figure * 255).astype(np.uint8), "masks/{}_mask.png", [0, 255], None),
         (lambda figure: (figure * 255).astype(np.uint8), "labels/{}_label.png", [0, 255], None),
         (lambda figure: (figure * 255).astype(np.uint8), "images/{}_mask.png", [0, 255], None),
+        (coloured, "images/{}_L.png", [0x1004000, 0x1800080], None),
         (lambda figure: palette(figure * 1), "train_masks/{}_mask.gif", [0, 1], None),
     ],
-    ids=["voc", "rgb", "rgba", "alpha", "1-bit", "16-bit", "float", "_mask", "_label", "beside", "carvana"],
+    ids=["voc", "rgb", "rgba", "alpha", "1-bit", "16-bit", "float", "_mask", "_label", "beside", "camvid", "carvana"],
 )
 def test_masks_come_in_many_forms(tmp_path: Path, mask: Any, name: str, values: list[int], void: int | None) -> None:
     if name.startswith("train_masks"):
@@ -303,6 +319,8 @@ def table(root: Path, line: str, head: str = "file_name,label", file: str = "{}.
         (("/home/somebody/data/{name}.png,{label}", "path,label"), ("cat", "dog")),
         (("C:\\data\\img\\{name}.png,{label}", "path,label", "img/{}.png"), ("cat", "dog")),
         (("{name}.png, {label} ", "file_name, label"), ("cat", "dog")),
+        (("{name}.dcm,{label}", "image,label"), ("cat", "dog")),
+        (("{name}.jpg,{label}", "image,label", "{}.JPG"), ("cat", "dog")),
         (('"{name}.png","{label}, big"', '"file_name","label"'), ("cat, big", "dog, big")),
         (("{name}.png,{next}",), ("1", "2")),
         (("{name}.png,{next}5",), ("15", "25")),

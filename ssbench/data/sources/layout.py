@@ -192,15 +192,16 @@ def _doubt_containers(where: str, names: list[str], settings: DataSettings) -> N
 
 
 def _doubt_depth(where: str, top: Folder, settings: DataSettings) -> None:
-    """Splits below what would be classes, in some of them or beside other folders."""
+    """Splits below what would be classes, in some of them or beside other folders; the same classes below each."""
     for name, folder in top.folders.items():
         parts = [part for part in folder.folders if role(part)]
         if len({role(part) for part in parts}) > 1 or (parts and len(parts) == len(folder.folders)):
             text = f"{where}: the folders {few(top.folders)} would be classes, but {name} holds {_and(parts)}"
             suspect(settings, "splits-inside", f"{text}, which are not read as splits; give one: {where}/{name}")
             return
-    shared = sorted(set.intersection(*({*folder.folders} for folder in top.folders.values()))) if top.folders else []
-    if len(top.folders) > 1 and len(shared) > 1:  # years, folds, domains
+    inside = [{*_unwrap(folder, within=name).folders} for name, folder in top.folders.items()]
+    shared = sorted(set.intersection(*inside)) if inside else []
+    if len(inside) > 1 and len(shared) > 1:  # years, folds, domains
         text = f"{where}: the folders {few(top.folders)} would be classes, but each holds {few(shared)}"
         first, last = min(top.folders), max(top.folders)
         how = (
