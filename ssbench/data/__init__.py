@@ -214,7 +214,7 @@ VOID = 255  # what is no class, in masks as they are handed to tasks
 def _decoded(found: "Listing", settings: DataSettings, room: "Arrays", tell: Callable[[str], None]) -> dict[str, Any]:
     """Survey, label, split, decode, and doubt."""
     from ssbench.data.decode import decode
-    from ssbench.data.labels import classes
+    from ssbench.data.labels import classes, doubt
     from ssbench.data.survey import survey
 
     if not any(samples.total for samples in found.splits.values()):
@@ -222,6 +222,7 @@ def _decoded(found: "Listing", settings: DataSettings, room: "Arrays", tell: Cal
     tell(f"looking at {found.where}")
     seen = survey(found, settings)
     known = classes((one.label for rows in seen.seen.values() for one in rows), found.names)
+    doubt(found.where, known, settings)
     rows = {
         name: [Row(one.key, known.of(one.label), one.group) for one in each] for name, each in seen.seen.items() if each
     }

@@ -27,6 +27,7 @@ from ssbench.spec import DataSettings
 
 BLANK = 0.5  # share of images of one value that is refused
 DARK = 32  # 8-bit data whose values end below this was counted from 0, such as 0 and 1, and not seen
+HALF = 128  # 16-bit colour whose upper 8 bits end below this has lost a bit or more
 BATCH = 256  # samples decoded at a time
 DRAFT = 2  # times the side that is wanted, down to which JPEG files are made smaller as they are decoded
 Tell = Callable[[str], None]
@@ -85,7 +86,7 @@ def decode(
         "box_classes": [str(kind) for kind in kinds],
         "parts": {role: part.close(classes, kinds, len(listing.numbers)) for role, part in parts.items()},
     }
-    story |= _doubt(listing.where, [*parts.values()], plan.pixels, settings)
+    story |= _doubt(listing.where, [*parts.values()], plan.pixels, found.facts["cut"], settings)
     if not values.counts:
         return story
     mapping = masks.mapped(listing.where, values, settings)
@@ -94,12 +95,22 @@ def decode(
     return story | {"mask_classes": mapping.classes, **mapping.facts}
 
 
-def _doubt(where: str, parts: Sequence["Part"], how: Pixels, settings: DataSettings) -> dict[str, Any]:
-    """Raises UserError where most images are of one value; nearly black ones are stretched, which is given back."""
+def _doubt(where: str, parts: Sequence["Part"], how: Pixels, cut: int, settings: DataSettings) -> dict[str, Any]:
+    """Raises UserError where most images are of one value, and where some were `cut` to bits that hold little.
+
+    Nearly black ones are stretched; that scale is given back.
+    """
     count, blank = sum(len(part.samples) for part in parts), sum(part.blank for part in parts)
     top = max(part.top for part in parts)
     if blank > BLANK * count:
         suspect(settings, "blank-images", f"{where}: {blank} of {count} images have one value everywhere (0 is black)")
+    if cut and 0 < top < HALF:
+        suspect(
+            settings,
+            "cut-bits",
+            f"{where}: {cut} images have 16 bits a colour and use the lower ones; the upper 8, which are read, reach "
+            f"{top} of 255: store them as TIFF, or with 8 bits that are used",
+        )
     if how.deep or not 0 < top < DARK:
         return {}
     table = (torch.arange(256) * (255 / top)).round().clamp(max=255).to(torch.uint8)

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ssbench.data.listing import Label
+from ssbench.data.suspicion import suspect
+from ssbench.spec import DataSettings
 
 Labels = Label | Sequence[Label] | None
 
@@ -37,6 +39,16 @@ def classes(labels: Iterable[Labels], names: Mapping[Label, str] | None = None) 
     order = sorted(found, key=in_order)
     called = [str((names or {}).get(one, one)) for one in order]
     return Classes(tuple(called), several, {label: number for number, label in enumerate(order)})
+
+
+def doubt(where: str, found: Classes, settings: DataSettings) -> None:
+    """Raises UserError on two classes whose names, of more than two letters, differ in case or spaces alone."""
+    first: dict[str, str] = {}
+    for name in found.names:
+        same = first.setdefault(" ".join(name.split()).casefold(), name)
+        if same != name and len(name) > 2:
+            text = f"{where}: the classes {same!r} and {name!r} differ in case or spaces alone: write them alike"
+            suspect(settings, "alike-classes", text)
 
 
 def in_order(label: Label) -> tuple[bool, Label]:

@@ -80,6 +80,10 @@ def at_size(mask: Image.Image, side: int, values: Values, form: str) -> NDArray[
 
 def _integers(mask: Image.Image) -> NDArray[np.int64]:
     """Values (H, W): of a palette its numbers, of a grey pixel its level, of a colour COLOUR and its 24 bits."""
+    if mask.mode in ("RGBA", "LA"):
+        *colour, alpha = mask.split()
+        if all(low == high for low, high in (band.getextrema() for band in colour)) and len({*alpha.getextrema()}) > 1:
+            mask = alpha  # drawn on nothing in one colour
     if mask.mode in ("RGB", "RGBA", "LA"):
         rgb = np.asarray(mask.convert("RGB")).astype(np.int64)
         grey = (rgb[..., 0] == rgb[..., 1]) & (rgb[..., 0] == rgb[..., 2])

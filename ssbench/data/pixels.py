@@ -1,6 +1,7 @@
 """One image as it lies -> 8-bit planes of one size: orientation, depth, transparency, colour."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from ssbench.errors import one_line
 
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # modes of Pillow with more than 8 bit
 CLEAR = ("LA", "La", "PA", "RGBA", "RGBa")
+NO_DATA = (-9999.0, -32768.0)  # what maps and scans have where nothing was measured; so is what is below -1e30
 TURNED = 0x0112  # EXIF's tag of orientation
 
 BEHIND = 128  # the grey that transparent images are laid on: neither black nor white ink vanishes
@@ -32,6 +34,12 @@ class Pixels:
 def orientation(raw: Raw) -> int:
     """The orientation tag of its camera (EXIF), 1 where it has none; from 5 on width and height change places."""
     return int(raw.getexif().get(TURNED, 1)) if isinstance(raw, Image.Image) else 1
+
+
+def is_cut(raw: Raw) -> bool:
+    """Whether Pillow reads the upper 8 of 16 bits alone, as it does of PNG files in colour."""
+    tiles: list[Any] = getattr(raw, "tile", [])
+    return bool(tiles) and not (isinstance(raw, Image.Image) and raw.mode in DEEP) and ";16" in str(tiles[0][3])
 
 
 def shown_size(raw: Raw) -> tuple[int, int]:
@@ -66,7 +74,7 @@ def bytes_of(raw: Raw, how: Pixels) -> list[Image.Image]:
 def _stretched(values: NDArray[np.generic], how: Pixels) -> Image.Image:
     if values.dtype == np.uint8 and not how.deep:
         return Image.fromarray(np.ascontiguousarray(values))
-    scaled = (values.astype(np.float32) - how.low) * (255 / (how.high - how.low))
+    scaled = (values.astype(np.float32).clip(how.low, how.high) - how.low) * (255 / (how.high - how.low))
     return Image.fromarray(np.nan_to_num(scaled).clip(0, 255).round().astype(np.uint8))
 
 
@@ -85,11 +93,14 @@ def to_size(planes: list[Image.Image], side: int, whole: bool) -> NDArray[np.uin
 
 
 def span(raw: Raw) -> tuple[float, float]:
-    """Where nearly all values of an image lie: without the outermost 0.05 % of either end, such as dead pixels."""
+    """Where nearly all values of an image lie: without the outermost 0.05 % of either end, such as dead pixels.
+
+    Without NO_DATA too, which becomes the lowest value.
+    """
     values = np.asarray(raw).astype(np.float64)
-    values = values[np.isfinite(values)]
+    values = values[np.isfinite(values) & (values > -1e30) & ~np.isin(values, NO_DATA)]
     if not values.size:
-        raise ValueError("none of its values is finite")
+        raise ValueError("none of its values is a finite measurement")
     low, high = np.percentile(values, (0.05, 99.95))
     return float(low), float(high)
 

@@ -71,7 +71,7 @@ def roles(where: str, splits: Mapping[str, Sequence[Row]], names: Sequence[str],
     found = {role: [splits[name][at] for at in positions] for role, (name, positions) in parts.items()}
     groups = {row.group for row in rows} - {""}
     if not all(found.values()):
-        of = f" in {len(groups)} groups" if groups else ""
+        of = f" of {len(names)} classes" * bool(names) + f" in {len(groups)} groups" * bool(groups)
         raise UserError(f"{where} is too small to be split into fit, select and test: {len(rows)} training images{of}")
     if groups and held:
         how.append("no group is on two sides")

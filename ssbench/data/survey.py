@@ -16,13 +16,14 @@ from PIL import Image
 
 from ssbench.data.labels import Labels
 from ssbench.data.listing import Box, Listing, Sample
-from ssbench.data.pixels import CLEAR, DEEP, Pixels, Raw, orientation, reason, shown_size, span
+from ssbench.data.pixels import CLEAR, DEEP, Pixels, Raw, is_cut, orientation, reason, shown_size, span
 from ssbench.data.suspicion import suspect
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
 LARGEST, SMALLEST, STEP = 224, 8, 8  # px of a side that is not asked for: at most, at least, a multiple of
 SOLID = 0.5  # share of pixels that are wholly clear or solid, above which a fourth channel is transparency
+FAR = 8  # widths of the usual range
 LOOKED_AT = 32  # images whose fourth channel is looked at
 
 
@@ -49,13 +50,14 @@ class Survey:
 def survey(listing: Listing, settings: DataSettings) -> Survey:
     """Raises UserError naming an image that can't be opened, unless such are skipped, and on what can't be meant."""
     seen: dict[str, list[Seen]] = {}
-    modes, frames, turned, sides, bad = Counter[str](), 0, 0, list[tuple[int, int]](), list[str]()
+    modes, frames, turned, cut, sides, bad = Counter[str](), 0, 0, 0, list[tuple[int, int]](), list[str]()
     ranges = list[tuple[float, float]]()
     for split, samples in listing.splits.items():
         seen[split] = []
         for sample in samples.each():
             try:
                 raw = sample.open()
+                lost = is_cut(raw)  # told by how its pixels are to be read, before they are
                 mode, size = raw.mode if isinstance(raw, Image.Image) else _bands_of(raw), shown_size(raw)
                 if mode in DEEP or (not isinstance(raw, Image.Image) and raw.dtype != np.uint8):
                     ranges += [span(raw)] if split != "test" else []
@@ -67,6 +69,7 @@ def survey(listing: Listing, settings: DataSettings) -> Survey:
             sides.append(size)
             frames += getattr(raw, "n_frames", 1) > 1
             turned += orientation(raw) != 1
+            cut += lost
             seen[split].append(_seen(sample, min(size)))
     if not sides:
         raise UserError(f"{listing.where} has no image that can be read")
@@ -79,7 +82,7 @@ def survey(listing: Listing, settings: DataSettings) -> Survey:
         )
     bands = _bands(listing, modes)
     side = settings.image_size or _size(listing.where, [min(one) for one in sides], settings)
-    low, high = (min(one for one, _ in ranges), max(one for _, one in ranges)) if deep else (0.0, 255.0)
+    low, high = _scale(ranges) if deep else (0.0, 255.0)
     pixels = Pixels(_channels(listing.where, modes, bands), side, low, high if high > low else low + 1, deep, bands)
     shorter = sorted(min(one) for one in sides)
     facts = {
@@ -89,6 +92,7 @@ def survey(listing: Listing, settings: DataSettings) -> Survey:
         "transparent": 0 if bands else sum(count for mode, count in modes.items() if mode in CLEAR),
         "frames": frames,
         "turned": turned,
+        "cut": cut,
         "sides": [shorter[0], shorter[len(shorter) // 2], shorter[-1]],
         "sides_counted": [*map(list, sorted(Counter(shorter).items()))],
         "ratios_counted": [*map(list, sorted(Counter(round(width / height, 1) for width, height in sides).items()))],
@@ -128,6 +132,15 @@ def _size(where: str, sides: list[int], settings: DataSettings) -> int:
             "if they are to be read all the same, set data.image_size",
         )
     return max(min(middle, LARGEST) // STEP * STEP, STEP)
+
+
+def _scale(ranges: list[tuple[float, float]]) -> tuple[float, float]:
+    """What images' ranges lie in, but for those that reach FAR beyond nine tenths of them: broken ones set no scale."""
+    lows, highs = np.array(ranges).T
+    low, high = float(np.quantile(lows, 0.1)), float(np.quantile(highs, 0.9))
+    reach = FAR * (high - low) or np.inf
+    near = [one for one in ranges if low - one[0] <= reach and one[1] - high <= reach]
+    return min(one for one, _ in near), max(one for _, one in near)
 
 
 def _channels(where: str, modes: Counter[str], bands: bool) -> int:

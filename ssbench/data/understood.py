@@ -56,6 +56,7 @@ def pixels(known: Mapping[str, Any]) -> str:
     text = {1: "grey", 3: "RGB"}.get(count, f"{count} channels")
     scale = known.get("scale")
     text += f", values {scale[0]:g} to {scale[1]:g} read as 8 bit" if scale else ", 8 bit"
+    text += ", the upper 8 of 16" if known.get("cut") else ""
     text += ", transparency laid on grey" if known.get("transparent") else ""
     text += f", {known['turned']} turned by their orientation tag" if known.get("turned") else ""
     text += f", of {known['frames']} files with several frames the first" if known.get("frames") else ""

@@ -171,8 +171,7 @@ def test_copies_of_test_images_are_refused_and_counted_where_they_are_meant(
 
 
 def test_drawings_that_are_only_alike_are_not_refused(tmp_path: Path) -> None:
-    """A disc is laid over any other disc; near copies are counted and stand under the table."""
-    assert "also in the training data" in repr(run("digits", tmp_path / "r"))
+    assert scores(run("digits", tmp_path / "r"))["top1"] < 100
 
 
 def test_mean_per_class_and_the_majority_stand_beside_top1(tmp_path: Path) -> None:

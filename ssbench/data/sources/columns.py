@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from pyarrow import types
 
+from ssbench.data.sources.files import few
 from ssbench.data.sources.names import role
 from ssbench.data.sources.table import Field, Table, Tables, is_list
 from ssbench.errors import UserError, near
@@ -111,7 +112,7 @@ def _image(where: str, seen: Tables, settings: DataSettings) -> tuple[str, list[
     if not found:
         named = next(called(IMAGES, seen.fields), "")
         what = f"{seen.no_images(named)}; " if named else ""
-        listed = ", ".join(f"{name} ({field.kind or field.type})" for name, field in seen.fields.items())
+        listed = few([f"{name} ({field.kind or field.type})" for name, field in seen.fields.items()], 12)
         raise UserError(f"{where} has no column of images: {what}its columns: {listed}")
     return natural or found[0], embedded
 

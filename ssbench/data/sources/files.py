@@ -1,11 +1,13 @@
 """Image files below a folder: which there are, what they are called, how they open. No torch."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -128,6 +130,8 @@ def printable(text: str) -> str:
 def walk(root: Path) -> tuple[list[str], list[str]]:
     """Images at any depth and other files, as sorted paths below `root`; links are followed, hidden files are not.
 
+    An empty folder is among the others, with a slash at its end.
+
     Raises UserError on a folder that can't be looked into.
     """
     images: list[str] = []
@@ -135,7 +139,10 @@ def walk(root: Path) -> tuple[list[str], list[str]]:
     places: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(root),))]
     while places:
         prefix, above = places.pop()
-        for entry in _entries(root / prefix):
+        entries = _entries(root / prefix)
+        if prefix and not entries:
+            others.append(prefix)
+        for entry in entries:
             path = prefix + entry.name
             if entry.name.startswith(".") or entry.name in _JUNK:
                 continue
@@ -193,6 +200,7 @@ def image_endings() -> frozenset[str]:
 
 @cache
 def _plugins() -> None:
+    logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # it tells of each file that it can't read
     for name, start in (("pillow_heif", "register_heif_opener"), ("pillow_avif", "")):
         try:
             plugin = import_module(name)
@@ -202,8 +210,8 @@ def _plugins() -> None:
             getattr(plugin, start)()
 
 
-def open_image(file: Path) -> "Image.Image | NDArray[generic]":
-    """An image as Pillow opens it by its content, or its bands (H, W, C) where Pillow would lose some.
+def open_image(file: Path | bytes) -> "Image.Image | NDArray[generic]":
+    """An image file, or its content, as Pillow opens it, or its bands (H, W, C) where Pillow would lose some or bits.
 
     Raises ValueError naming what is to be installed, and whatever broken bytes lead Pillow to.
     """
@@ -211,29 +219,36 @@ def open_image(file: Path) -> "Image.Image | NDArray[generic]":
 
     _plugins()
     try:
-        image: Image.Image = Image.open(file)
+        image: Image.Image = Image.open(BytesIO(file) if isinstance(file, bytes) else file)
     except UnidentifiedImageError:
-        with file.open("rb") as content:
-            start = content.read(12)
+        start = _start(file)
         if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return _bands(file)
         if start[4:8] == b"ftyp":
             raise ValueError("Pillow can't open its HEIF or AVIF: pip install pillow-heif") from None
         raise
-    samples = getattr(image, "tag_v2", {}).get(277, 1) if image.format == "TIFF" else 0  # 277: SamplesPerPixel
-    if samples > len(image.getbands()):
+    tags, bands = (image.tag_v2 if image.format == "TIFF" else {}), len(image.getbands())  # type: ignore[attr-defined]
+    samples, bits = tags.get(277, 1), max(tags.get(258, (1,)))  # SamplesPerPixel, BitsPerSample
+    if samples > bands or (bands > 1 and bits > 8):
         image.close()
         return _bands(file)
     return image
 
 
-def _bands(file: Path) -> "NDArray[Any]":
+def _start(file: Path | bytes) -> bytes:
+    if isinstance(file, bytes):
+        return file[:12]
+    with file.open("rb") as content:
+        return content.read(12)
+
+
+def _bands(file: Path | bytes) -> "NDArray[Any]":
     """The first page of a TIFF file, (H, W, C)."""
     try:
         tifffile = import_module("tifffile")
     except ImportError:
         raise ValueError("Pillow can't open the bands of this TIFF: pip install 'ssbench[tiff]'") from None
-    with tifffile.TiffFile(file) as content:
+    with tifffile.TiffFile(BytesIO(file) if isinstance(file, bytes) else file) as content:
         page = content.pages[0]
         bands = page.asarray().reshape(page.shape)
     if page.axes == "YX":
@@ -246,12 +261,16 @@ def _bands(file: Path) -> "NDArray[Any]":
 
 
 def _mask(file: Path) -> "Image.Image":
+    return as_mask(open_image(file), file.name)
+
+
+def as_mask(found: "Image.Image | NDArray[generic]", name: str) -> "Image.Image":
+    """A mask as it was opened; raises ValueError where it is more than an image."""
     from PIL import Image
 
-    mask = open_image(file)
-    if isinstance(mask, Image.Image):
-        return mask
-    raise ValueError(f"its mask {file.name} has more bands than an image")
+    if isinstance(found, Image.Image):
+        return found
+    raise ValueError(f"its mask {name} has more bands than an image")
 
 
 def counted(files: Iterable[str]) -> str:

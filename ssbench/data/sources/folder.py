@@ -23,7 +23,8 @@ def read(argument: str, settings: DataSettings) -> Listing:
 
 
 def _understand(where: str, root: Path, settings: DataSettings) -> Found:
-    files, others = walk(root)
+    files, rest = walk(root)
+    others, hollow = ([file for file in rest if file.endswith("/") == empty] for empty in (False, True))
     if not files:
         raise UserError(f"{printable(where)} has no images" + _instead(where, others))
     _doubt_kind(where, root, files, others, settings)
@@ -50,6 +51,7 @@ def _understand(where: str, root: Path, settings: DataSettings) -> Found:
     others = [file for file in others if not table or file not in table.files]
     left_out += [f"{bare} images without a mask"] if bare else []
     left_out += [f"{spare} masks without an image, or further ones"] if spare else []
+    left_out += [f"empty folders: {few(hollow)}"] if hollow else []
     left_out += _yolo(root, others)
     left_out += [f"{len(others)} files of other kinds: {counted(others)}"] if others else []
     columns = dict(table.columns) if table else {}

@@ -192,13 +192,22 @@ def _doubt_containers(where: str, names: list[str], settings: DataSettings) -> N
 
 
 def _doubt_depth(where: str, top: Folder, settings: DataSettings) -> None:
-    """Splits below what would be classes, in some of them or beside other folders."""
+    """Splits below what would be classes, in some of them or beside other folders; the same classes below each."""
     for name, folder in top.folders.items():
         parts = [part for part in folder.folders if role(part)]
         if len({role(part) for part in parts}) > 1 or (parts and len(parts) == len(folder.folders)):
             text = f"{where}: the folders {few(top.folders)} would be classes, but {name} holds {_and(parts)}"
             suspect(settings, "splits-inside", f"{text}, which are not read as splits; give one: {where}/{name}")
             return
+    inside = [{*_unwrap(folder, within=name).folders} for name, folder in top.folders.items()]
+    shared = sorted(set.intersection(*inside)) if inside else []
+    if len(inside) > 1 and len(shared) > 1:  # years, folds, domains
+        text = f"{where}: the folders {few(top.folders)} would be classes, but each holds {few(shared)}"
+        first, last = min(top.folders), max(top.folders)
+        how = (
+            f"give one folder, {where}/{first}, or say which split is what: --set data.splits=train={first},test={last}"
+        )
+        suspect(settings, "shared-classes", f"{text}; where those are the classes, {how}")
 
 
 def _and(names: list[str]) -> str:

@@ -18,10 +18,24 @@ from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings
 
 LABEL = (
-    *("label", "labels", "class", "classes", "category", "categories", "target", "species", "tags", "tag"),
+    *(
+        "label",
+        "labels",
+        "class",
+        "classes",
+        "category",
+        "categories",
+        "target",
+        "species",
+        "breed",
+        "diagnosis",
+        "tags",
+        "tag",
+    ),
     *("class_name", "label_name", "category_name", "class_label", "class_id", "label_id", "category_id"),
+    "finding_labels",  # NIH ChestX-ray14
 )
-SEVERAL = ("labels", "tags", "classes", "categories")  # a cell may hold more than one
+SEVERAL = ("labels", "tags", "classes", "categories", "finding labels")  # a cell may hold more than one
 SPLIT = ("split", "set", "subset", "partition", "phase", "data_set", "fold")
 MANY = 50  # tables; where there are more below the root, they are something else: tracks, outlines
 
@@ -72,7 +86,7 @@ def find(
     table.files = tuple(each.sheet.file for each in tables)
     columns = dict.fromkeys(name for each in tables for name in each.sheet.columns)
     _refuse_missing(where, tables, columns, settings)
-    label = _column(settings.label, LABEL, columns)
+    label = _column(settings.label, LABEL, [name for name in columns if name not in settings.numbers])
     group = _column(settings.group, ("group",), columns)
     layout = find_layout(columns, settings.boxes)
     files = [*images, *masks]

@@ -22,7 +22,7 @@ MASKS = {
 }
 CERTAIN = {"masks", "annotations", "segmentation", "segmentations", "truth", "groundtruth", "trimaps"}  # hardly classes
 _SILENT = {"jpeg", "jpg", "png", "class", "raw", "binary", "ground"}
-_SAYS = "mask|masks|label|labels|annotation|segmentation|seg|gt|groundtruth"
+_SAYS = "mask|masks|label|labels|annotation|segmentation|seg|gt|groundtruth|l"  # 1_L.png: CamVid
 _AFTER = re.compile(rf"(.+?)[ _.-]+(?:{_SAYS})(?:[ _.-]*(\d+))?", re.IGNORECASE)
 _BEFORE = re.compile(rf"(?:{_SAYS})[ _.-]+(.+)", re.IGNORECASE)
 

@@ -3,18 +3,20 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssbench.data.listing import Box, Label, Listing, Sample, Samples
 from ssbench.data.sources.columns import Boxes, Columns, Labels, called, find_columns
+from ssbench.data.sources.files import as_mask, open_image
 from ssbench.data.sources.names import ROLES, asked, role
 from ssbench.data.sources.table import Part, Table, is_list
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
 if TYPE_CHECKING:
+    from numpy import generic
+    from numpy.typing import NDArray
     from PIL import Image
 
 SPLIT_COLUMNS = ("split", "subset", "partition", "set", "phase", "usage")
@@ -135,22 +137,24 @@ def _sample(where: str, key: str, name: str, cells: Mapping[str, Any], columns: 
         name,
         partial(_open, cells[columns.image], columns.image, folder),
         _label(at, cells.get(columns.label.column), columns.label),
-        None if mask is None else partial(_open, mask, columns.mask, folder),
+        None if mask is None else partial(_open_mask, mask, columns.mask, folder),
         _boxes(at, cells.get(columns.boxes.column), columns.boxes),
         tuple(_number(at, column, cells[column]) for column in columns.numbers),
         "" if group is None else str(group),
     )
 
 
-def _open(cell: Any, column: str, folder: Path) -> "Image.Image":
-    """Raises ValueError naming the column where a cell holds no image."""
-    from PIL import Image
-
+def _open(cell: Any, column: str, folder: Path) -> "Image.Image | NDArray[generic]":
+    """As `open_image`; raises ValueError naming the column where a cell holds no image."""
     found = content(cell, folder)
     if not found:
         path = cell.get("path") if isinstance(cell, dict) else cell
         raise ValueError(f"column {column}: there is no " + (f"file {path}" if path else "image"))
-    return Image.open(BytesIO(found))
+    return open_image(found)
+
+
+def _open_mask(cell: Any, column: str, folder: Path) -> "Image.Image":
+    return as_mask(_open(cell, column, folder), f"in column {column}")
 
 
 def _label(at: str, cell: Any, labels: Labels) -> Label | tuple[Label, ...] | None:

@@ -14,7 +14,18 @@ from ssbench.errors import one_line
 ENDINGS = ("csv", "tsv", "jsonl")
 IMAGE = (
     *("file_name", "filename", "image", "img", "image_path", "img_path", "path", "file", "file_path", "filepath"),
-    *("filepaths", "images", "image_name", "image_file", "image_filename", "image_id", "img_id", "file_id", "id"),
+    *(
+        "filepaths",
+        "images",
+        "image_name",
+        "image_file",
+        "image_filename",
+        "image_id",
+        "img_id",
+        "file_id",
+        "id",
+        "id_code",
+    ),
     *("name", "image_index"),
 )
 MASK = (
@@ -130,8 +141,10 @@ class Resolver:
         self.bare = _unique((file.rpartition("/")[2].rpartition(".")[0], file) for file in below)
 
     def path(self, cell: Any) -> str:
-        """The image whose name with its ending a cell holds, or nothing."""
-        return self._find(cell, self.paths, self.names)
+        """The image whose name with its ending, or another ending than it has by now, a cell holds, or nothing."""
+        name, _, end = cell.rpartition(".") if isinstance(cell, str) else ("", "", "")
+        other = name if end.isalpha() and len(end) <= 4 else ""
+        return self._find(cell, self.paths, self.names) or self.stem(other)
 
     def stem(self, cell: Any) -> str:
         """The image whose name without ending a cell holds, or nothing."""
