@@ -146,8 +146,9 @@ def identify(source: str, settings: DataSettings) -> DataRef:
     name, fingerprint = import_module(module).identify(argument, settings)
     if source.partition(":")[0] in EMBEDDED:
         return DataRef(name=name, fingerprint=fingerprint, settings={**AS_DRAWN, "image_size": settings.image_size})
-    kept = {key: value for key, value in settings.model_dump(mode="json").items() if key not in NO_IDENTITY}
-    return DataRef(name=name, fingerprint=fingerprint, settings=kept, version=VERSION)
+    kept = settings.model_dump(mode="json", exclude_defaults=True, exclude={*NO_IDENTITY})
+    size = {"image_size": settings.image_size}
+    return DataRef(name=name, fingerprint=fingerprint, settings=kept | size, version=VERSION)
 
 
 def load(source: str, settings: DataSettings, ref: DataRef, tell: Callable[[str], None] = lambda text: None) -> Dataset:

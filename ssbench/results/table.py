@@ -172,6 +172,8 @@ def told(
     notes = [f"the best constant answer scores: {', '.join(floors)}"] if floors else []
     data = [record.data for record in records if record.data]
     notes += sorted({_copies(one) for one in data if one.get("test_images_seen_in_pretraining")})
+    if any(one.get("test_images_seen_in_pretraining", 0) is None for one in data):  # in older records
+        notes.append("whether test images are also in the training data is not comparable: their sizes differ")
     made = sorted(records, key=lambda r: (r.created, r.id))
     commits = [*dict.fromkeys(r.code["commit"][:7] for r in made if r.code.get("commit"))]
     if len(commits) > 1:
