@@ -11,12 +11,14 @@ from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError, one_line
 from ssbench.features import represent
 from ssbench.line import bench
+from ssbench.method import Method
 from ssbench.plan import Cell
-from ssbench.registry import load, own_line
+from ssbench.registry import Entry, load, own_line
 from ssbench.settings import make
 from ssbench.task import Work
 from ssbench.training.loop import Loop, flops_a_step, total, total_steps
 from ssbench.training.trained import assemble
+from ssbench.training.views import side_of
 from ssbench.workshop import Job, Workshop
 
 LOOKED_AT = 8  # images that show whether features are alive
@@ -42,10 +44,12 @@ def check(cells: list[Cell], shop: Workshop) -> None:
         if key not in seen:
             seen.add(key)
             try:
-                method, _ = assemble(job)
+                method, run = assemble(job)
                 encoder = method.judged()
                 _try_channels(encoder, job)
                 _try_sizes(encoder, job)
+                if run is not None:
+                    _try_views(method, job)
                 encoder.read(**cell.spec.reading)
                 if cell.spec.pretraining.init and cell.spec.pretraining.budget is None:
                     _try_features(encoder, job)
@@ -81,18 +85,38 @@ def _try_features(encoder: Encoder, job: Job) -> None:
 
 
 def _try_sizes(encoder: Encoder, job: Job) -> None:
-    """One blank image of each size through the encoder; raises UserError where the backbone can't take it."""
+    """Raises UserError where the backbone can't take the images of the data."""
     for size in sorted({job.judged.size, job.origin.size}):
-        blank = encoder.mean.new_zeros(1, encoder.mean.shape[1], size, size)
-        try:
-            represent(encoder, blank, encoder.readings)
-        except NotApplicable:
-            continue
-        except Exception as error:  # timm's networks refuse sizes in ways of their own
-            if own_line(error, [job.cell.method]):  # no backbone's fault
-                raise
-            name = job.pretraining.backbone
-            raise UserError(f"{name} can't take images of {size} px ({one_line(error)}); set data.image_size") from None
+        if said := refusal(encoder, size, job.cell.method):
+            raise UserError(f"{job.pretraining.backbone} can't take images of {size} px ({said}); set data.image_size")
+
+
+def _try_views(method: Method, job: Job) -> None:
+    """Raises UserError where the backbone can't take a view of the method's, which may be smaller than the images."""
+    for size in sorted({side_of(view, job.origin.size, method.encoder.patch or 1) for view in method.views}):
+        if said := refusal(method.encoder, size, job.cell.method):
+            name, backbone = job.cell.method.name, job.pretraining.backbone
+            raise UserError(
+                f"{name} has views of {size} px, which {backbone} can't take beside images of {job.origin.size} px "
+                f"({said}); take a backbone whose image size is not fixed, such as vit-nano"
+            )
+
+
+def refusal(encoder: Encoder, size: int, *methods: Entry) -> str:
+    """What an encoder says of one blank image of a size that it can't take, in one line; empty where it takes it.
+
+    Raises what arises in a method's own file, which is no backbone's fault.
+    """
+    blank = encoder.mean.new_zeros(1, encoder.mean.shape[1], size, size)
+    try:
+        represent(encoder, blank, encoder.readings)
+    except NotApplicable:
+        return ""
+    except Exception as error:  # timm's networks refuse sizes in ways of their own
+        if own_line(error, methods):
+            raise
+        return one_line(error)
+    return ""
 
 
 def estimate(job: Job) -> float:

@@ -19,9 +19,7 @@ def data(
 
     What `ssbench run` refuses as suspicious is shown all the same where it can be read, and what it says.
     """
-    from ssbench.data import page, written
     from ssbench.errors import UserError, near
-    from ssbench.progress import Progress
     from ssbench.settings import make, parse_assignments
     from ssbench.spec import DataSettings
 
@@ -34,6 +32,10 @@ def data(
     if out is not None and out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: there is a file of that name; name a folder")
     settings = make(DataSettings, scopes.get("data", {}), "data")
+
+    from ssbench.data import page, written  # loads torch
+    from ssbench.progress import Progress
+
     with Progress(1) as progress:
         progress.cell(source)
         found = page.page(source, settings, progress.tell)

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssbench.data.splits import VERSION, Row, roles
+from ssbench.data.splits import VERSION, Row, roles, tenth
 from ssbench.errors import UserError, near
 from ssbench.spec import DataRef, DataSettings
 
@@ -35,6 +35,7 @@ SOURCES = {
 }
 EMBEDDED = ("shapes", "digits")
 _MODULES = {"shapes": "drawn", "hf": "huggingface", "torchvision": "vision"}  # the others' files have their names
+AS_DRAWN = {"image": "", "label": "", "mask": "", "ignore_index": 255}  # in identities that are older than settings
 NO_IDENTITY = ("on_bad_image", "allow")  # settings that change no image that is read
 
 
@@ -119,6 +120,16 @@ class Dataset:
         return Facts(self.classes, self.mask_classes, self.ignore_index)
 
 
+def held_out(name: str, splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Drawn splits with a val, and a test where there is none, by rule 1: their records are older than the others."""
+    parts = [tenth(name, key) for key in splits["train"].keys]
+    taken = {"val": (0,), **({} if "test" in splits else {"test": (1, 2)})}
+    held = {role: [at for at, part in enumerate(parts) if part in those] for role, those in taken.items()}
+    rest = sorted({*range(len(parts))} - {at for positions in held.values() for at in positions})
+    train = splits["train"]
+    return {**splits, "train": train.take(rest), **{role: train.take(positions) for role, positions in held.items()}}
+
+
 def _module(source: str) -> tuple[str, str]:
     kind, _, argument = source.partition(":")
     if kind not in SOURCES:
@@ -133,6 +144,8 @@ def identify(source: str, settings: DataSettings) -> DataRef:
     """The name and the fingerprint of some data; raises UserError when it is not there. Imports no torch."""
     module, argument = _module(source)
     name, fingerprint = import_module(module).identify(argument, settings)
+    if source.partition(":")[0] in EMBEDDED:
+        return DataRef(name=name, fingerprint=fingerprint, settings={**AS_DRAWN, "image_size": settings.image_size})
     kept = {key: value for key, value in settings.model_dump(mode="json").items() if key not in NO_IDENTITY}
     return DataRef(name=name, fingerprint=fingerprint, settings=kept, version=VERSION)
 

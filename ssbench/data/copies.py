@@ -146,7 +146,7 @@ def _alike_at(pose: Tensor, some: Tensor, others: Tensor) -> Tensor:
 
 
 def _apart(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference of colour pictures (P, 3, S, S) relative to their spread, contrast and brightness fitted.
+    """Mean absolute difference of colour pictures (P, 3, S, S), contrast and brightness fitted, over their spread.
 
     Unlike a correlation, it is not blind to a ground that differs behind one strong figure.
     """

@@ -16,9 +16,9 @@ def label_counts(part: Split, classes: int) -> list[float]:
 def mask_shares(part: Split, data: Dataset) -> list[float]:
     """The share of pixels that each class has, and void in the end if there is any."""
     total = torch.zeros(256, dtype=torch.int64)
-    for mask in part.targets["mask"]:
+    for mask in part.targets.get("mask", ()):
         total += mask.flatten().long().bincount(minlength=256)
-    shares = (total / total.sum()).tolist()
+    shares = (total / total.sum().clamp_min(1)).tolist()
     return [shares[number] for number in mask_names(data)]
 
 

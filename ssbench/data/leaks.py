@@ -26,12 +26,10 @@ def copied(seen: Sequence[Split], test: Split, key: Sequence[str] = ()) -> Copie
     before, judged = joined([look(part.images) for part in seen]), look(test.images)
     first = copies(before, judged).tolist()
     hits = [(at, of) for at, of in enumerate(first) if of >= 0]
+    equal = [(at, of) for at, of in hits if judged.exact[at] == before.exact[of]]
     keys = [one for part in seen for one in part.keys]
-    found = Copied(
-        len(hits),
-        sum(judged.exact[at] == before.exact[of] for at, of in hits),
-        f"{test.keys[hits[0][0]]} of {keys[hits[0][1]]}" if hits else "",
-    )
+    at, of = (equal or hits or [(0, 0)])[0]
+    found = Copied(len(hits), len(equal), f"{test.keys[at]} of {keys[of]}" if hits else "")
     if key:
         memory.remember("copies", name, asdict(found))
     return found

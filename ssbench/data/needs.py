@@ -23,7 +23,8 @@ def refuse_targets(task: str, needs: frozenset[str], source: str, found: Dataset
             f"{source} has one class, {found.classes[0]!r}, and {task} can't be wrong ({sentence(found)})",
         )
     for role in ("select", "test") if "mask" in needs else ():
-        if not (getattr(found, role).targets["mask"] != found.ignore_index).any():
+        masks = getattr(found, role).targets.get("mask")
+        if masks is None or not (masks != found.ignore_index).any():
             raise UserError(f"{source}: the masks of {role} have no pixel of a class: {task} can't judge there")
 
 

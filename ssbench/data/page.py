@@ -98,16 +98,20 @@ def _samples(one: Opened) -> Section:
     shown = [Picture("samples.png", f"Images of fit, spread over the classes, {said}.", lambda: pictures.samples(data))]
     if channels not in (1, 3):
         shown.append(Picture("channels.png", "Each channel of some of them.", lambda: pictures.channels(data)))
-    inks = list[tuple[str, pictures.Colour]]()
-    if "mask" in data.targets:
-        names = counts.mask_names(data)
-        ink = {number: pictures.VOID if number == data.ignore_index else pictures.colour(number) for number in names}
-        inks += [(f"mask {name}", (255, 255, 255) if number == 0 else ink[number]) for number, name in names.items()]
-    if "boxes" in data.targets:
-        inks += [(f"box {name}", pictures.colour(number)) for number, name in enumerate(data.box_classes)]
-    if inks:
-        shown.append(Picture("legend.png", "Colours of masks and boxes.", lambda: pictures.legend(inks)))
+    if {"mask", "boxes"} & data.targets:
+        shown.append(Picture("legend.png", "Colours of masks and boxes.", lambda: pictures.legend(_inks(data))))
     return Section("Samples", pictures=shown)
+
+
+def _inks(data: Dataset) -> list[tuple[str, pictures.Colour]]:
+    """What the colours of masks and boxes stand for."""
+    found = [(f"box {name}", pictures.colour(number)) for number, name in enumerate(data.box_classes)]
+    if "mask" not in data.targets:
+        return found
+    first, *others = counts.mask_names(data).items()
+    void = {data.ignore_index: pictures.VOID}
+    inks = [(f"mask {name}", void.get(number, pictures.colour(number))) for number, name in others]
+    return [(f"mask {first[1]}: not tinted", (255, 255, 255)), *inks, *found]
 
 
 def _targets(one: Opened) -> Iterator[Section]:

@@ -2,8 +2,8 @@
 
 Rule 2 (`VERSION`): samples stand in the order of their classes, within a class in the order of their hashes, and every
 tenth place is `select`, two more are `test` where the source has none. So each class is split within one sample of its
-share, the same on every machine, wherever the source lies. What has a group is placed with its group. Rule 1 took the
-samples whose hash ended in 0, whatever their class, and had the source's name in the hash.
+share, the same on every machine, wherever the source lies. What has a group is placed with its group. Rule 1 (`tenth`)
+took samples by their hash alone, whatever their class, with the source's name in it: drawn data keeps it.
 """
 
 import hashlib
@@ -97,6 +97,11 @@ def places(rows: Sequence[Row]) -> list[int]:
         for at in units[name]:
             found[at] = number % PARTS
     return found
+
+
+def tenth(name: str, key: str) -> int:
+    """Rule 1: which of ten fixed parts a sample is in; 0 is `select`, 1 and 2 are `test` where there is none."""
+    return int(hashlib.sha256(f"{name}|{key}".encode()).hexdigest()[:8], 16) % PARTS
 
 
 def _stratum(rows: Sequence[Row], common: Mapping[int, int]) -> int:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor
 
 from ssbench.encoders import names
@@ -11,6 +12,8 @@ from ssbench.encoders.encoder import Encoder
 from ssbench.encoders.presets import PRESETS
 from ssbench.encoders.start import start_as_mae
 from ssbench.errors import UserError, one_line
+
+COLOURS = 3
 
 
 def build(name: str, *, size: int, channels: int, mean: Tensor, std: Tensor, patch: int = 0) -> Encoder:
@@ -31,9 +34,24 @@ def build(name: str, *, size: int, channels: int, mean: Tensor, std: Tensor, pat
     try:
         encoder = Encoder(trunk, mean, std, size)
     except Exception as error:
+        if channels != COLOURS and _takes_colours(architecture, size):
+            raise UserError(
+                f"{name} takes images of {COLOURS} channels alone, not of {channels} ({one_line(error)}); "
+                "take another backbone, such as vit-nano"
+            ) from None
         raise unfit(name, size, error) from None
     encoder.architecture = architecture
     return encoder
+
+
+def _takes_colours(architecture: Architecture, size: int) -> bool:
+    """Whether a network takes images of the size in colours; some are made for no other channels (CSATv2's DCT)."""
+    try:
+        trunk = architecture.build(in_chans=COLOURS)
+        Encoder(trunk, torch.zeros(COLOURS), torch.ones(COLOURS), size)
+    except Exception:  # as above
+        return False
+    return True
 
 
 def _architecture(name: str, size: int, channels: int, patch: int) -> Architecture:

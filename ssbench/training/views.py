@@ -27,12 +27,17 @@ def make(view: View, images: Tensor, seed: int, patch: int = 1, size: int = 0) -
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.no_grad():
         torch.manual_seed(seed)
-        side = max(round((size or images.shape[-1]) * view.size / patch), 1) * patch
+        side = side_of(view, size or images.shape[-1], patch)
         boxes = crop_boxes(len(images), view.crop)
         flips = torch.rand(len(images)) < view.flip
         most = min(math.sqrt(view.crop[1] * ASPECT[1]), 1.0) * images.shape[-1] / side
         seen = resample(images, onto(boxes, images.device), onto(flips, images.device), side, math.ceil(most - 1e-6))
         return _colour(view, images.shape[1], side)(seen).clamp(0, 1)
+
+
+def side_of(view: View, size: int, patch: int = 1) -> int:
+    """Pixels a side of a view of images of `size` px: whole patches, at least one."""
+    return max(round(size * view.size / patch), 1) * patch
 
 
 def crop_boxes(count: int, scale: tuple[float, float]) -> Tensor:

@@ -3,8 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
+import pytest
 from PIL import Image
+
+from ssbench.cli.data import data
+from ssbench.errors import UserError
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -36,15 +41,21 @@ def test_html_is_one_file(ssbench: Command, photos: Path, tmp_path: Path) -> Non
     assert (tmp_path / "index.html").read_text().count("data:image/png;base64,") == 2
 
 
-def test_wrong_words_are_one_line_and_status_2(ssbench: Command, photos: Path, tmp_path: Path) -> None:
+def test_a_wrong_word_is_one_line_and_status_2(ssbench: Command) -> None:
+    ran = ssbench("data", "shapez")
+    assert ran.returncode == 2 and ran.stderr.startswith("ssbench: unknown dataset 'shapez'; did you mean shapes")
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_what_cannot_be_done_is_refused_before_data_is_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for words, said in (
-        (("folder:nowhere",), "nowhere"),
-        (("shapez",), "unknown dataset"),
-        ((f"folder:{photos}", "--html"), "--html: say where to with --out FOLDER"),
-        ((f"folder:{photos}", "--out", tmp_path / "file"), "there is a file of that name"),
-        ((f"folder:{photos}", "--set", "train.lr=1"), "only data.… is set here"),
-        ((f"folder:{photos}", "--set", "data.labl=x"), "unknown setting data.labl; did you mean label?"),
+    for asked, said in (
+        ({"html": True}, "--html: say where to with --out FOLDER"),
+        ({"out": tmp_path / "file"}, "there is a file of that name"),
+        ({"set_": ["train.lr=1"]}, "only data.… is set here"),
+        ({"set_": ["data.labl=x"]}, "unknown setting data.labl; did you mean label?"),
     ):
-        ran = ssbench("data", *words)
-        assert ran.returncode == 2 and said in ran.stderr and len(ran.stderr.splitlines()) == 1, ran.stderr
+        given: dict[str, Any] = {"out": None, "html": False, "set_": None, **asked}
+        with pytest.raises(UserError) as refused:
+            data("shapes", **given)
+        assert said in str(refused.value)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ssbench.contracts import tiny
-from ssbench.data import Dataset, Split, bars, identify, load, pictures, written
+from ssbench.data import Dataset, Split, bars, counts, identify, load, pictures, written
 from ssbench.data.leaks import Copy, all_copies
 from ssbench.data.needs import refuse_targets
 from ssbench.data.page import page
@@ -182,3 +182,12 @@ def test_names_are_neither_markdown_nor_html() -> None:
 def test_every_picture_of_a_page_can_be_drawn(shown: Page) -> None:
     assert [picture.name for picture in shown.pictures] == ["samples.png", "labels.png"]
     assert all(seen(picture.draw()).size for picture in shown.pictures)
+
+
+def test_masks_of_a_part_that_has_none_are_said_and_shown_as_nothing() -> None:
+    data = tiny()
+    part = replace(data.test, targets={"label": data.test.targets["label"]})
+    with pytest.raises(UserError, match="masks of test have no pixel of a class"):
+        refuse_targets("segmentation", frozenset({"mask"}), "here", replace(data, test=part), PLAIN)
+    assert sum(counts.mask_shares(data.fit, data)) == pytest.approx(1)
+    assert counts.mask_shares(part, data) == [0] * data.mask_classes

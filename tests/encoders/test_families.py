@@ -1,5 +1,6 @@
 """One small network of each of timm's families that differ in what they give: all are judged alike, or refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,10 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ssbench.check import check, refusal
 from ssbench.encoders.build import build
 from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError
+from ssbench.plan import Suite, cells
+from ssbench.results.store import Store
+from ssbench.workshop import Workshop
 
 BOTH, MEAN = ("mean", "cls"), ("mean",)
 FAMILIES = [
@@ -88,6 +93,33 @@ def test_a_network_that_can_not_take_the_size_is_refused_in_one_line(name: str, 
     with pytest.raises(UserError, match=f"^{name} can't take images of {size} px .*set data.image_size={own}, ") as e:
         build(name, size=size, channels=3, mean=torch.zeros(3), std=torch.ones(3))
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_network_for_colours_alone_is_refused_for_its_channels_not_for_its_size(channels: int) -> None:
+    mean, std = torch.zeros(channels), torch.ones(channels)
+    with pytest.raises(UserError, match=f"^csatv2 takes images of 3 channels alone, not of {channels} .*take another"):
+        build("csatv2", size=64, channels=channels, mean=mean, std=std)
+    with pytest.raises(UserError, match=r"^csatv2 can't take images of 32 px"):
+        build("csatv2", size=32, channels=channels, mean=mean, std=std)
+
+
+@pytest.mark.parametrize(("name", "whole"), [("levit_128s", False), ("resnet10t", True)])
+def test_views_that_a_network_can_not_take_are_refused_before_training(name: str, whole: bool, tmp_path: Path) -> None:
+    words = ("data.image_size=32", "train.batch=16")
+    asked = Suite(method=("swav",), task=("knn",), dataset=("digits",), backbone=(name,), seeds=(0,), set=words)
+    shop = Workshop(Store(tmp_path), torch.device("cpu"))
+    if whole:
+        check(cells(asked), shop)
+    else:
+        with pytest.raises(UserError, match=f"^swav has views of 16 px, which {name} can't take beside .* 32 px") as e:
+            check(cells(asked), shop)
+        assert "\n" not in str(e.value)
+
+
+def test_what_an_encoder_can_not_take_is_said_in_a_line() -> None:
+    encoder = build("levit_128s", size=32, channels=3, mean=torch.zeros(3), std=torch.ones(3))
+    assert refusal(encoder, 32) == "" and refusal(encoder, 16) and "\n" not in refusal(encoder, 16)
 
 
 def test_a_class_vector_is_the_one_that_timm_pools() -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from ssbench.data import Source, Split
+from ssbench.data import Source, Split, held_out
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
@@ -33,4 +33,4 @@ def read(argument: str, settings: DataSettings) -> Source:
     labels = torch.from_numpy(digits.target).long()
     pixels = images.round().clamp(0, 255).to(torch.uint8)
     train = Split(pixels, tuple(map(str, range(len(labels)))), {"label": labels})
-    return Source({"train": train}, classes=tuple("0123456789"))
+    return Source(held_out("digits", {"train": train}), classes=tuple("0123456789"))

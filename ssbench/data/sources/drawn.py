@@ -1,6 +1,6 @@
 """`shapes`: the drawn scenes of `ssbench.data.sources.shapes` as a data set, 10,000 to train and 2,000 to test."""
 
-from ssbench.data import Source, Split
+from ssbench.data import Source, Split, held_out
 from ssbench.data.sources.shapes import CLASSES, FACTORS, GRADES, VERSION, draw
 from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings
@@ -32,4 +32,10 @@ def read(argument: str, settings: DataSettings) -> Source:
             "factors": torch.from_numpy(scenes.factors),
         }
         splits[name] = Split(torch.from_numpy(scenes.images), tuple(map(str, range(count))), targets)
-    return Source(splits, CLASSES, mask_classes=len(CLASSES) + 1, factors=FACTORS, box_classes=CLASSES)
+    return Source(
+        held_out(identify(argument, settings)[0], splits),
+        CLASSES,
+        mask_classes=len(CLASSES) + 1,
+        factors=FACTORS,
+        box_classes=CLASSES,
+    )
