@@ -86,12 +86,14 @@ def test_what_is_recorded_is_not_run_again_and_others_records_are_left_out(
 def test_a_line_a_cell_goes_to_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("raw-pixels", results=tmp_path, **QUICK)
     out, err = capsys.readouterr()
-    assert not out and err.startswith("[1/1] raw-pixels / knn / digits / seed 0  top1 ")
+    understood, cell = err.splitlines()
+    assert not out and understood.startswith("digits: 1258 fit, ")
+    assert cell.startswith("[1/1] raw-pixels / knn / digits / seed 0  top1 ")
 
 
 def test_the_repr_counts_cells_and_shows_the_tables(found: Results) -> None:
     text = repr(found)
-    assert text.startswith(f"5 cells: 4 done, 1 failed; records in {found.store.records}\n\ndigits, vit-nano")
+    assert text.startswith(f"5 cells: 4 done, 1 failed; records in {found.store.records}\n\ndigits, 32 px, vit-nano")
     assert "\nrotation " in text and "failed: ValueError: a <b> & c (bad.py, line 5)" in text
 
 

@@ -68,7 +68,7 @@ def test_a_planted_leak_is_counted(done: Path, ssbench: Command, photos: Path, t
             place.mkdir(parents=True)
             for file in sorted((photos / name).iterdir())[files]:
                 (place / file.name).write_bytes(file.read_bytes())
-    ran = ssbench(*asked("random-init", "knn", tmp_path / "leaky", tmp_path / "r"))
+    ran = ssbench(*asked("random-init", "knn", tmp_path / "leaky", tmp_path / "r", "--set", "data.allow=copies"))
     assert ran.returncode == 0, ran.stderr
     found = Store(tmp_path / "r").all()[0].data
     assert found["test_images_seen_in_pretraining"] == 10  # those that the hash put into select too

@@ -53,10 +53,7 @@ def test_classes_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
     folders(tmp_path / "test", ("cat", "Dog"), 8, 1)
     with pytest.raises(UserError, match="the classes 'Cat' and 'cat' differ in case or spaces alone"):
         read(f"folder:{tmp_path}")
-
-
-def test_letters_in_either_case_are_classes(tmp_path: Path) -> None:
-    assert read(f"folder:{folders(tmp_path, ('A', 'a'))}").classes == ("A", "a")
+    assert read(f"folder:{folders(tmp_path / 'letters', ('A', 'a'))}").classes == ("A", "a")
 
 
 def test_years_and_folds_with_the_same_classes_are_not_classes_until_it_is_said(tmp_path: Path) -> None:
@@ -148,9 +145,8 @@ def test_tiny_and_long_images_take_no_size_from_the_others(tmp_path: Path) -> No
         ("{}.jpg", Image.fromarray, {"format": "MPO", "save_all": True, "append_images": [Image.new("RGB", (16, 16))]}),
         ("{}.webp", Image.fromarray, {"save_all": True, "append_images": [Image.new("RGB", (16, 16))]}),
         ("{}.tif", Image.fromarray, {"save_all": True, "append_images": [Image.new("RGB", (16, 16))]}),
-        ("{}.bmp", Image.fromarray, {}),
     ],
-    ids=["upper", "cmyk", "png-as-jpg", "palette", "mpo", "animated-webp", "pages", "bmp"],
+    ids=["upper", "cmyk", "png-as-jpg", "palette", "mpo", "animated-webp", "pages"],
 )
 def test_the_same_picture_in_another_form_looks_alike(tmp_path: Path, name: str, make: Any, save: Any) -> None:
     plain = {key[:-4]: image for key, image in images(each(tmp_path / "plain", "{}.png", Image.fromarray))}
@@ -257,11 +253,9 @@ def on_nothing(figure: NDArray[np.bool_]) -> Pixels:
     ids=["voc", "rgb", "rgba", "alpha", "1-bit", "16-bit", "float", "_mask", "_label", "beside", "camvid", "carvana"],
 )
 def test_masks_come_in_many_forms(tmp_path: Path, mask: Any, name: str, values: list[int], void: int | None) -> None:
+    pairs(tmp_path, mask, name)
     if name.startswith("train_masks"):
-        pairs(tmp_path, mask, name)
         (tmp_path / "images").rename(tmp_path / "train")
-    else:
-        pairs(tmp_path, mask, name)
     found = read(f"folder:{tmp_path}")
     assert (found.understood["mask_values"], found.understood["mask_void"]) == (values, void)
     drawn = {f"{at:03d}": figure for at, figure in enumerate(figures(0, 20)[1])}
@@ -323,7 +317,6 @@ def table(root: Path, line: str, head: str = "file_name,label", file: str = "{}.
         (("{name}.jpg,{label}", "image,label", "{}.JPG"), ("cat", "dog")),
         (('"{name}.png","{label}, big"', '"file_name","label"'), ("cat, big", "dog, big")),
         (("{name}.png,{next}",), ("1", "2")),
-        (("{name}.png,{next}5",), ("15", "25")),
         (("{name}.png,{kind}.0",), ("0", "1")),
         (("{name}.png,0{kind}",), ("00", "01")),
         (("{name}.png,-{kind}",), ("-1", "0")),
@@ -340,9 +333,9 @@ def test_tables_come_in_many_forms(tmp_path: Path, words: tuple[str, ...], class
 
 
 def test_na_is_a_name(tmp_path: Path) -> None:
-    assert read(table(tmp_path, "{name}.png,NA{kind}")).classes == ("NA0", "NA1")
-    text = (tmp_path / "labels.csv").read_text().replace("NA0", "NA").replace("NA1", "EU")
-    (tmp_path / "labels.csv").write_text(text)
+    table(tmp_path, "{name}.png,{label}")
+    text = (tmp_path / "labels.csv").read_text()
+    (tmp_path / "labels.csv").write_text(text.replace("dog", "NA").replace("cat", "EU"))
     assert read(f"folder:{tmp_path}").classes == ("EU", "NA")
 
 
@@ -371,12 +364,11 @@ def test_patients_are_kept_together_where_their_column_is_named(tmp_path: Path) 
     ("given", "classes"),
     [
         (pd.Categorical(["cat", "dog"] * 20), ("cat", "dog")),
-        ([1, 2] * 20, ("1", "2")),
         ([0.0, 1.0] * 20, ("0", "1")),
         ([False, True] * 20, ("False", "True")),
         ([1, -1] * 20, ("-1", "1")),
     ],
-    ids=["categorical", "from-1", "float", "bool", "negative"],
+    ids=["categorical", "float", "bool", "negative"],
 )
 def test_a_frame_with_an_index_and_bytes_is_read(tmp_path: Path, given: Any, classes: tuple[str, ...]) -> None:
     content = [image["bytes"] for image in rows()[0]]
