@@ -102,6 +102,7 @@ def _measure(
             "understood": dict(judged.understood),
             "test_images_seen_in_pretraining": shop.copied(job).test,
             "of_them_equal_in_pixels": shop.copied(job).equal,
+            "select_images_seen_in_fit": shop.copied(job).select,
         },
         "environment": environment(job.device),
         "code": code(),

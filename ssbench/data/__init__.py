@@ -176,7 +176,7 @@ def load(source: str, settings: DataSettings, ref: DataRef, tell: Callable[[str]
     return _assembled(ref, *stored.read(folder))
 
 
-DECODER = 2  # changes with what is stored, so that caches of an older ssbench are not read
+DECODER = 3  # changes with what is stored, so that caches of an older ssbench are not read
 
 
 def _in_memory(source: str, ref: DataRef, found: Source, settings: DataSettings) -> Dataset:
@@ -225,7 +225,9 @@ def _decoded(found: "Listing", settings: DataSettings, room: "Arrays", tell: Cal
     known = classes((one.label for rows in seen.seen.values() for one in rows), found.names)
     doubt(found.where, known, settings)
     rows = {
-        name: [Row(one.key, known.of(one.label), one.group) for one in each] for name, each in seen.seen.items() if each
+        name: [Row(one.key, known.of(one.label), one.group, one.content) for one in each]
+        for name, each in seen.seen.items()
+        if each
     }
     given = roles(found.where, rows, known.names, settings)
     story = decode(found, seen, given, known, settings, room, tell)

@@ -190,7 +190,7 @@ def planned(found: Survey, settings: DataSettings) -> Plan:
     """The larger side follows from the originals, at most twice the size, unless it is set."""
     every = [one for seen in found.seen.values() for one in seen]
     size = found.pixels.size
-    own = sorted(one.side for one in every)[len(every) // 2]
+    own = sorted(min(one.size) for one in every)[len(every) // 2]
     larger = settings.store_size or min(own, 2 * size)
     return Plan(found.pixels, larger, any(one.masked or one.boxes is not None for one in every))
 

@@ -15,15 +15,19 @@ RECENT = 2.0  # seconds: what was written just now may be written again within t
 def fingerprint(root: Path, files: Iterable[Path]) -> str:
     """16 hexadecimal digits of the SHA-256 over the files' paths below `root` and their bytes, in sorted order.
 
-    Remembered with the files' sizes and times. Raises UserError naming a file that can't be read.
+    Remembered with the files' sizes and times. A link that leads nowhere counts by its name: who opens it says so.
+    Raises UserError naming a file that can't be read.
     """
     each = sorted((name_below(root, file), file) for file in files)
     stamps, newest = hashlib.sha256(str(root).encode(errors="surrogateescape")), 0.0
     for name, file in each:
         try:
             status = file.stat()
-        except OSError as error:  # such as a link that leads nowhere
-            raise UserError(f"{name_below(root, file)} can't be read: {error.strerror}") from None
+        except FileNotFoundError:
+            stamps.update(f"{name}|missing|".encode())
+            continue
+        except OSError as error:
+            raise UserError(f"{name} can't be read: {error.strerror}") from None
         newest = max(newest, status.st_mtime, status.st_ctime)
         stamps.update(f"{name}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}|".encode())
     key, settled = stamps.hexdigest()[:32], time.time() - newest > RECENT
@@ -44,6 +48,9 @@ def _read(each: Iterable[tuple[str, Path]]) -> str:
     digest = hashlib.sha256()
     for name, file in each:
         try:
+            if not file.exists():
+                digest.update(f"{name}|missing|".encode())
+                continue
             digest.update(f"{name}|{file.stat().st_size}|".encode())
             with file.open("rb") as content:
                 while chunk := content.read(2**20):

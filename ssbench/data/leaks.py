@@ -11,25 +11,30 @@ from ssbench.data.copies import RULE, copies, joined, look, within
 
 @dataclass(frozen=True)
 class Copied:
-    """Of the images of a test split."""
+    """Images that are copies of others on another side."""
 
-    test: int  # are copies
+    test: int  # of test: of what is trained or chosen on
     equal: int  # of them pixel for pixel
     example: str = ""  # the key of one, and of what it is a copy of
+    select: int = 0  # of select: of fit
 
 
 def copied(seen: Sequence[Split], test: Split, key: Sequence[str] = ()) -> Copied:
-    """Copies of `test` among what is `seen`; remembered under a `key`, which says what data it is."""
+    """Copies of `test` among what is `seen`, the last of which is what chooses for it and the one before what it is
+    trained on; remembered under a `key`, which says what data it is.
+    """
     name = hashlib.sha256("|".join((*key, str(DECODER), str(RULE))).encode()).hexdigest()[:32]
     if key and isinstance(known := memory.recall("copies", name), dict):
         return Copied(**known)
-    before, judged = joined([look(part.images) for part in seen]), look(test.images)
+    looks, judged = [look(part.images) for part in seen], look(test.images)
+    before = joined(looks)
     first = copies(before, judged).tolist()
     hits = [(at, of) for at, of in enumerate(first) if of >= 0]
     equal = [(at, of) for at, of in hits if judged.exact[at] == before.exact[of]]
     keys = [one for part in seen for one in part.keys]
     at, of = (equal or hits or [(0, 0)])[0]
-    found = Copied(len(hits), len(equal), f"{test.keys[at]} of {keys[of]}" if hits else "")
+    chosen = int((copies(looks[-2], looks[-1]) >= 0).sum()) if len(looks) > 1 else 0
+    found = Copied(len(hits), len(equal), f"{test.keys[at]} of {keys[of]}" if hits else "", chosen)
     if key:
         memory.remember("copies", name, asdict(found))
     return found

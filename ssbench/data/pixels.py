@@ -1,6 +1,7 @@
 """One image as it lies -> 8-bit planes of one size: orientation, depth, transparency, colour."""
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,18 @@ def is_cut(raw: Raw) -> bool:
     """Whether Pillow reads the upper 8 of 16 bits alone, as it does of PNG files in colour."""
     tiles: list[Any] = getattr(raw, "tile", [])
     return bool(tiles) and not (isinstance(raw, Image.Image) and raw.mode in DEEP) and ";16" in str(tiles[0][3])
+
+
+def content(raw: Raw) -> str:
+    """The digest of an image's bytes as they lie, or of its pixels where it came without; before they are decoded."""
+    file = getattr(raw, "fp", None)
+    if file is None:
+        return blake2b(np.ascontiguousarray(np.asarray(raw)).tobytes(), digest_size=16).hexdigest()
+    at = file.tell()
+    file.seek(0)
+    found = blake2b(file.read(), digest_size=16).hexdigest()
+    file.seek(at)
+    return found
 
 
 def shown_size(raw: Raw) -> tuple[int, int]:
@@ -109,4 +122,6 @@ def reason(error: Exception) -> str:
     """What is wrong with an image, in one line."""
     if isinstance(error, UnidentifiedImageError):  # whose own text shows an object's address
         return "it is not an image"
+    if isinstance(error, OSError) and error.strerror:  # whose own text repeats the path
+        return error.strerror
     return one_line(error)

@@ -27,6 +27,7 @@ class Row(NamedTuple):
     key: str
     classes: tuple[int, ...] = ()
     group: str = ""
+    content: str = ""  # equal ones stay on one side
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ def roles(where: str, splits: Mapping[str, Sequence[Row]], names: Sequence[str],
         raise UserError(f"{where} is too small to be split into fit, select and test: {len(rows)} training images{of}")
     if groups and held:
         how.append("no group is on two sides")
+    equal = len(rows) - len({row.content or row.key for row in rows})
+    if equal and held:
+        said.append(f"{equal} images are equal to others, and stay beside them")
     _refuse_shared_groups(where, found, settings)
     said += _gaps(where, found, names, settings)
     made = {role: (name, tuple(positions)) for role, (name, positions) in parts.items()}
@@ -82,10 +86,15 @@ def roles(where: str, splits: Mapping[str, Sequence[Row]], names: Sequence[str],
 
 
 def places(rows: Sequence[Row]) -> list[int]:
-    """The place of each sample among PARTS; that of a class's only sample, or group, is one of fit's."""
+    """The place of each sample among PARTS; that of a class's only sample, or group, is one of fit's.
+
+    What has a group goes with it, and of images with equal contents one goes with the other.
+    """
     units: dict[str, list[int]] = defaultdict(list)
+    twins = Counter(row.content for row in rows if row.content)
     for at, row in enumerate(rows):
-        units[f"group|{row.group}" if row.group else f"sample|{row.key}"].append(at)
+        equal = f"equal|{row.content}" if twins[row.content] > 1 else f"sample|{row.key}"
+        units[f"group|{row.group}" if row.group else equal].append(at)
     common = Counter(one for row in rows for one in row.classes)
     stratum = {name: _stratum([rows[at] for at in of], common) for name, of in units.items()}
     sizes = Counter(stratum.values())

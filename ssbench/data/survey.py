@@ -16,7 +16,7 @@ from PIL import Image
 
 from ssbench.data.labels import Labels
 from ssbench.data.listing import Box, Listing, Sample
-from ssbench.data.pixels import CLEAR, DEEP, Pixels, Raw, is_cut, orientation, reason, shown_size, span
+from ssbench.data.pixels import CLEAR, DEEP, Pixels, Raw, content, is_cut, orientation, reason, shown_size, span
 from ssbench.data.suspicion import suspect
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
@@ -36,7 +36,13 @@ class Seen(NamedTuple):
     boxes: Sequence[Box] | None
     numbers: Sequence[float]
     masked: bool
-    side: int  # px, the shorter one
+    content: str  # the digest of its bytes
+    mode: str  # Pillow's, or `bands 5 uint16`
+    size: tuple[int, int]  # px, upright
+    several: bool  # frames or pages
+    turned: bool  # by its orientation tag
+    cut: bool  # only the upper 8 of its 16 bits are read
+    span: tuple[float, float] | None  # where its values lie, if that is not 8 bit
 
 
 @dataclass(frozen=True)
@@ -49,57 +55,81 @@ class Survey:
 
 def survey(listing: Listing, settings: DataSettings) -> Survey:
     """Raises UserError naming an image that can't be opened, unless such are skipped, and on what can't be meant."""
-    seen: dict[str, list[Seen]] = {}
-    modes, frames, turned, cut, sides, bad = Counter[str](), 0, 0, 0, list[tuple[int, int]](), list[str]()
-    ranges = list[tuple[float, float]]()
+    seen: dict[str, list[Seen]] = {split: [] for split in listing.splits}
+    bad = list[str]()
     for split, samples in listing.splits.items():
-        seen[split] = []
         for sample in samples.each():
             try:
-                raw = sample.open()
-                lost = is_cut(raw)  # told by how its pixels are to be read, before they are
-                mode, size = raw.mode if isinstance(raw, Image.Image) else _bands_of(raw), shown_size(raw)
-                if mode in DEEP or (not isinstance(raw, Image.Image) and raw.dtype != np.uint8):
-                    ranges += [span(raw)] if split != "test" else []
+                seen[split].append(_look(sample))
             except Exception as error:  # decoders raise whatever broken bytes lead them to
                 refuse_bad(listing.where, sample, error, settings)
                 bad.append(sample.name)
-                continue
-            modes[mode] += 1
-            sides.append(size)
-            frames += getattr(raw, "n_frames", 1) > 1
-            turned += orientation(raw) != 1
-            cut += lost
-            seen[split].append(_seen(sample, min(size)))
-    if not sides:
+    every = [one for found in seen.values() for one in found]
+    if not every:
         raise UserError(f"{listing.where} has no image that can be read")
-    deep = bool(ranges)
-    if deep and any(mode not in DEEP and not mode.startswith("bands") for mode in modes):
+    pixels, facts = _pixels(listing, seen, every, settings), _facts(every)
+    scale = [pixels.low, pixels.high] if pixels.deep else None
+    facts |= {"channels": pixels.channels, "scale": scale} | ({"transparent": 0} if pixels.bands else {})
+    return Survey({split: tuple(found) for split, found in seen.items()}, pixels, facts, tuple(bad))
+
+
+def _look(sample: Sample) -> Seen:
+    raw = sample.open()
+    cut = is_cut(raw)  # told by how its pixels are to be read, before they are
+    deep = raw.mode in DEEP if isinstance(raw, Image.Image) else raw.dtype != np.uint8
+    return Seen(
+        sample.key,
+        sample.label,
+        sample.group,
+        sample.boxes,
+        sample.numbers,
+        sample.mask is not None,
+        content(raw),
+        raw.mode if isinstance(raw, Image.Image) else _bands_of(raw),
+        shown_size(raw),
+        getattr(raw, "n_frames", 1) > 1,
+        orientation(raw) != 1,
+        cut,
+        span(raw) if deep else None,
+    )
+
+
+def _pixels(
+    listing: Listing, seen: Mapping[str, Sequence[Seen]], every: Sequence[Seen], settings: DataSettings
+) -> Pixels:
+    """The scale is of all but test, unless nothing else is there."""
+    modes = Counter(one.mode for one in every)
+    spans = [one.span for split, found in seen.items() for one in found if one.span and split != "test"]
+    spans = spans or [one.span for one in every if one.span]
+    if spans and any(one.span is None for one in every):
         suspect(
             settings,
             "mixed-depth",
             f"{listing.where}: images of more than 8 bit stand beside others: {_counted(modes)}",
         )
+    side = settings.image_size or _size(listing.where, [min(one.size) for one in every], settings)
+    low, high = _scale(spans) if spans else (0.0, 255.0)
     bands = _bands(listing, modes)
-    side = settings.image_size or _size(listing.where, [min(one) for one in sides], settings)
-    low, high = _scale(ranges) if deep else (0.0, 255.0)
-    pixels = Pixels(_channels(listing.where, modes, bands), side, low, high if high > low else low + 1, deep, bands)
-    shorter = sorted(min(one) for one in sides)
-    facts = {
-        "modes": dict(modes),
-        "channels": pixels.channels,
-        "scale": [low, high] if deep else None,
-        "transparent": 0 if bands else sum(count for mode, count in modes.items() if mode in CLEAR),
-        "frames": frames,
-        "turned": turned,
-        "cut": cut,
+    channels = _channels(listing.where, modes, bands)
+    return Pixels(channels, side, low, high if high > low else low + 1, bool(spans), bands)
+
+
+def _facts(every: Sequence[Seen]) -> dict[str, Any]:
+    """What is counted: values of JSON."""
+    shorter = sorted(min(one.size) for one in every)
+    ratios = Counter(round(one.size[0] / one.size[1], 1) for one in every)
+    return {
+        "modes": dict(Counter(one.mode for one in every)),
+        "transparent": sum(one.mode in CLEAR for one in every),
+        "frames": sum(one.several for one in every),
+        "turned": sum(one.turned for one in every),
+        "cut": sum(one.cut for one in every),
         "sides": [shorter[0], shorter[len(shorter) // 2], shorter[-1]],
         "sides_counted": [*map(list, sorted(Counter(shorter).items()))],
-        "ratios_counted": [*map(list, sorted(Counter(round(width / height, 1) for width, height in sides).items()))],
-        "shapes": len({*sides}),
-        "square": all(one[0] == one[1] for one in sides),
+        "shapes": len({one.size for one in every}),
+        "square": all(one.size[0] == one.size[1] for one in every),
+        "ratios_counted": [*map(list, sorted(ratios.items()))],
     }
-    return Survey({split: tuple(found) for split, found in seen.items()}, pixels, facts, tuple(bad))
 
 
 def refuse_bad(where: str, sample: Sample, error: Exception, settings: DataSettings) -> None:
@@ -109,10 +139,6 @@ def refuse_bad(where: str, sample: Sample, error: Exception, settings: DataSetti
     if settings.on_bad_image != "skip":
         hint = "mend it, or leave such images out with --on-bad-image skip"
         raise UserError(f"{where}: {sample.name} can't be read: {reason(error)}; {hint}") from None
-
-
-def _seen(sample: Sample, side: int) -> Seen:
-    return Seen(sample.key, sample.label, sample.group, sample.boxes, sample.numbers, sample.mask is not None, side)
 
 
 def _bands_of(raw: NDArray[np.generic]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssbench import data
 from ssbench.data.listing import Label, Listing
 from ssbench.data.sources import folder
 from ssbench.errors import UserError
@@ -253,8 +254,14 @@ DOGS = ("dog/0.png", "dog/1.png")
 
 def test_a_link_that_leads_nowhere_is_named(pets: Path) -> None:
     (pets / "train" / "cat" / "lost.png").symlink_to(pets / "nowhere.png")
-    with pytest.raises(UserError, match=r"lost.png can't be read: No such file"):
-        folder.identify(str(pets), PLAIN)
+    before = folder.identify(str(pets), PLAIN)
+    with pytest.raises(UserError, match=r"lost.png can't be read: No such file.*--on-bad-image skip"):
+        data.load(f"folder:{pets}", PLAIN, data.identify(f"folder:{pets}", PLAIN))
+    skipping = DataSettings(on_bad_image="skip")
+    found = data.load(f"folder:{pets}", skipping, data.identify(f"folder:{pets}", skipping))
+    assert found.skipped == ("train/cat/lost.png",)
+    (pets / "train" / "cat" / "lost.png").unlink()
+    assert folder.identify(str(pets), PLAIN) != before
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,14 @@ def test_no_group_is_on_two_sides(groups: int) -> None:
     assert "no group is on two sides" in found.how
 
 
+def test_equal_images_stay_on_one_side() -> None:
+    of = [Row(f"{i}.png", (i % 2,), content=f"c{i // 4}") for i in range(200)]
+    found = roles("icons", {"train": of}, NAMES, PLAIN)
+    sides = [{of[at].content for at in positions} for _, positions in found.parts.values()]
+    assert sum(map(len, sides)) == 50 == len(set.union(*sides))
+    assert "150 images are equal to others, and stay beside them" in found.said
+
+
 def test_a_group_that_the_source_has_on_two_sides_is_refused_unless_allowed() -> None:
     splits = {
         "train": [Row(str(i), (i % 2,), f"g{i % 20}") for i in range(40)],
