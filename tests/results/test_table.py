@@ -322,6 +322,35 @@ def test_test_images_in_the_training_data_are_told(store: Store, seen: int | Non
     assert notes == ([note] if note else [])
 
 
+@pytest.mark.parametrize(
+    ("equal", "note"), [(3, "3 of 200 test images are also in the training data"), (1, "1 equal in pixels")]
+)
+def test_near_copies_are_told_from_equal_ones(store: Store, equal: int, note: str) -> None:
+    make(store, "simclr", 60)
+    (record,) = store.all()
+    data = {"test": 200, "test_images_seen_in_pretraining": 3, "of_them_equal_in_pixels": equal}
+    data |= {"select": 100, "select_images_seen_in_fit": 5}
+    store.write(record.model_copy(update={"data": data}), {"top1": store.arrays(record, "top1")})
+    notes = only(build(store, {})).notes
+    assert any(note in one for one in notes)
+    assert "5 of 100 images of select look like copies of images of fit" in notes
+
+
+@pytest.mark.parametrize(("floor", "shown"), [(95.0, True), (55.0, False)])
+def test_mean_per_class_accuracy_stands_in_brackets_where_classes_are_unequal(
+    store: Store, floor: float, shown: bool
+) -> None:
+    make(store, "simclr", 95)
+    (record,) = store.all()
+    found = record.scores["top1"].model_copy(update={"floor": floor})
+    beside = found.model_copy(update={"value": 50.0, "kind": "class-accuracy"})
+    changed = {"scores": {"top1": found, "mean-class": beside}, "data": {"classes": 2}}
+    store.write(record.model_copy(update=changed), {"top1": store.arrays(record, "top1")})
+    table = only(build(store, {}))
+    assert ("95.0 (50.0)" in markdown(table)) == shown and ("top1 (mean-class)" in markdown(table)) == shown
+    assert (",50.0," in csv(table)) == shown
+
+
 def test_a_table_of_several_commits_and_losses_says_so(store: Store) -> None:
     make(store, "simclr", 60, 61)
     make(store, "simclr", 60, first={"version": 2})

@@ -6,7 +6,7 @@ from scipy.stats import ks_2samp
 from torchvision.transforms.v2 import RandomResizedCrop
 
 from ssbench.method import View
-from ssbench.training.views import crop_boxes, make, resample
+from ssbench.training.views import _colour, crop_boxes, make, resample
 
 PLAIN = View(crop=(1.0, 1.0), flip=0.0)
 MEANS = {0.08: 0.478, 0.2: 0.538, 0.77: 0.846}  # of the area, by smallest area
@@ -107,3 +107,34 @@ def test_a_small_view_is_a_whole_number_of_patches() -> None:
 def test_grey_images_are_jittered_without_colour() -> None:
     made = make(View(jitter=(0.8, 0.8, 0.8, 0.2), grey=0.5, jitter_p=1.0), images()[:, :1], seed=0)
     assert made.shape == (4, 1, 16, 16) and made.min() >= 0 and made.max() <= 1
+
+
+def test_crops_with_more_pixels_than_the_view_are_antialiased() -> None:
+    """A pixel of the view is the mean of the pixels that it stands for, and stripes of three pixels are grey."""
+    whole, still = torch.tensor([[0.5, 0.5, 1.0, 1.0]]).expand(2, -1), torch.zeros(2, dtype=torch.bool)
+    smooth = torch.nn.functional.interpolate(images(2, 4), (64, 64), mode="bicubic")
+    means = torch.nn.functional.avg_pool2d(smooth, 2)
+    torch.testing.assert_close(resample(smooth, whole, still, 32, 2), means, atol=0.02, rtol=0)
+    stripes = (torch.arange(96) % 3 == 0).float().expand(2, 3, 96, 96)
+    aliased, seen = (resample(stripes, whole * 0.9, still, 29, samples)[..., 1:-1] for samples in (1, 3))
+    assert float(aliased.std()) > 0.15 and float(seen.std()) < 0.03
+
+
+def test_a_crop_that_is_made_larger_is_read_as_before() -> None:
+    boxes, flips = torch.tensor([[0.4, 0.5, 0.3, 0.4]]).expand(4, -1), torch.zeros(4, dtype=torch.bool)
+    torch.testing.assert_close(resample(images(), boxes, flips, 16, 3), resample(images(), boxes, flips, 16))
+
+
+def test_views_of_images_that_are_kept_larger_have_the_size_that_is_judged() -> None:
+    made = make(View(size=0.5), images(side=96), seed=0, patch=8, size=48)
+    assert made.shape[-1] == 24
+    assert torch.equal(make(View(), images(side=32), 1), make(View(), images(side=32), 1, size=32))
+
+
+@pytest.mark.parametrize(("side", "kernel"), [(16, 3), (32, 3), (64, 7), (224, 23)])
+def test_the_blur_is_a_tenth_of_the_side(side: int, kernel: int) -> None:
+    point = torch.zeros(1, 1, side, side)
+    point[..., side // 2, side // 2] = 1
+    torch.manual_seed(0)
+    seen = _colour(View(blur=1.0), 1, side)(point.expand(8, -1, -1, -1))
+    assert int((seen > 0).any(0)[0].any(0).sum()) == kernel
