@@ -15,7 +15,9 @@ def refuse_targets(task: str, needs: frozenset[str], source: str, found: Dataset
     has = ", ".join(sorted(found.targets)) or "none"
     if missing := needs - found.targets:
         several = "; it has several labels an image, and this task wants one" * ("labels" in found.targets)
-        raise UserError(f"{task} needs {', '.join(missing)}, which {source} does not have; its targets: {has}{several}")
+        alone = f"; to pretrain on it and judge elsewhere: --pretrain-on {source}" * (not found.targets)
+        text = f"{task} needs {', '.join(missing)}, which {source} does not have; its targets: {has}"
+        raise UserError(text + several + alone)
     if "label" in needs and len(found.classes) < 2:
         suspect(
             settings,

@@ -137,7 +137,7 @@ def refuse_bad(where: str, sample: Sample, error: Exception, settings: DataSetti
     if isinstance(error, UserError):
         raise error
     if settings.on_bad_image != "skip":
-        hint = "mend it, or leave such images out with --on-bad-image skip"
+        hint = "mend it, or leave such images out with --on-bad-image skip, which is --set data.on_bad_image=skip"
         raise UserError(f"{where}: {sample.name} can't be read: {reason(error)}; {hint}") from None
 
 

@@ -18,7 +18,7 @@ def _parts(data: Dataset) -> Iterator[str]:
     counts = ", ".join(
         f"{len(part)} {role}" for role, part in (("fit", data.fit), ("select", data.select), ("test", data.test))
     )
-    origin = f"{known['origin']}, " if known.get("origin") else ""
+    origin = f"{known['origin']}; " if known.get("origin") else ""
     yield f"{counts} images ({origin}{data.roles})"
     yield from targets(data)
     yield pixels(known)
@@ -39,9 +39,12 @@ def targets(data: Dataset) -> Iterator[str]:
         values = data.understood.get("mask_values", [])
         named = f" (values {listed(map(value, values))})" if values else ""
         void = data.understood.get("mask_void")
-        yield f"masks of {data.mask_classes} classes{named}" + (f", {value(void)} is none" if void is not None else "")
+        yield f"masks of {data.mask_classes} class{'es' * (data.mask_classes != 1)}{named}" + (
+            f", {value(void)} is none" if void is not None else ""
+        )
     if "boxes" in found:
-        yield f"boxes of {len(data.box_classes)} classes ({listed(data.box_classes)})"
+        count = len(data.box_classes)
+        yield f"boxes of {count} class{'es' * (count != 1)} ({listed(data.box_classes)})"
     if "factors" in found:
         yield f"numbers {listed(data.factors)}"
     if data.fit.groups:
@@ -75,10 +78,10 @@ def sizes(known: Mapping[str, Any]) -> str:
 
 
 def columns(known: Mapping[str, Any]) -> str:
-    """`columns image, diagnosis as label`."""
+    """`columns image, diagnosis as label` of a table, `folder names as label` without one."""
     found = known.get("columns") or {}
     named = ", ".join(f"{name} as {role}" * (name != role) or name for role, name in found.items())
-    return f"columns {named}" if named else ""
+    return "columns " * ("image" in found) + named
 
 
 def left_out(data: Dataset) -> str:

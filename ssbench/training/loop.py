@@ -97,7 +97,8 @@ def _shuffle(count: int, seed: int) -> Tensor:
 def loop(method: Method, split: Split, recipe: Train, seed: int, precision: str, device: torch.device) -> Loop:
     """Put the method and the images on the device; raises UserError when there are fewer images than a batch."""
     if len(split) < recipe.batch:
-        raise UserError(f"train.batch={recipe.batch} is more than the {len(split)} training images; set a smaller one")
+        text = f"train.batch={recipe.batch} is more than the {len(split)} training images"
+        raise UserError(f"{text}: --set train.batch={max(2, len(split) // 2)}, or less")
     labels = split.targets["label"].to(device) if method.supervised else None
     autocast = torch.bfloat16 if precision == "bf16" else None
     method = method.to(device)

@@ -161,4 +161,4 @@ def _yolo(root: Path, others: list[str]) -> list[str]:
     numbers = (root / boxes[0]).read_bytes()[:200].partition(b"\n")[0].split()
     if len(numbers) < 5 or not all(number.replace(b".", b"").isdigit() for number in numbers):
         return []
-    return [f"boxes in YOLO's text files are not read: {few(boxes, 1)}; turned into COCO's form, coco:PATH reads them"]
+    return [f"boxes in YOLO's text files are not read: {few(boxes, 1)} (coco:PATH reads them in COCO's form)"]
