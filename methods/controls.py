@@ -16,7 +16,9 @@ from ssbench.method import Batch, Method
 from ssbench.settings import Settings
 
 COMPONENTS = 256  # as many as published raw-pixel baselines keep at 32 px
+SEEN = 64  # px of a side, to which larger images are averaged: 150,528 pixels of 224 px have no components in minutes
 FITTED = 5_000  # images the components are fitted on
+PIECE = 256  # of them averaged at once
 
 
 class RandomInit(Method):
@@ -48,10 +50,10 @@ class PixelEncoder(Encoder):
         return self
 
     def vectors(self, images: Tensor) -> dict[str, Tensor]:
-        """Up to 256 principal components, (B, dim); raises NotApplicable at another image size."""
+        """Up to 256 principal components of at most 64 px, (B, dim); raises NotApplicable at another image size."""
         if images.shape[-1] != self.size:
             raise NotApplicable(f"raw pixels of {self.size} px say nothing about images of {images.shape[-1]} px")
-        return {"mean": (images.flatten(1) - self.centre) @ self.components.T}
+        return {"mean": (averaged(images).flatten(1) - self.centre) @ self.components.T}
 
     def map(self, images: Tensor) -> Tensor:
         """Raw patches, (B, C * p * p, S / p, S / p), with p the largest divisor of the size S that is at most S / 8."""
@@ -59,11 +61,19 @@ class PixelEncoder(Encoder):
         return F.pixel_unshuffle(images, largest_divisor(size, size // 8))
 
 
+def averaged(images: Tensor) -> Tensor:
+    """Images (N, C, S, S) of at most SEEN px, each pixel the mean of those that it stands for."""
+    return F.adaptive_avg_pool2d(images, SEEN) if images.shape[-1] > SEEN else images
+
+
 @lru_cache(maxsize=1)  # every seed and task asks for those of the same images
 def principal_components(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (P,) and components (rank, P) of at most FITTED uint8 images (N, C, S, S), evenly spaced; P = C * S * S."""
-    count = len(images)
-    sample = images[torch.linspace(0, count - 1, min(count, FITTED)).long()].flatten(1).float() / 255
+    """Mean (P,) and components (rank, P) of at most FITTED uint8 images (N, C, S, S), evenly spaced.
+
+    P is C * S * S, of images of at most SEEN px.
+    """
+    chosen = torch.linspace(0, len(images) - 1, min(len(images), FITTED)).long()
+    sample = torch.cat([averaged(images[part].float() / 255) for part in chosen.split(PIECE)]).flatten(1)
     rank = min(COMPONENTS, sample.shape[1], len(sample) - 1)
     centre = sample.mean(0)  # taken off first: scikit-learn's own way loses digits
     pca = PCA(rank, random_state=0).fit((sample - centre).numpy())  # signs are fixed there

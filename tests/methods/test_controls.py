@@ -120,6 +120,16 @@ def test_raw_pixels_have_no_tokens_and_nothing_to_train() -> None:
         made.tokens(images)
 
 
+def test_raw_pixels_of_large_images_are_those_of_images_averaged_to_64_px() -> None:
+    large = noise(40, 128)
+    small = torch.nn.functional.avg_pool2d(large.float(), 2) / 255
+    made = pixels(large)
+    vectors = made.vectors(large.float() / 255)["mean"]
+    expected = (small.flatten(1) - made.centre) @ made.components.T
+    assert made.components.shape == (39, 3 * 64 * 64)
+    torch.testing.assert_close(vectors, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_raw_pixels_refuse_another_image_size() -> None:
     made = pixels(noise(20, 8))
     with pytest.raises(NotApplicable, match="raw pixels of 8 px say nothing about images of 16 px"):
