@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssbench.data.splits import VERSION, Row, roles, tenth
+from ssbench.data.suspicion import refuse_unknown
 from ssbench.errors import UserError, near
 from ssbench.spec import DataRef, DataSettings
 
@@ -142,6 +143,7 @@ def _module(source: str) -> tuple[str, str]:
 
 def identify(source: str, settings: DataSettings) -> DataRef:
     """The name and the fingerprint of some data; raises UserError when it is not there. Imports no torch."""
+    refuse_unknown(settings)
     module, argument = _module(source)
     name, fingerprint = import_module(module).identify(argument, settings)
     if source.partition(":")[0] in EMBEDDED:

@@ -1,7 +1,37 @@
 """What can hardly be meant: refused with the reason, unless the user says that it is meant. No torch."""
 
-from ssbench.errors import UserError
+from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings
+
+NAMES = (
+    "alike-classes",
+    "blank-images",
+    "coco",
+    "copies",
+    "cut-bits",
+    "few-rows",
+    "folder-labels",
+    "mask-orientation",
+    "mask-shapes",
+    "masks",
+    "mixed-depth",
+    "nested-classes",
+    "one-class",
+    "one-mask-value",
+    "pairs",
+    "several-rows",
+    "shared-classes",
+    "shared-groups",
+    "smeared-masks",
+    "split-classes",
+    "split-values",
+    "splits-inside",
+    "table",
+    "tiny-images",
+    "unseen-classes",
+    "unused-folders",
+    "voc",
+)
 
 
 class Suspicion(UserError):
@@ -17,3 +47,10 @@ def suspect(settings: DataSettings, name: str, text: str) -> None:
     if name not in settings.allow:
         allowed = ",".join((*settings.allow, name))
         raise Suspicion(f"{text}; if it is meant: --set data.allow={allowed}", name)
+
+
+def refuse_unknown(settings: DataSettings) -> None:
+    """Raises UserError where `data.allow` has a name that no refusal gives."""
+    for name in settings.allow:
+        if name not in NAMES:
+            raise UserError(f"data.allow={name}: no suspicion is called so{near(name, NAMES)}")

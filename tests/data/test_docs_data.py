@@ -15,7 +15,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from ssbench import data
 from ssbench.cli import app
+from ssbench.data.suspicion import NAMES
+from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
 ROOT = Path(__file__).parents[2]
@@ -120,7 +123,12 @@ def suspicions() -> set[str]:
 
 def test_the_page_names_every_suspicion_in_the_code_and_no_other() -> None:
     listed = re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.M)
-    assert listed == sorted(suspicions())
+    assert listed == sorted(suspicions()) == [*NAMES]
+
+
+def test_a_suspicion_that_nobody_has_is_refused() -> None:
+    with pytest.raises(UserError, match=r"data.allow=copy: no suspicion is called so; did you mean copies"):
+        data.identify("digits", DataSettings(allow=("copy",)))
 
 
 def test_the_page_names_every_setting_in_its_order() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssbench.data.sources.names import asked, hint, role
+from ssbench.data.sources.names import asked, groups, hint, role
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 
@@ -52,3 +52,8 @@ def test_a_wrong_word_is_refused_with_what_is_there() -> None:
         asked(DataSettings(splits=("holdout=2019",)), ["2019"])
     with pytest.raises(UserError, match="there is no '2020'; did you mean 2019"):
         asked(DataSettings(splits=("test=2020",)), ["2019"])
+
+
+def test_a_column_that_may_be_a_group_is_named_with_what_keeps_it_on_one_side() -> None:
+    assert groups(["age", "patient_id", "sex"]) == " (with --set data.group=patient_id no patient_id is on two sides)"
+    assert groups(["age", "website"]) == "" == groups([])

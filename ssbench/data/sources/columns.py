@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from pyarrow import types
 
 from ssbench.data.sources.files import few
-from ssbench.data.sources.names import role
+from ssbench.data.sources.names import groups, role
 from ssbench.data.sources.table import Field, Table, Tables, is_list
 from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings
@@ -93,7 +93,9 @@ def find_columns(where: str, tables: Sequence[Table], settings: DataSettings) ->
         if lacking := [name for name in (image, group, *settings.numbers) if name and name not in table.fields]:
             raise UserError(f"{where}: {table.name} has no column {lacking[0]!r}, which others have")
     others = [f"column {name}, which holds images too" for name in pictures if name not in (image, mask)]
-    return columns, others + left_out
+    unread = [name for name in fields if name not in columns.used]
+    told = [f"column {name}{said}" for name in unread if (said := groups([name]))]
+    return columns, others + left_out + told
 
 
 def _image(where: str, seen: Tables, settings: DataSettings) -> tuple[str, list[str]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ssbench.data.listing import Box, Label
 from ssbench.data.sources.boxes import UNNAMED, Layout, boxes_of, find_layout
 from ssbench.data.sources.files import ending, few, printable
-from ssbench.data.sources.names import asked, hint, role
+from ssbench.data.sources.names import asked, groups, hint, role
 from ssbench.data.sources.sheets import ENDINGS, IMAGE, MASK, Resolver, Sheet, natural, read
 from ssbench.data.suspicion import suspect
 from ssbench.errors import UserError, near
@@ -99,7 +99,7 @@ def find(
     table.unread = [name for name in columns if name not in used]
     names = few(each.sheet.file for each in tables)
     if table.unread:
-        table.left_out.append(f"columns of {names} that are not read: {few(table.unread, 10)}")
+        table.left_out.append(f"columns of {names} that are not read: {few(table.unread, 10)}{groups(table.unread)}")
     _fill(where, table, tables, (label, mask, group, split), layout, settings, files)
     if split:
         table.origin = f"column {split} of {names}"

@@ -14,6 +14,20 @@ ROLES = {
 _ROLE = {word: role for role, words in ROLES.items() for word in words}
 _PLAIN = {"set", "data", "dataset", "split", "image", "images", "img", "imgs", "folder"}  # say nothing beside a role
 
+GROUPS = {
+    "patient",
+    "subject",
+    "participant",
+    "video",
+    "site",
+    "slide",
+    "person",
+    "identity",
+    "specimen",
+    "plant",
+    "scene",
+}
+
 
 def words(name: str) -> list[str]:
     """The words of a name in small letters: `testA_images2017` has test, a, images, 2017."""
@@ -46,3 +60,9 @@ def asked(settings: DataSettings, there: Iterable[str]) -> dict[str, str]:
             raise UserError(f"data.splits={text}: there is no {name!r}{near(name, there)}")
         roles[name] = part
     return roles
+
+
+def groups(columns: Iterable[str]) -> str:
+    """What is said of columns that may tell whose image it is, such as a patient's; nothing where there is none."""
+    found = [name for name in columns if GROUPS & {*words(name)}]
+    return f" (with --set data.group={found[0]} no {found[0]} is on two sides)" if found else ""
