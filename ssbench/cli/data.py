@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 if TYPE_CHECKING:
-    from ssbench.data.written import Page
+    from ssbench.data.pages.written import Page
 
 
 def data(
@@ -33,7 +33,7 @@ def data(
         raise UserError(f"--out {out}: there is a file of that name; name a folder")
     settings = make(DataSettings, scopes.get("data", {}), "data")
 
-    from ssbench.data import page, written  # loads torch
+    from ssbench.data.pages import page, written  # loads torch
     from ssbench.progress import Progress
 
     with Progress(1) as progress:
@@ -49,7 +49,7 @@ def data(
 
 
 def _write(found: "Page", out: Path, html: bool) -> None:
-    from ssbench.data import written
+    from ssbench.data.pages import written
     from ssbench.results.store import write_bytes
 
     if html:

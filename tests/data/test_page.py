@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ssbench.contracts import tiny
-from ssbench.data import Dataset, Split, bars, counts, identify, load, pictures, written
+from ssbench.data import Dataset, Split, identify, load
 from ssbench.data.leaks import Copy, all_copies
 from ssbench.data.needs import refuse_targets
-from ssbench.data.page import page
+from ssbench.data.pages import bars, counts, pictures, written
+from ssbench.data.pages.page import page
+from ssbench.data.pages.written import Page, Picture, Section
 from ssbench.data.understood import sentence
-from ssbench.data.written import Page, Picture, Section
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
 

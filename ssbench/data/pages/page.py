@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ssbench.data import Dataset, Split, bars, counts, identify, load, pictures
-from ssbench.data.bars import Bars, histogram
+from ssbench.data import Dataset, Split, identify, load
 from ssbench.data.leaks import Copied, Copy, all_copies
 from ssbench.data.needs import refuse_copies, refuse_targets
+from ssbench.data.pages import bars, counts, pictures
+from ssbench.data.pages.bars import Bars, histogram
+from ssbench.data.pages.written import Page, Picture, Section
 from ssbench.data.suspicion import Suspicion
 from ssbench.data.understood import columns, left_out, pixels, sentence, sizes
-from ssbench.data.written import Page, Picture, Section
 from ssbench.errors import UserError
 from ssbench.registry import Entry, entries
 from ssbench.registry import load as load_entry

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ssbench.data.pictures import GAP, INK, PALE, TEXT, fitted, grid, png
+from ssbench.data.pages.pictures import GAP, INK, PALE, TEXT, fitted, grid, png
 
 SHADES = ((52, 101, 164), (120, 170, 220), (230, 150, 60))  # fit, select, test
 BARS, ENDS = 24, 12  # of more bars the first and the last
