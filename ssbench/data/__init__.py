@@ -37,6 +37,8 @@ SOURCES = {
 EMBEDDED = ("shapes", "digits")
 _MODULES = {"shapes": "drawn", "hf": "huggingface", "torchvision": "vision"}  # the others' files have their names
 AS_DRAWN = {"image": "", "label": "", "mask": "", "ignore_index": 255}  # in identities that are older than settings
+DECODER = 3  # changes with what is stored, so that caches of an older ssbench are not read
+VOID = 255  # what is no class, in masks as they are handed to tasks
 NO_IDENTITY = ("on_bad_image", "allow")  # settings that change no image that is read
 
 
@@ -178,9 +180,6 @@ def load(source: str, settings: DataSettings, ref: DataRef, tell: Callable[[str]
     return _assembled(ref, *stored.read(folder))
 
 
-DECODER = 3  # changes with what is stored, so that caches of an older ssbench are not read
-
-
 def _in_memory(source: str, ref: DataRef, found: Source, settings: DataSettings) -> Dataset:
     """Of data that is drawn."""
     rows: dict[str, list[Row]] = {}
@@ -209,9 +208,6 @@ def _in_memory(source: str, ref: DataRef, found: Source, settings: DataSettings)
         box_classes=found.box_classes,
         understood=understood,
     )
-
-
-VOID = 255  # what is no class, in masks as they are handed to tasks
 
 
 def _decoded(found: "Listing", settings: DataSettings, room: "Arrays", tell: Callable[[str], None]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Plan:
     pixels: Pixels
     larger: int  # px of what the crops of training are cut from; not above `pixels.size`: none
     whole: bool  # squashed to a square, as masks and boxes want it; else the centre square
+    masked: bool  # every image has a mask
 
 
 def decode(
@@ -192,7 +193,8 @@ def planned(found: Survey, settings: DataSettings) -> Plan:
     size = found.pixels.size
     own = sorted(min(one.size) for one in every)[len(every) // 2]
     larger = settings.store_size or min(own, 2 * size)
-    return Plan(found.pixels, larger, any(one.masked or one.boxes is not None for one in every))
+    masked = any(one.masked for one in every)
+    return Plan(found.pixels, larger, masked or any(one.boxes is not None for one in every), masked)
 
 
 def _positions(roles: Roles) -> Mapping[tuple[str, int], str]:
@@ -213,6 +215,8 @@ def _opened(
     try:
         raw, side = sample.open(), plan.pixels.size
         larger = plan.larger if role == "fit" and plan.larger > side else 0
+        if plan.masked and sample.mask is None:
+            raise ValueError("it has no mask, and others have")
         mask = masks.read(where, sample, raw, side, values, settings) if sample.mask is not None else None
         size = shown_size(raw)
         if isinstance(raw, Image.Image):

@@ -67,10 +67,12 @@ def finish(arrays: Arrays, key: str, story: Mapping[str, Any]) -> Path:
     if arrays.folder.parent != place():
         return arrays.folder
     target = place() / key
-    if not target.exists():
+    try:
         os.replace(arrays.folder, target)
-    else:  # somebody else was faster
-        shutil.rmtree(arrays.folder, ignore_errors=True)
+    except OSError:
+        if not (target / STORY).is_file():
+            raise
+        shutil.rmtree(arrays.folder, ignore_errors=True)  # somebody else was faster
     prune(MOST, keep=key)
     return target
 

@@ -428,6 +428,15 @@ def test_a_mask_of_another_shape_is_refused() -> None:
     assert masked(np.eye(32, dtype=np.uint8), allow=("mask-shapes",)).mask_classes == 2
 
 
+def test_an_image_without_a_mask_beside_others_with_one_is_named_or_skipped() -> None:
+    mask = kept(Image.fromarray(halves(0, 1)))
+    images = [smooth(16, 16, at) for at in range(20)]
+    found = listing(*images, each=lambda at: {"mask": mask} if at else {})
+    with pytest.raises(UserError, match="image 0 can't be read: it has no mask, and others have"):
+        loaded(found)
+    assert loaded(found, DataSettings(on_bad_image="skip")).skipped == ("image 0",)
+
+
 def test_masks_with_values_between_whole_numbers_are_refused() -> None:
     with pytest.raises(UserError, match="between whole numbers"):
         masked(np.full((16, 16), 0.5, np.float32))
