@@ -24,7 +24,7 @@ import torch.nn.functional as F
 
 from ssbench.check import refusal
 from ssbench.data import Split
-from ssbench.data.shapes import draw
+from ssbench.data.sources.shapes import draw
 from ssbench.encoders.build import build, unfit
 from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder
