@@ -301,7 +301,7 @@ def heading(group: Group, seeds: list[int]) -> str:
     count = f"{span} seed{'s' * (seeds[-1] > 1)}" if seeds else ""
     network = ("from " * bool(p.init) + bare(p.backbone) + _built(group), str(p.budget or "untrained"))
     sizes = {record.data["size"] for record in group.records if "size" in record.data and not _guest(record)}
-    pixels = f"{sizes.pop()} px" if len(sizes) == 1 else ""
+    pixels = f"{sizes.pop()} px" if group.place and len(sizes) == 1 else ""  # else rows have sizes of their own
     parts = (spec.data.name, pixels, source, *(network if group.place else ("given encoders",)), count)
     return ", ".join(part for part in parts if part) + group.label
 
