@@ -91,7 +91,7 @@ class DataSettings(Settings):
         "", "image column; empty: the one called so, else the only one", source="Hugging Face datasets"
     )
     label: str = setting(
-        "", "label column; empty: the one called so, else the only one", source="Hugging Face datasets"
+        "", "label column; empty: label, class, species, ..., else the folders' names", source="Hugging Face datasets"
     )
     mask: str = setting("", "mask column; empty: the one called so, if any", source="Hugging Face datasets")
     boxes: str = setting("", "box column; empty: the one called so, if any", source="Hugging Face datasets")
