@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ssbench.data.listing import Box, Label
-from ssbench.data.sources.sheets import natural
+from ssbench.data.sources.names import natural
 from ssbench.errors import UserError
 
 _CORNERS = (

@@ -1,30 +1,22 @@
 """Which column of a table is what: by the settings, else by its type and its name. No torch."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pyarrow import types
 
 from ssbench.data.sources.files import few
-from ssbench.data.sources.names import groups, role
+from ssbench.data.sources.names import IMAGE, LABEL, MASK, groups, natural, role
 from ssbench.data.sources.table import Field, Table, Tables, is_list
 from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings
 
-IMAGES = (  # in the order in which they are taken
-    *("image", "img", "pixel_values", "photo", "picture", "images", "jpg", "jpeg", "png", "webp", "tif", "tiff"),
-    *("image_bytes", "image_data", "bytes", "content", "data", "file_name", "filename", "image_path", "image_file"),
-    *("file_path", "filepath", "path", "file"),
-)
-MASKS = ("mask", "masks", "segmentation", "segmentation_mask", "label", "annotation", "annotations")
-LABELS = (
-    *("label", "labels", "class", "classes", "category", "categories", "target", "targets", "fine_label", "y", "cls"),
-    *("species", "breed", "diagnosis", "class_name", "class_label", "class_id"),
-    *("label_name", "label_id", "category_id"),
-)
+MASKS = (*MASK, "label", "annotation", "annotations")  # where they hold images
+LABELS = (*LABEL, "fine_label", "y", "cls")
 BOXES = ("objects", "boxes", "bboxes", "annotations", "detections")
 CORNERS = ("bbox", "box", "bboxes", "boxes")
 CATEGORIES = ("category", "categories", "label", "labels", "class", "classes", "category_name", "category_id")
+UNNAMED = "none of which is called label (data.label can name one)"
 
 
 class Labels(NamedTuple):
@@ -67,8 +59,10 @@ class Columns(NamedTuple):
         return list(dict.fromkeys([*self.roles.values(), *self.numbers]))
 
 
-def find_columns(where: str, tables: Sequence[Table], settings: DataSettings) -> tuple[Columns, list[str]]:
-    """The columns, and which others were left out though they hold images or labels too.
+def find_columns(
+    where: str, tables: Sequence[Table], settings: DataSettings, splits: Collection[str] = ()
+) -> tuple[Columns, list[str]]:
+    """The columns, and which others were left out and why; those that say `splits` were not.
 
     Raises UserError saying what to type where no column or several can be the image, where a setting names a column
     that is not there or is of another type, and where tables differ in the columns in use.
@@ -81,8 +75,8 @@ def find_columns(where: str, tables: Sequence[Table], settings: DataSettings) ->
             raise UserError(f"{where} has no column {name!r} (data.{use}){near(name, fields)}")
     image, pictures = _image(where, seen, settings)
     mask = _mask(where, seen, image, settings)
-    group = settings.group or next(called(("group",), [name for name in fields if name != settings.label]), "")
-    label, left_out = _label(where, seen, [image, mask, group, *settings.numbers], settings)
+    group = settings.group or next(iter(natural(("group",), [name for name in fields if name != settings.label])), "")
+    label, reasons, said = _label(where, seen, [image, mask, group, *settings.numbers], settings)
     boxes = _boxes(where, fields, [image, mask, label.column], settings)
     for name in settings.numbers:
         kind = fields[name].type
@@ -92,10 +86,15 @@ def find_columns(where: str, tables: Sequence[Table], settings: DataSettings) ->
     for table in tables:
         if lacking := [name for name in (image, group, *settings.numbers) if name and name not in table.fields]:
             raise UserError(f"{where}: {table.name} has no column {lacking[0]!r}, which others have")
-    others = [f"column {name}, which holds images too" for name in pictures if name not in (image, mask)]
-    unread = [name for name in fields if name not in columns.used]
-    told = [f"column {name}{said}" for name in unread if (said := groups([name]))]
-    return columns, others + left_out + told
+    reasons = dict.fromkeys(pictures, "which holds images too") | reasons
+    left = [name for name in fields if name not in (*columns.used, *splits)]
+    told = [f"column {name}, {reasons[name]}" for name in left if reasons.get(name, UNNAMED) != UNNAMED]
+    for names, what in (
+        ([name for name in left if reasons.get(name) == UNNAMED], f", {UNNAMED}"),
+        (rest := [name for name in left if name not in reasons], f" that are not read{groups(rest)}"),
+    ):
+        told += [f"columns {few(names, 10)}{what}"] if names else []
+    return columns, told + said
 
 
 def _image(where: str, seen: Tables, settings: DataSettings) -> tuple[str, list[str]]:
@@ -105,54 +104,54 @@ def _image(where: str, seen: Tables, settings: DataSettings) -> tuple[str, list[
         if settings.image not in embedded and not seen.paths(settings.image):
             raise UserError(f"{where}: {seen.no_images(settings.image)} (data.image)")
         return settings.image, embedded
-    masks = {settings.mask, *called(MASKS, seen.fields)}
+    masks = {settings.mask, *natural(MASKS, seen.fields)}
     paths = [name for name in seen.fields if name not in masks and seen.paths(name)]
     found = [name for name in embedded if name not in masks] or paths or embedded
-    natural = next(called(IMAGES, found), "")
-    if len(found) > 1 and not natural:
+    usual = next(iter(natural(IMAGE, found)), "")
+    if len(found) > 1 and not usual:
         raise UserError(f"{where} has images in the columns {', '.join(found)}: say which, --set data.image={found[0]}")
     if not found:
-        named = next(called(IMAGES, seen.fields), "")
+        named = next(iter(natural(IMAGE, seen.fields)), "")
         what = f"{seen.no_images(named)}; " if named else ""
         listed = few([f"{name} ({field.kind or field.type})" for name, field in seen.fields.items()], 12)
         raise UserError(f"{where} has no column of images: {what}its columns: {listed}")
-    return natural or found[0], embedded
+    return usual or found[0], embedded
 
 
 def _mask(where: str, seen: Tables, image: str, settings: DataSettings) -> str:
-    named = [settings.mask] if settings.mask else [name for name in called(MASKS, seen.fields) if name != image]
+    named = [settings.mask] if settings.mask else [name for name in natural(MASKS, seen.fields) if name != image]
     mask = next((name for name in named if seen.embedded(name) or seen.paths(name)), "")
     if settings.mask and not mask:
         raise UserError(f"{where}: {seen.no_images(settings.mask)} (data.mask)")
     return mask
 
 
-def _label(where: str, seen: Tables, taken: Sequence[str], settings: DataSettings) -> tuple[Labels, list[str]]:
-    """The column of labels, and what was not taken for it."""
+def _label(
+    where: str, seen: Tables, taken: Sequence[str], settings: DataSettings
+) -> tuple[Labels, dict[str, str], list[str]]:
+    """The column of labels, why others were not taken for it, and what is said of the one that was."""
     splits = [name for name, field in seen.fields.items() if field.classes and all(map(role, field.classes))]
     free = [name for name in seen.fields if name not in [*taken, *splits] and seen.fields[name].holds]
     if settings.label and not seen.fields[settings.label].holds:
         raise UserError(f"{where}: column {settings.label!r} (data.label) holds {seen.fields[settings.label].type}")
-    natural = [settings.label] if settings.label else [*called(LABELS, free)]
-    measured = [name for name in natural if not _are_classes(seen, name)]
+    usual = [settings.label] if settings.label else natural(LABELS, free)
+    measured = [name for name in usual if not _are_classes(seen, name)]
     if settings.label in measured and settings.label:
         raise UserError(
             f"{where}: column {settings.label!r} (data.label) holds numbers that are no classes;"
             f" to predict them: --set data.numbers={settings.label}"
         )
     typed = [name for name in free if seen.fields[name].classes]
-    found = list(dict.fromkeys([name for name in natural if name not in measured] + typed))
-    left_out = [f"column {name}, whose classes are called like splits" for name in splits if not settings.label]
-    left_out += [f"column {name}, whose numbers are no classes (data.numbers can name it)" for name in measured]
+    found = list(dict.fromkeys([name for name in usual if name not in measured] + typed))
+    reasons = dict.fromkeys(splits, "whose classes are called like splits") if not settings.label else {}
+    reasons |= dict.fromkeys(measured, "whose numbers are no classes (data.numbers can name it)")
     if not found:
         rest = [name for name in free if name not in measured]
-        if rest:
-            left_out.append(f"columns {', '.join(rest)}, none of which is called label (data.label can name one)")
-        return Labels(), left_out
-    if not settings.label:
-        left_out += [f"column {name}, which holds labels too" for name in found[1:]]
+        return Labels(), dict.fromkeys(rest, UNNAMED) | reasons, []
+    reasons |= dict.fromkeys(found[1:], "which holds labels too") if not settings.label else {}
     _refuse_other_labels(where, seen, found[0])
-    return _labels(seen, found[0], left_out), left_out
+    labels, said = _labels(seen, found[0])
+    return labels, reasons, said
 
 
 def _are_classes(seen: Tables, name: str) -> bool:
@@ -164,19 +163,21 @@ def _are_classes(seen: Tables, name: str) -> bool:
     )
 
 
-def _labels(seen: Tables, name: str, left_out: list[str]) -> Labels:
+def _labels(seen: Tables, name: str) -> tuple[Labels, list[str]]:
+    """How a column's labels are to be understood, and what is said of that."""
     field = seen.fields[name]
     if field.classes or field.holds == "text":
-        return Labels(name, field.classes)
+        return Labels(name, field.classes), []
     if is_list(field.type):
         lists = list(seen.cells(name))
         binary = len({*map(len, lists)}) == 1 and {*_flat(lists)} <= {0, 1}
-        return Labels(name, hot=binary and (field.holds == "bool" or any(len(x) > len({*x}) for x in lists)))
+        return Labels(name, hot=binary and (field.holds == "bool" or any(len(x) > len({*x}) for x in lists))), []
     found = {value for value in seen.cells(name) if value == value}
     minus_one = found == {-1, 1} or min(found, default=0) < -1
-    if -1 in found and not minus_one:
-        left_out.append(f"labels -1 in column {name}, taken for labels that are not known")
-    return Labels(name, minus_one=minus_one)
+    said = [f"labels -1 in column {name}, taken for labels that are not known"]
+    return Labels(name, minus_one=minus_one), said if -1 in found and not minus_one else []
+        f"labels -1 in column {name}, taken for labels that are not known"
+    ] * unknown
 
 
 def _flat(cells: Iterable[Any]) -> Iterable[Any]:
@@ -188,9 +189,9 @@ def _flat(cells: Iterable[Any]) -> Iterable[Any]:
 def _boxes(where: str, fields: Mapping[str, Field], taken: Sequence[str], settings: DataSettings) -> Boxes:
     """The column of boxes, if there is one."""
     free = [name for name in fields if name not in taken]
-    for name in [settings.boxes] if settings.boxes else called(BOXES, free):
+    for name in [settings.boxes] if settings.boxes else natural(BOXES, free):
         parts = fields[name].item.parts or fields[name].parts
-        corners, category = next(called(CORNERS, parts), ""), next(called(CATEGORIES, parts), "")
+        corners, category = next(iter(natural(CORNERS, parts)), ""), next(iter(natural(CATEGORIES, parts)), "")
         if corners and category and is_list(parts[corners].type):
             return Boxes(name, corners, category, parts[category].classes)
         if settings.boxes:
@@ -212,9 +213,3 @@ def _refuse_other_labels(where: str, seen: Tables, name: str) -> None:
             raise UserError(
                 f"{where}: {table.name} has labels of {here.type} in column {name!r}, others of {there.type}"
             )
-
-
-def called(names: Iterable[str], there: Iterable[str]) -> Iterator[str]:
-    """Those columns that have one of the names, in any case, in the order of the names."""
-    small = {column.lower(): column for column in there}
-    return (small[name] for name in names if name in small)

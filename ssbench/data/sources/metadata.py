@@ -11,32 +11,13 @@ from typing import Any, NamedTuple
 from ssbench.data.listing import Box, Label
 from ssbench.data.sources.boxes import UNNAMED, Layout, boxes_of, find_layout
 from ssbench.data.sources.files import ending, few, printable
-from ssbench.data.sources.names import asked, groups, hint, role
-from ssbench.data.sources.sheets import ENDINGS, IMAGE, MASK, Resolver, Sheet, natural, read
+from ssbench.data.sources.names import IMAGE, LABEL, MASK, SPLIT, asked, groups, hint, natural, role
+from ssbench.data.sources.sheets import ENDINGS, Resolver, Sheet, read
 from ssbench.data.suspicion import suspect
 from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings
 
-LABEL = (
-    *(
-        "label",
-        "labels",
-        "class",
-        "classes",
-        "category",
-        "categories",
-        "target",
-        "species",
-        "breed",
-        "diagnosis",
-        "tags",
-        "tag",
-    ),
-    *("class_name", "label_name", "category_name", "class_label", "class_id", "label_id", "category_id"),
-    "finding_labels",  # NIH ChestX-ray14
-)
 SEVERAL = ("labels", "tags", "classes", "categories", "finding labels")  # a cell may hold more than one
-SPLIT = ("split", "set", "subset", "partition", "phase", "data_set", "fold")
 MANY = 50  # tables; where there are more below the root, they are something else: tracks, outlines
 
 

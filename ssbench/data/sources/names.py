@@ -1,4 +1,4 @@
-"""What splits are called: folders, files and columns of other people's data. No torch."""
+"""What things are called in other people's data: splits, and the columns of tables, best first. No torch."""
 
 import re
 from collections.abc import Iterable
@@ -14,6 +14,22 @@ ROLES = {
 _ROLE = {word: role for role, words in ROLES.items() for word in words}
 _PLAIN = {"set", "data", "dataset", "split", "image", "images", "img", "imgs", "folder"}  # say nothing beside a role
 
+IMAGE = (
+    *("image", "img", "pixel_values", "photo", "picture", "images", "jpg", "jpeg", "png", "webp", "tif", "tiff"),
+    *("file_name", "filename", "image_path", "img_path", "image_file", "path", "file", "file_path", "filepath"),
+    *("filepaths", "image_name", "image_filename", "image_bytes", "image_data", "bytes", "content", "data"),
+    *("image_id", "img_id", "file_id", "id", "id_code", "name", "image_index"),
+)
+MASK = (
+    *("mask", "masks", "mask_path", "mask_file", "mask_file_name", "mask_filename"),
+    *("segmentation", "segmentation_mask", "segmentation_path"),
+)
+LABEL = (
+    *("label", "labels", "class", "classes", "category", "categories", "target", "targets", "species", "breed"),
+    *("diagnosis", "tags", "tag", "class_name", "label_name", "category_name", "class_label", "class_id", "label_id"),
+    *("category_id", "finding_labels"),  # the last of NIH's ChestX-ray14
+)
+SPLIT = ("split", "set", "subset", "partition", "phase", "usage", "data_set", "fold")
 GROUPS = {
     "patient",
     "subject",
@@ -66,3 +82,16 @@ def groups(columns: Iterable[str]) -> str:
     """What is said of columns that may tell whose image it is, such as a patient's; nothing where there is none."""
     found = [name for name in columns if GROUPS & {*words(name)}]
     return f" (with --set data.group={found[0]} no {found[0]} is on two sides)" if found else ""
+
+
+def plain(column: str) -> str:
+    """A column's name as the lists here have it: `File Name` is file_name."""
+    return "_".join(words(column))
+
+
+def natural(names: Iterable[str], columns: Iterable[str]) -> list[str]:
+    """The columns that are called so, in the order of `names`."""
+    by_name: dict[str, str] = {}
+    for column in columns:
+        by_name.setdefault(plain(column), column)
+    return [by_name[key] for name in names if (key := plain(name)) in by_name]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssbench.data.listing import Box, Label, Listing, Sample, Samples
-from ssbench.data.sources.columns import Boxes, Columns, Labels, called, find_columns
+from ssbench.data.sources.columns import Boxes, Columns, Labels, find_columns
 from ssbench.data.sources.files import as_mask, open_image
-from ssbench.data.sources.names import ROLES, asked, role
+from ssbench.data.sources.names import ROLES, SPLIT, asked, natural, role
 from ssbench.data.sources.table import Part, Table, is_list
 from ssbench.errors import UserError
 from ssbench.spec import DataSettings
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from numpy import generic
     from numpy.typing import NDArray
     from PIL import Image
-
-SPLIT_COLUMNS = ("split", "subset", "partition", "set", "phase", "usage")
 
 
 class Parts(NamedTuple):
@@ -71,7 +69,8 @@ def arrange(where: str, groups: Mapping[str, Sequence[Table]], what: str, settin
 
 def listing(where: str, parts: Parts, settings: DataSettings) -> Listing:
     """Samples of the splits; keys are positions. Raises UserError as `find_columns` does, and where a cell is wrong."""
-    columns, left_out = find_columns(where, parts.tables, settings)
+    said = {part.column for mine in parts.splits.values() for part in mine}
+    columns, left_out = find_columns(where, parts.tables, settings, said)
     splits = {
         split: Samples(sum(part.total for part in mine), partial(_each, where, mine, columns))
         for split, mine in parts.splits.items()
@@ -93,7 +92,7 @@ def content(cell: Any, folder: Path) -> bytes:
 
 def _split_column(tables: Sequence[Table], wanted: set[str]) -> "tuple[str, list[Counter[str]]]":
     """The column whose values are splits, and how often each stands in each table."""
-    for name in called(SPLIT_COLUMNS, tables[0].fields):
+    for name in natural(SPLIT, tables[0].fields):
         kinds = [table.fields.get(name) for table in tables]
         if all(kind and kind.holds in ("text", "int") and not is_list(kind.type) for kind in kinds):
             counts = [Counter(map(str, table.cells(name))) for table in tables]

@@ -8,36 +8,10 @@ from posixpath import normpath
 from typing import Any
 
 from ssbench.data.sources.files import ending, printable
-from ssbench.data.sources.names import hint, role, words
+from ssbench.data.sources.names import hint, role
 from ssbench.errors import one_line
 
 ENDINGS = ("csv", "tsv", "jsonl")
-IMAGE = (
-    *("file_name", "filename", "image", "img", "image_path", "img_path", "path", "file", "file_path", "filepath"),
-    *(
-        "filepaths",
-        "images",
-        "image_name",
-        "image_file",
-        "image_filename",
-        "image_id",
-        "img_id",
-        "file_id",
-        "id",
-        "id_code",
-    ),
-    *("name", "image_index"),
-)
-MASK = (
-    "mask",
-    "mask_path",
-    "mask_file",
-    "mask_file_name",
-    "mask_filename",
-    "masks",
-    "segmentation",
-    "segmentation_path",
-)
 
 
 @dataclass(frozen=True)
@@ -54,19 +28,6 @@ class Sheet:
     @property
     def rows(self) -> int:
         return len(next(iter(self.columns.values()), []))
-
-
-def plain(column: str) -> str:
-    """A column's name as the lists here have it: `File Name` is file_name."""
-    return "_".join(words(column))
-
-
-def natural(names: Iterable[str], columns: Iterable[str]) -> list[str]:
-    """The columns that are called so, in the order of `names`."""
-    by_name: dict[str, str] = {}
-    for column in columns:
-        by_name.setdefault(plain(column), column)
-    return [by_name[key] for name in names if (key := plain(name)) in by_name]
 
 
 def read(root: Path, file: str, is_file: Callable[[str], bool]) -> Sheet:
