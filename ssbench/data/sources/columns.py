@@ -176,8 +176,6 @@ def _labels(seen: Tables, name: str) -> tuple[Labels, list[str]]:
     minus_one = found == {-1, 1} or min(found, default=0) < -1
     said = [f"labels -1 in column {name}, taken for labels that are not known"]
     return Labels(name, minus_one=minus_one), said if -1 in found and not minus_one else []
-        f"labels -1 in column {name}, taken for labels that are not known"
-    ] * unknown
 
 
 def _flat(cells: Iterable[Any]) -> Iterable[Any]:
