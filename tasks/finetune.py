@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 from timm.data.mixup import Mixup
-from timm.utils import ModelEmaV3
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
 from ssbench.results.metrics import Metric
@@ -20,7 +20,6 @@ from .training import Network, batches, crops, descend, search, seeded
 
 REGULARISERS = ("mixup", "cutmix", "smoothing", "drop_path")
 PUBLISHED = {"epochs": 50, "crop_min": 0.08}  # MAE, FINETUNE.md (L) and timm's crops; warm-up is 5 of its 50 already
-EMA = {"decay": 0.9999, "use_warmup": True, "warmup_power": 0.75}  # timm, ModelEmaV3: the power for short trainings
 
 
 class Finetune(Task):
@@ -77,8 +76,8 @@ class Finetune(Task):
         @model_serializer(mode="wrap")
         def _used(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
             """What has no effect is no part of a result's identity, and is refused where it is set."""
-            unused = () if self.regularised else REGULARISERS
-            unused += ("regularise_from",) if self.published else ("recipe",)
+            unused = {"regularise_from"} if self.published else {"recipe"}
+            unused |= set() if self.regularised else {*REGULARISERS}
             return {key: value for key, value in whole(self).items() if key not in unused}
 
     version = 2
@@ -110,7 +109,7 @@ def train(bench: Bench, lr: float, settings: Finetune.Settings) -> Network:
     with seeded(seed, device):
         network = Network(bench.encoder(drop_path), classes)
         encoder = network.encoder
-        average = ModelEmaV3(network, **EMA) if s.published else None
+        average = averaged(network) if s.published else None
         augment = rand_augment(bench.fit.images.shape[-1], encoder.mean) if s.published else _same
         erase = erasing(device) if s.published else _same
 
@@ -129,7 +128,12 @@ def train(bench: Bench, lr: float, settings: Finetune.Settings) -> Network:
         groups = network.groups(lr, s.layer_decay, s.weight_decay)
         positions = [batches(len(bench.fit), s.batch, one) for one in order]
         descend(network, groups, loss, positions, s.warmup, tell, after)
-    return average.module if average else network  # type: ignore[return-value]
+    return average.module if average else network
+
+
+def averaged(network: Network) -> ModelEmaV3:
+    """The moving average of a network's weights, which at first follows fast: timm's warm-up for short trainings."""
+    return ModelEmaV3(network, decay=0.9999, use_warmup=True, warmup_power=0.75)
 
 
 def _same(images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from timm.models import group_parameters
-from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
+from timm.optim import auto_group_layers, param_groups_layer_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from ssbench.encoders.encoder import Encoder
@@ -61,14 +61,14 @@ def encoder_groups(encoder: Encoder, lr: float, layer_decay: float, weight_decay
     inside = {id(weight) for weight in trunk.parameters()}
     beside = [weight for weight in encoder.parameters() if weight.requires_grad and id(weight) not in inside]
     kept = trunk.no_weight_decay() if hasattr(trunk, "no_weight_decay") else ()
-    layers = param_groups_layer_decay(trunk, weight_decay, kept, layer_decay=layer_decay)
+    groups = param_groups_layer_decay(trunk, weight_decay, kept, layer_decay=layer_decay)
     if not encoder.has_tokens and hasattr(trunk, "group_matcher"):
-        number = stage_layers(trunk)
-        of = {id(weight): number[name] for name, weight in trunk.named_parameters()}
-        for group in layers:
-            group["lr_scale"] = layer_decay ** (max(number.values()) - of[id(group["params"][0])])
+        layer = stage_layers(trunk)
+        of = {id(weight): layer[name] for name, weight in trunk.named_parameters()}
+        for group in groups:
+            group["lr_scale"] = layer_decay ** (max(layer.values()) - of[id(group["params"][0])])
     return [
-        *({**layer, "peak": lr * layer_decay * layer["lr_scale"]} for layer in layers),
+        *({**group, "peak": lr * layer_decay * group["lr_scale"]} for group in groups),
         *([{"params": beside, "weight_decay": 0.0, "peak": lr}] if beside else []),  # an encoder's own pooling
     ]
 
@@ -79,7 +79,8 @@ def stage_layers(trunk: nn.Module) -> dict[str, int]:
     timm's finest groups take a residual block for a layer, and 0.75 a block leaves a ResNet-50's stem at 0.75 ** 17 of
     the head's rate. Who fine-tunes such nets with layer decay groups their blocks: ConvNeXt has three of them a layer,
     12 in all (facebookresearch/ConvNeXt, optim_factory.py); so has SparK, and 6 for a ResNet-50 and 12 for a
-    ResNet-101 (keyu-tian/SparK, downstream_imagenet/models/__init__.py), which this rule gives too.
+    ResNet-101 (keyu-tian/SparK, downstream_imagenet/models/__init__.py), which this rule gives too. Last norms count
+    to the layer before, as timm has it for ViTs.
     """
     stage, block = (
         group_parameters(trunk, trunk.group_matcher(coarse=coarse), reverse=True)  # type: ignore[operator]
@@ -87,8 +88,19 @@ def stage_layers(trunk: nn.Module) -> dict[str, int]:
     )
     first = {number: min(block[name] for name in stage if stage[name] == number) for number in stage.values()}
     place = {name: (stage[name], (block[name] - first[stage[name]]) // A_LAYER) for name in stage}
-    order = {found: number for number, found in enumerate(sorted(set(place.values())))}
+    weighty = {place[name] for name, weight in trunk.named_parameters() if weight.ndim > 1}
+    order = {found: sum(one < found for one in weighty) - (found not in weighty) for found in set(place.values())}
     return {name: order[found] for name, found in place.items()}
+
+
+def layers(encoder: Encoder) -> dict[str, int]:
+    """The layer of each parameter of the trunk, by its name there, from 0, the stem."""
+    trunk = encoder.trunk
+    if not encoder.has_tokens and hasattr(trunk, "group_matcher"):
+        return stage_layers(trunk)
+    if hasattr(trunk, "group_matcher"):
+        return group_parameters(trunk, trunk.group_matcher(coarse=False), reverse=True)
+    return auto_group_layers(trunk)
 
 
 def crops(bench: Bench, crop_min: float, seed: int) -> Callable[[Tensor, int], Tensor]:

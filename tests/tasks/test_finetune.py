@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from timm.utils import ModelEmaV3
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
 from ssbench.encoders.build import build
@@ -17,7 +17,7 @@ from ssbench.plan import cells, request
 from ssbench.results.metrics import score
 from ssbench.task import Bench
 from ssbench.tasks.augment import erasing, rand_augment
-from ssbench.tasks.finetune import Finetune, train
+from ssbench.tasks.finetune import Finetune, averaged, train
 from ssbench.tasks.training import Network, batches, search, seeded, stage_layers
 from ssbench.training.loop import IN_MEMORY
 
@@ -79,7 +79,7 @@ def test_three_blocks_of_a_stage_are_a_layer_as_in_published_fine_tuning(
 ) -> None:
     with torch.device("meta"):
         found = stage_layers(timm.create_model(name, num_classes=0))
-    top = max(number for key, number in found.items() if not key.startswith("head")) + 1  # the head's own layer
+    top = max(found.values()) + 1  # the head's own layer
     assert top - found[stem] == 13 - 6 * (name == "resnet50")
     for prefix, below in layers.items():
         assert {top - number for key, number in found.items() if key.startswith(f"{prefix}.")} == {below}, prefix
@@ -228,7 +228,7 @@ def test_the_published_recipe_has_each_of_its_pieces_on(make_bench: MakeBench, m
 
 def test_the_average_of_weights_is_the_one_that_its_decays_give() -> None:
     weight, expected = torch.nn.Linear(1, 1, bias=False), 0.0
-    average = ModelEmaV3(weight, decay=0.9999, use_warmup=True, warmup_power=0.75)
+    average = averaged(weight)  # type: ignore[arg-type]
     for step in range(1, 6):
         weight.weight.data.fill_(float(step))
         average.update(weight, step)
@@ -284,9 +284,9 @@ def test_a_grid_whose_choice_is_at_its_edge_grows_there(
 ) -> None:
     images, targets = bright_and_dark(48)
     table = make_bench(images, targets, (4, 40, 4))
-    found = search(table, (1.0, 2.0, 4.0), lambda lr: Fixed(right[lr]), Finetune.metrics[0], "")  # type: ignore[arg-type, return-value]
+    found = search(table, (1.0, 2.0, 4.0), lambda lr: Fixed(right[lr]), Finetune.metrics[0], "")  # type: ignore[return-value]
     assert [point["lr"] for point in found.sweep] == tried and found.at_edge is edge
-    assert found.network.right == max(right.values())  # type: ignore[attr-defined]
+    assert found.network.right == max(right.values())
 
 
 class Streamed:
