@@ -166,7 +166,7 @@ def trained(module: nn.Module) -> int:
     return sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
 
 
-def _blocks(encoder: Encoder) -> list[nn.Module]:
+def _blocks(encoder: Encoder) -> list[Any]:
     if not encoder.has_tokens:
         raise NotApplicable("this backbone gives no patch tokens")
     return list(encoder.trunk.blocks)

@@ -1,6 +1,7 @@
 """Parameter-efficient fine-tuning: which way of adapting an encoder is worth its trained parameters."""
 
 import time
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
@@ -78,10 +79,8 @@ class Peft(Task):
             except NotApplicable as error:
                 left_out[way] = str(error)
                 continue
-            found[way] = search(
-                bench, self.settings.lrs, lambda lr, way=way: train(bench, way, lr, self.settings), self.metrics[0],
-                "lower peft.lrs",
-            )  # fmt: skip
+            run = partial(train, bench, way, settings=self.settings)
+            found[way] = search(bench, self.settings.lrs, run, self.metrics[0], "lower peft.lrs")
             facts[way] |= {"lr": found[way].point["lr"], "at_edge": found[way].at_edge}
             facts[way]["seconds"] = round(time.perf_counter() - started, 2)
         if not found:

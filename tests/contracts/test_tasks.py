@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from ssbench.contracts import Promise, bench, of_tasks
 from ssbench.data import Dataset
 from ssbench.registry import entries
 
-SHORT = {
+SHORT: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 1, "batch": 32},
     "peft": {"epochs": 1, "batch": 32, "lrs": (1e-3,)},
     "segmentation": {"iterations": 5},

@@ -228,7 +228,7 @@ def test_the_published_recipe_has_each_of_its_pieces_on(make_bench: MakeBench, m
 
 def test_the_average_of_weights_is_the_one_that_its_decays_give() -> None:
     weight, expected = torch.nn.Linear(1, 1, bias=False), 0.0
-    average = averaged(weight)  # type: ignore[arg-type]
+    average = averaged(weight)
     for step in range(1, 6):
         weight.weight.data.fill_(float(step))
         average.update(weight, step)
@@ -284,7 +284,7 @@ def test_a_grid_whose_choice_is_at_its_edge_grows_there(
 ) -> None:
     images, targets = bright_and_dark(48)
     table = make_bench(images, targets, (4, 40, 4))
-    found = search(table, (1.0, 2.0, 4.0), lambda lr: Fixed(right[lr]), Finetune.metrics[0], "")  # type: ignore[return-value]
+    found = search(table, (1.0, 2.0, 4.0), lambda lr: Fixed(right[lr]), Finetune.metrics[0], "")
     assert [point["lr"] for point in found.sweep] == tried and found.at_edge is edge
     assert found.network.right == max(right.values())
 
