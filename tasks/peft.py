@@ -69,7 +69,10 @@ class Peft(Task):
     settings: Settings
 
     def work(self, bench: Bench) -> Work:
-        """The head's training has no backward pass through the encoder; the others' are counted as whole ones."""
+        """The head's training has no backward pass through the encoder; the others' are counted as whole ones.
+
+        A grid that grows takes up to two trainings more a way.
+        """
         (fit, select, test), s = bench.sizes, self.settings
         passes = sum(1 / 3 if way == "head" else 1 for way in s.ways)
         steps = round(len(s.lrs) * passes * s.epochs * fit)
