@@ -27,4 +27,16 @@ TASKS = {
         summary="linear classifiers, and nearest neighbours, on each place of the feature map",
         paper="Oquab et al. 2023, arXiv:2304.07193",
     ),
+    "robustness": Entry(
+        "robustness:Robustness",
+        family="other images",
+        summary="a head of clean features on a test seen through ImageNet-C's 15 corruptions",
+        paper="Hendrycks and Dietterich 2019, arXiv:1903.12261",
+    ),
+    "invariance": Entry(
+        "invariance:Invariance",
+        family="other images",
+        summary="how much features move under each of 13 augmentations; no labels",
+        paper="Xiao et al. 2021, arXiv:2008.05659",
+    ),
 }

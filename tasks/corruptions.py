@@ -114,11 +114,14 @@ def corrupt(images: Tensor, kind: str, severity: int, generator: torch.Generator
     size = images.shape[-1]
     large = size**2 > SMALL * LARGE
     values = STRENGTHS[kind][0 if large else 1][severity - 1]
-    scale, changed = size / (LARGE if large else SMALL), []
-    for chunk in images.split(max(CHUNK // size**2, 1)):
-        seen = OPERATIONS[kind](chunk.float() / 255, values, scale, generator)
-        changed.append((seen.clamp(0, 1) * 255).round().to(torch.uint8))
-    return torch.cat(changed)
+    scale = size / (LARGE if large else SMALL)
+    return on_pixels(images, lambda x: OPERATIONS[kind](x, values, scale, generator))
+
+
+def on_pixels(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """uint8 images (B, C, S, S) of which some at a time were changed as floats in 0..1, and rounded."""
+    chunks = images.split(max(CHUNK // images.shape[-1] ** 2, 1))
+    return torch.cat([(change(chunk.float() / 255).clamp(0, 1) * 255).round().to(torch.uint8) for chunk in chunks])
 
 
 # Each of these takes images (B, C, S, S) in 0..1, the values of STRENGTHS, what lengths in px grow by, and a generator.
