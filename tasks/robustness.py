@@ -4,18 +4,21 @@ The kinds and severities are ImageNet-C's (Hendrycks and Dietterich 2019, arXiv:
 images' own size (`corruptions.py`). Their mCE, errors relative to those of a named row, is a table of its own.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from ssbench.features import Part
 from ssbench.results.metrics import Metric, influences
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work, choose
+from ssbench.task import Bench, Outcome, Task, Work
 
+from .closed_form import apply, standardised
 from .corruptions import KINDS, corrupt
+from .ridge_head import chosen
 
 
 class Robustness(Task):
@@ -31,12 +34,6 @@ class Robustness(Task):
         severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = setting(
             (1, 3, 5), "severities of each kind", source="project: all five take 75 looks at the test", min_length=1
         )
-        penalties: tuple[float, ...] = setting(
-            tuple(10.0**power for power in range(-5, 3)),
-            "squared weights times this, beside the mean squared error",
-            source="project: the best lies inside on shapes and Caltech-101",
-            min_length=1,
-        )
 
     metrics = (
         Metric("corrupted", "%", "higher", "mean"),
@@ -51,33 +48,22 @@ class Robustness(Task):
         return Work(sum(bench.sizes), gflops=1e-9 * (2 * fit * dim**2 + 10 * dim**3), changed=seen)
 
     def evaluate(self, bench: Bench) -> Outcome:
-        s, fit, select = self.settings, bench.fit.pooled(), bench.select.pooled()
-        mean, std = fit.mean(0), fit.std(0) + 1e-6
-        labels, wanted = bench.fit.target("label"), bench.select.target("label")
-        heads = ridge((fit - mean) / std, labels, len(bench.data.classes), s.penalties)  # (G, D + 1, C)
-        answers = [tell(head, (select - mean) / std) for head in heads]
-        sweep: list[dict[str, Any]] = [
-            {
-                "penalty": penalty,
-                "select_clean": 100 * (answer == wanted).float().mean().item(),
-                "diverged": not bool(head.isfinite().all()),
-            }
-            for penalty, head, answer in zip(s.penalties, heads, answers)
-        ]
-        arrays = [{"predicted": answer.cpu().numpy(), "truth": wanted.cpu().numpy()} for answer in answers]
-        best, edge = choose(sweep, self.metrics[1], ("penalty",), lambda i: arrays[i], "raise robustness.penalties")
-        selected = {**sweep[best], "at_edge": edge, "refit": "none"}
-
+        s, fit = self.settings, bench.fit.pooled()
+        head, sweep, selected = chosen(bench)
+        selected |= {"refit": "none"}
         test = bench.test(selected)
-        truth, answer = test.target("label"), tell(heads[best], (test.pooled() - mean) / std)
+        truth = test.target("label")
+
+        def told(seen: Part) -> Tensor:
+            return apply(head, standardised(fit, seen.pooled())[1]).argmax(1)
+
         hits = torch.zeros(len(KINDS), len(s.severities), len(truth), dtype=torch.bool)
         for k, kind in enumerate(KINDS):
             for i, severity in enumerate(s.severities):
                 bench.progress(f"robustness: {kind} {severity}")
                 drawn = bench.generator(f"corruption {kind} {severity}")
-                seen = test.changed(corrupt(test.images, kind, severity, drawn)).pooled()
-                hits[k, i] = (tell(heads[best], (seen - mean) / std) == truth).cpu()
-        return handed_in(Outcome(selected, sweep), hits, answer.cpu(), truth.cpu(), s.severities)
+                hits[k, i] = (told(test.changed(corrupt(test.images, kind, severity, drawn))) == truth).cpu()
+        return handed_in(Outcome(selected, sweep), hits, told(test).cpu(), truth.cpu(), s.severities)
 
 
 def handed_in(outcome: Outcome, hits: Tensor, answer: Tensor, truth: Tensor, severities: tuple[int, ...]) -> Outcome:
@@ -96,18 +82,3 @@ def handed_in(outcome: Outcome, hits: Tensor, answer: Tensor, truth: Tensor, sev
     outcome.details["clean_error"] = float(100 - clean.mean())
     outcome.details["severities"] = list(severities)
     return outcome
-
-
-def ridge(x: Tensor, labels: Tensor, classes: int, penalties: tuple[float, ...]) -> Tensor:
-    """Weights (G, D + 1, C), the bias last, of features (N, D) on one-hot classes, for each penalty."""
-    x, y = x.double(), torch.nn.functional.one_hot(labels, classes).double()
-    mean, share = x.mean(0), y.mean(0)
-    values, basis = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
-    along = basis.T @ ((x - mean).T @ (y - share)) / len(x)  # (D, C)
-    weights = torch.stack([basis @ (along / (values.clamp(min=0)[:, None] + penalty)) for penalty in penalties])
-    return torch.cat([weights, (share - mean @ weights)[:, None]], 1)
-
-
-def tell(head: Tensor, x: Tensor) -> Tensor:
-    """The class (N,) of the largest score of a head (D + 1, C) on features (N, D)."""
-    return (x.double() @ head[:-1] + head[-1]).argmax(1)
