@@ -69,4 +69,10 @@ TASKS = {
         summary="how much features move under each of 13 augmentations; no labels",
         paper="Xiao et al. 2021, arXiv:2008.05659",
     ),
+    "cue-conflict": Entry(
+        "cue_conflict:CueConflict",
+        family="other images",
+        summary="shape or surface: which one a linear head reads where both told the class",
+        paper="Geirhos et al. 2019, arXiv:1811.12231",
+    ),
 }
