@@ -19,7 +19,7 @@ def identify(argument: str, settings: DataSettings) -> tuple[str, str]:
 
 
 def read(argument: str, settings: DataSettings) -> Source:
-    """Labels (eight shapes), masks (0 is background), boxes, the main object's numbers; in conflict its surface's class."""
+    """Labels (eight shapes), masks (0 is background), boxes, numbers of the main object; in conflict its surface."""
     import torch
 
     splits = {}
