@@ -228,10 +228,11 @@ def test_in_conflict_the_surface_is_the_class_in_train_and_evenly_another_in_tes
 def test_surfaces_in_conflict_tell_themselves_apart_and_are_alike_on_every_shape() -> None:
     scene = shapes._scene(np.random.default_rng(0).random((600, shapes.NUMBERS)), "test", shapes.GRADE["conflict"])
     assert len(set(scene.main.surface)) == len(CLASSES)
-    still = scene.main._replace(colour=np.zeros((600, 3)), second=np.ones((600, 3)), shade=np.zeros(600))
+    still = scene.main._replace(colour=np.zeros((600, 3)), second=np.ones((600, 3)), shade=np.full(600, np.pi / 2))
     drawn = shapes._surface(still._replace(pose=np.tile([0.5, 0.5, 1, 0], (600, 1)), pitch=np.full(600, 1.4)), 32)
     first = [drawn[scene.main.surface == name] for name in CUES]
     assert all(np.ptp(found, axis=0).max() < 1e-6 for found in first)
+    assert all(np.abs(found[0] - found[0, :, :, ::-1]).max() < 1e-6 for found in first), "a mirror changes no surface"
     apart = [np.abs(a[0] - b[0]).mean() for a, b in combinations(first, 2)]
     assert min(apart) > 0.2
 

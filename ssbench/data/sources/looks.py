@@ -24,11 +24,11 @@ SLANT = np.float32(0.5**0.5)
 PATTERNS: dict[str, Callable[[Array, Array], Array]] = {
     "stripes": lambda u, v: wave(u),
     "checks": lambda u, v: wave(u) * wave(v),
-    # one for each class of the grade conflict
+    # one for each class of the grade conflict; all are what they are in a mirror
     "columns": lambda u, v: wave(u),
     "rows": lambda u, v: wave(v),
-    "falling": lambda u, v: wave(SLANT * (u - v)),
-    "rising": lambda u, v: wave(SLANT * (u + v)),
+    "diamonds": lambda u, v: wave(SLANT * (u - v)) * wave(SLANT * (u + v)),
+    "dots": lambda u, v: np.minimum(wave(u), wave(v)),
     "chequer": lambda u, v: wave(u) * wave(v),
     "lattice": lambda u, v: np.maximum(wave(u), wave(v)),
     "circles": lambda u, v: wave(np.sqrt(u * u + v * v)),
