@@ -2,9 +2,9 @@
 
     python benchmarks/probes.py [SAMPLES] [DIM] [CLASSES]
 
-Features are drawn: round classes in a space whose directions have unequal spreads, as those of an encoder have. Each
-side solves the same problem once: k-NN of 20, ridge and logistic regression at one penalty, and the linear probe's grid
-of 28 heads trained at once beside scikit-learn's logistic regression at as many C. NumPy and torch have as many threads.
+Features are drawn: round classes in a space whose directions have unequal spreads, as those of an encoder have. Both
+sides do the same work: votes of 20 neighbours; ridge for 41 penalties; logistic regression for a path of seven C; and the
+linear probe's 28 heads trained at once beside scikit-learn's logistic regression at as many C. Set OMP_NUM_THREADS.
 """
 
 import sys

@@ -24,8 +24,8 @@ class MultiLabel(Task):
 
     C multiplies the sum of losses beside half the squared weights, as in scikit-learn. `select` picks it by mAP, the
     least NLL first among equals, and the heads are solved again on fit and select. `map` is the mean over labels of
-    average precision; `macro-f1` that of F1, where a label is given from a probability of a half on. Raises RuntimeError
-    where features are not finite.
+    average precision; `macro-f1` that of F1, where a label is given from a probability of a half on. Raises
+    RuntimeError where features are not finite.
     """
 
     class Settings(Base):
