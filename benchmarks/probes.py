@@ -3,15 +3,15 @@
     python benchmarks/probes.py [SAMPLES] [DIM] [CLASSES]
 
 Features are drawn: round classes in a space whose directions have unequal spreads, as those of an encoder have. Both
-sides do the same work: votes of 20 neighbours; ridge for 41 penalties; logistic regression for a path of seven C; and 28
-heads of the linear probe at once beside logistic regression at as many C, the best of each chosen on a fifth of the
-samples. Set OMP_NUM_THREADS.
+sides do the same work: votes of 20 neighbours; ridge for 41 penalties; logistic regression for seven C; and 28 heads of
+the linear probe at once beside logistic regression at as many C, the best of each chosen on a fifth of the
+samples. Seconds are of the processor; set OMP_NUM_THREADS=1.
 """
 
 import sys
 from collections.abc import Callable
 from itertools import product
-from time import perf_counter
+from time import process_time
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +30,7 @@ from ssbench.tasks.knn import votes
 from ssbench.tasks.lbfgs import Path
 
 C, PENALTY, TEST = 0.01, 100.0, 1000
-Answers = tuple[NDArray[np.int64], float]  # classes of the test samples, and seconds
+Answers = tuple[NDArray[np.int64], float]  # classes of the test samples, and seconds of the processor
 
 
 def drawn(samples: int, dim: int, classes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -45,9 +45,9 @@ def drawn(samples: int, dim: int, classes: int) -> tuple[Tensor, Tensor, Tensor,
 
 
 def timed(answer: Callable[[], Any]) -> Answers:
-    began = perf_counter()
+    began = process_time()
     found = np.asarray(answer())
-    return found, perf_counter() - began
+    return found, process_time() - began
 
 
 def knn(x: Tensor, y: Tensor, test: Tensor, classes: int) -> tuple[Answers, Answers]:
