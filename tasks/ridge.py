@@ -14,8 +14,9 @@ from .ridge_head import DECADES, TOP1, chosen
 class RidgeProbe(Task):
     """The class whose 0 or 1 a ridge regression on standardised features, of the first pooling, says is largest.
 
-    One eigendecomposition gives the heads of all penalties. `select` picks one, and the head is solved again on fit
-    and select with the same penalty. Raises RuntimeError where features are not finite.
+    One eigendecomposition gives the heads of all penalties. `select` picks one by top-1, the least squared error first
+    among equals, and the head is solved again on fit and select with the same penalty. Raises RuntimeError where
+    features are not finite.
     """
 
     class Settings(Base):
