@@ -151,7 +151,7 @@ def task_seconds(job: Job, seen: set[str]) -> float:
     key = job.pretraining.digest() + job.judged.ref.digest() + str(work.forward > 0)
     fresh = 0 if key in seen else work.forward
     seen.add(key)
-    return (fresh + 3 * work.trained) * forward + work.gflops * product
+    return (fresh + work.changed + 3 * work.trained) * forward + work.gflops * product
 
 
 def _timed(of: Callable[[], object]) -> float:

@@ -15,6 +15,36 @@ TASKS = {
         summary="best of a grid of linear classifiers on cached features",
         paper="Alain and Bengio 2016, arXiv:1610.01644",
     ),
+    "logreg": Entry(
+        "logreg:Logreg",
+        family="frozen features",
+        summary="logistic regression solved to the end for a path of C, with NLL, calibration and V-information",
+        paper="Xu et al. 2020, arXiv:2002.10689",
+    ),
+    "ridge": Entry(
+        "ridge:RidgeProbe",
+        family="frozen features",
+        summary="least squares on one-hot classes in closed form, all penalties at once",
+        paper="Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634",
+    ),
+    "few-labels": Entry(
+        "few_labels:FewLabels",
+        family="frozen features",
+        summary="accuracy from 1, 2, 5, ... labels a class up to all, and the area under that curve",
+        paper="Assran et al. 2022, arXiv:2204.07141",
+    ),
+    "multi-label": Entry(
+        "multi_label:MultiLabel",
+        family="frozen features",
+        summary="a logistic regression for each of several labels an image",
+        paper="Kornblith et al. 2018, arXiv:1805.08974",
+    ),
+    "regression": Entry(
+        "regression:Regression",
+        family="frozen features",
+        summary="ridge regression of numbers, such as place, size and angle",
+        paper="Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634",
+    ),
     "finetune": Entry(
         "finetune:Finetune",
         family="whole network",
@@ -32,5 +62,23 @@ TASKS = {
         family="frozen maps",
         summary="linear classifiers, and nearest neighbours, on each place of the feature map",
         paper="Oquab et al. 2023, arXiv:2304.07193",
+    ),
+    "robustness": Entry(
+        "robustness:Robustness",
+        family="other images",
+        summary="a head of clean features on a test seen through ImageNet-C's 15 corruptions",
+        paper="Hendrycks and Dietterich 2019, arXiv:1903.12261",
+    ),
+    "invariance": Entry(
+        "invariance:Invariance",
+        family="other images",
+        summary="how much features move under each of 13 augmentations; no labels",
+        paper="Xiao et al. 2021, arXiv:2008.05659",
+    ),
+    "cue-conflict": Entry(
+        "cue_conflict:CueConflict",
+        family="other images",
+        summary="shape or surface: which one a linear head reads where both told the class",
+        paper="Geirhos et al. 2019, arXiv:1811.12231",
     ),
 }

@@ -15,7 +15,7 @@ from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task, Work
 
 from .augment import erasing, rand_augment
-from .classes import BESIDE, classified
+from .classes import BESIDE, SURE, classified
 from .training import Network, batches, crops, descend, search, seeded
 
 REGULARISERS = ("mixup", "cutmix", "smoothing", "drop_path")
@@ -81,7 +81,7 @@ class Finetune(Task):
             return {key: value for key, value in whole(self).items() if key not in unused}
 
     version = 2
-    metrics = (Metric("top1", "%", "higher", "accuracy"), *BESIDE)
+    metrics = (Metric("top1", "%", "higher", "accuracy"), *BESIDE, *SURE)
     settings: Settings
 
     def work(self, bench: Bench) -> Work:
@@ -95,7 +95,7 @@ class Finetune(Task):
         selected = {**found.point, "regularised": s.regularised, "at_edge": found.at_edge, "refit": "none"}
         test = bench.test(selected)
         outcome = Outcome(selected, found.sweep)
-        classified(outcome, bench, found.network.scores(test), test.target("label"))
+        classified(outcome, bench, found.network.scores(test), test.target("label"), logits=True)
         return outcome
 
 

@@ -17,7 +17,7 @@ from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task, Work
 
 from .adapters import MATCHED, Adapted, reached, step
-from .classes import BESIDE, classified
+from .classes import BESIDE, SURE, classified
 from .training import Found, Network, batches, crops, descend, search, seeded
 
 Way = Literal["head", "bitfit", "lora", "adapter", "prompt", "last", "full"]
@@ -65,7 +65,7 @@ class Peft(Task):
             """A share that no way has is no part of a result's identity."""
             return {key: value for key, value in whole(self).items() if key != "share" or {*self.ways} & {*MATCHED}}
 
-    metrics = (Metric("top1", "%", "higher", "accuracy"), *BESIDE)
+    metrics = (Metric("top1", "%", "higher", "accuracy"), *BESIDE, *SURE)
     settings: Settings
 
     def work(self, bench: Bench) -> Work:
@@ -100,7 +100,7 @@ class Peft(Task):
         test = bench.test(selected)
         truth, scores = test.target("label"), {way: one.network.scores(test) for way, one in found.items()}
         outcome = Outcome(selected, [{"way": way, **point} for way, one in found.items() for point in one.sweep])
-        classified(outcome, bench, scores[best], truth)
+        classified(outcome, bench, scores[best], truth, logits=True)
         top1 = {way: 100 * (one.argmax(1) == truth).float().mean().item() for way, one in scores.items()}
         outcome.details = {"profile": {"way": top1}, "ways": facts, "left_out": left_out}
         return outcome

@@ -89,6 +89,27 @@ class Given(Encoder):
         return images
 
 
+class Reads(Encoder):
+    """Gives the vectors (N, D) that a function reads out of pixels (N, C, H, W) in 0..1."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], channels: int = 3) -> None:
+        super().__init__(nn.Identity(), torch.zeros(channels), torch.ones(channels))
+        self.function = function
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        return ("mean",)
+
+    def vectors(self, images: Tensor) -> dict[str, Tensor]:
+        return {"mean": self.function(images)}
+
+
+@pytest.fixture
+def reads() -> type[Reads]:
+    """`reads(function)`: an encoder that gives what a function reads out of pixels."""
+    return Reads
+
+
 def vit() -> Encoder:
     torch.manual_seed(0)
     mean, std = torch.full((3,), 0.5), torch.full((3,), 0.25)

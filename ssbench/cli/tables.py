@@ -17,6 +17,7 @@ def tables(
     from ssbench.registry import controls
     from ssbench.results import render
     from ssbench.results.grid import grids, measures, optima, pivots
+    from ssbench.results.mce import mce
     from ssbench.results.profiles import profiles
     from ssbench.results.store import Store, write_bytes
     from ssbench.results.table import build
@@ -34,6 +35,7 @@ def tables(
         *grids(found),
         *optima(found),
         *measures(records, known),
+        *mce(records, known),
         *profiles(records, known),
     ]
     if readme is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # listing and planning import no torch
     from ssbench.data.stored import Arrays
 
 SOURCES = {
-    "shapes": "drawn scenes, embedded: shapes, shapes:medium, shapes:hard",
+    "shapes": "drawn scenes, embedded: shapes, shapes:medium, shapes:hard, shapes:conflict",
     "digits": "scikit-learn's handwritten digits, embedded",
     "folder": "folder:PATH, a folder a class, train/val/test of those, images and masks, or a table of labels",
     "parquet": "parquet:PATH, a file or a folder of them, as Hugging Face, pandas, polars or DuckDB write it",
@@ -50,7 +50,7 @@ class Split:
     keys: tuple[str, ...]  # what a sample is called: its relative path, or its position
     targets: Mapping[str, "Tensor"] = field(default_factory=dict)
     # label (N,) int64, or labels (N, classes) uint8 where there are several; mask (N, S, S) uint8; factors (N, F);
-    # boxes (N, K, 5): x0, y0, x1, y1 in px and class, or -1; depth (N, S, S) float
+    # boxes (N, K, 5): x0, y0, x1, y1 in px and class, or -1; depth (N, S, S) float; surface (N,) int64, a class
     larger: "Tensor | None" = None  # uint8 (N, C, L, L), where originals have more pixels: what crops are cut from
     groups: tuple[str, ...] = ()  # a patient, video or site of each; empty: none are known
 

@@ -1,14 +1,19 @@
 """The drawn scenes: what they promise to those who train, probe and segment on them."""
 
+import hashlib
+from itertools import combinations
+
 import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from ssbench.data.sources import shapes
+from ssbench.data.sources.looks import CUES
 from ssbench.data.sources.shapes import CLASSES, FACTORS, GRADES, Scenes, draw
 
-FIELDS = ("images", "label", "mask", "boxes", "factors")
+FIRST_FIELDS = ("images", "label", "mask", "boxes", "factors")
+FIELDS = (*FIRST_FIELDS, "surface")
 
 
 def same(a: Scenes, b: Scenes) -> bool:
@@ -191,6 +196,45 @@ def test_version_1_stays_what_it_is(grade: str, split: str) -> None:
     assert "".join(map(str, drawn.label[:16])) == labels
     found = [drawn.factors[:, 0].mean(), drawn.images.mean(), drawn.images.std(), (drawn.mask > 0).mean()]
     assert found == pytest.approx(numbers, rel=1e-3)
+
+
+FIRST_DRAWN = {  # SHA-256 of all that `draw` gave of 64 scenes of 32 px before there was a grade more
+    ("easy", "train"): "0d6c7b215682b04b",
+    ("easy", "test"): "cf8b9ca4ea1c7062",
+    ("medium", "train"): "589c6d18b9d32231",
+    ("medium", "test"): "f10cc8f3f6efebee",
+    ("hard", "train"): "8311ce18d5719d55",
+    ("hard", "test"): "ef45971d8a113c91",
+}
+
+
+@pytest.mark.parametrize(("grade", "split"), FIRST_DRAWN)
+def test_another_grade_changes_no_bit_of_the_first_three(grade: str, split: str) -> None:
+    drawn, found = draw(split, 64, 32, grade), hashlib.sha256()
+    for name in FIRST_FIELDS:
+        found.update(getattr(drawn, name).tobytes())
+    assert found.hexdigest()[:16] == FIRST_DRAWN[grade, split]
+    assert (drawn.surface == -1).all()
+
+
+def test_in_conflict_the_surface_is_the_class_in_train_and_evenly_another_in_test() -> None:
+    train, test = draw("train", 1600, 8, "conflict"), draw("test", 1600, 8, "conflict")
+    assert np.array_equal(train.surface, train.label)
+    away = (test.surface - test.label) % len(CLASSES)
+    counts = np.bincount(away, minlength=len(CLASSES))
+    assert counts[0] == 0 and counts[1:].min() > 180 and counts.max() < 280  # 229 expected, standard deviation 14
+
+
+def test_surfaces_in_conflict_tell_themselves_apart_and_are_alike_on_every_shape() -> None:
+    scene = shapes._scene(np.random.default_rng(0).random((600, shapes.NUMBERS)), "test", shapes.GRADE["conflict"])
+    assert len(set(scene.main.surface)) == len(CLASSES)
+    still = scene.main._replace(colour=np.zeros((600, 3)), second=np.ones((600, 3)), shade=np.full(600, np.pi / 2))
+    drawn = shapes._surface(still._replace(pose=np.tile([0.5, 0.5, 1, 0], (600, 1)), pitch=np.full(600, 1.4)), 32)
+    first = [drawn[scene.main.surface == name] for name in CUES]
+    assert all(np.ptp(found, axis=0).max() < 1e-6 for found in first)
+    assert all(np.abs(found[0] - found[0, :, :, ::-1]).max() < 1e-6 for found in first), "a mirror changes no surface"
+    apart = [np.abs(a[0] - b[0]).mean() for a, b in combinations(first, 2)]
+    assert min(apart) > 0.2
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ SIZE = 32  # px, by default
 
 
 def identify(argument: str, settings: DataSettings) -> tuple[str, str]:
-    """`shapes`, `shapes:medium`, `shapes:hard`; the fingerprint is the generator's version."""
+    """`shapes`, `shapes:medium`, `shapes:hard`, `shapes:conflict`; the fingerprint is the generator's version."""
     grade = argument or GRADES[0]
     if grade not in GRADES:
         raise UserError(f"unknown grade shapes:{grade}{near(grade, GRADES)}")
@@ -19,7 +19,7 @@ def identify(argument: str, settings: DataSettings) -> tuple[str, str]:
 
 
 def read(argument: str, settings: DataSettings) -> Source:
-    """Labels (eight shapes), masks (0 is background), boxes and the main object's continuous factors."""
+    """Labels (eight shapes), masks (0 is background), boxes, numbers of the main object; in conflict its surface."""
     import torch
 
     splits = {}
@@ -31,6 +31,8 @@ def read(argument: str, settings: DataSettings) -> Source:
             "boxes": torch.from_numpy(scenes.boxes),
             "factors": torch.from_numpy(scenes.factors),
         }
+        if argument == "conflict":
+            targets["surface"] = torch.from_numpy(scenes.surface)
         splits[name] = Split(torch.from_numpy(scenes.images), tuple(map(str, range(count))), targets)
     return Source(
         held_out(identify(argument, settings)[0], splits),

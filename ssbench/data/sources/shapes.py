@@ -11,13 +11,14 @@ backgrounds from the right halves; no pixel of a photograph is in both.
 
 Grades: easy has upright plain objects on a background of low contrast; medium has more rotation, striped and
 chequered surfaces and objects in front of the main one, of which they hide at most two fifths; hard has any rotation,
-photographic surfaces and a background of full contrast.
+photographic surfaces and a background of full contrast. In conflict, whose objects are otherwise easy's, each class has
+a surface of its own in train; in test an object has that of another class, drawn evenly (Geirhos et al. 2019,
+arXiv:1811.12231): who has learnt the surface answers that class.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, NamedTuple
@@ -25,11 +26,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ssbench.data.sources.looks import CUES, INSIDE, PATTERNS
+
 Array = NDArray[Any]
 
 VERSION = 1
 SPLITS = ("train", "test")
-GRADES = ("easy", "medium", "hard")
+GRADES = ("easy", "medium", "hard", "conflict")
 CLASSES = ("disc", "square", "triangle", "cross", "star", "ring", "heart", "moon")
 FACTORS = ("x", "y", "scale", "angle", "hue", "contrast")
 """Factors of the main object: centre x and y and scale (width of its frame) in image widths, angle in radians
@@ -46,6 +49,7 @@ class Scenes:
     mask: NDArray[np.uint8]  # (N, S, S) 0 background, 1 + class of the object that shows at that pixel
     boxes: NDArray[np.int32]  # (N, 3, 5) x0, y0, x1, y1 (px, x1 and y1 exclusive), class; -1 where none shows
     factors: NDArray[np.float32]  # (N, len(FACTORS))
+    surface: NDArray[np.int64]  # (N,) class whose surface the main object has, in conflict; else -1
 
 
 def draw(split: str, count: int, size: int = 32, grade: str = "easy") -> Scenes:
@@ -66,6 +70,7 @@ def draw(split: str, count: int, size: int = 32, grade: str = "easy") -> Scenes:
         np.empty((count, size, size), np.uint8),
         np.empty((count, 3, 5), np.int32),
         np.empty((count, len(FACTORS)), np.float32),
+        np.empty(count, np.int64),
     )
     key = hashlib.sha256(f"shapes/{VERSION}/{grade}/{split}".encode()).digest()[:16]
     # Raw words of a bit generator are promised to stay the same in later numpy versions; distributions are not.
@@ -103,6 +108,7 @@ GRADE = {
         0.6, (0.5, 0.75), (0.18, 0.3), (0.09, 0.13), 0.2, (0, 0.3, 0.3, 0.4), (0.6, 0.4), ("stripes", "checks")
     ),
     "hard": Grade(np.pi, (0.45, 0.75), (0.2, 0.32), (0.13, 0.2), 0.2, (0, 0.2, 0.3, 0.5), (0.8, 0.6, 0.4), ("photo",)),
+    "conflict": Grade(0.2, (0.5, 0.85), (0.3, 0.45), (0.02, 0.05), 0.3, (1, 0, 0, 0), (0.5,), CUES),
 }
 
 
@@ -181,6 +187,9 @@ def _scene(numbers: Array, split: str, grade: Grade) -> Scene:
     place = (x + reach * np.cos(way), y + reach * np.sin(way), small)
     front = _thing(dice, split, grade, others >= 2, place, level, -sign)
     marks = [_mark(dice, probability, level) for probability in grade.marks]
+    if grade.surfaces == CUES:
+        other = 0 if split == "train" else 1 + dice.below(len(CLASSES) - 1)
+        main = main._replace(surface=np.array(CUES)[(main.shape + other) % len(CLASSES)])
     return Scene(background, level, spread, tint, light, marks, main, behind, front)
 
 
@@ -264,6 +273,7 @@ def _render(scene: Scene, size: int) -> Scenes:
         mask=colour[np.arange(len(owner))[:, None, None], owner].astype(np.uint8),
         boxes=np.stack([_box(owner == 1 + slot, shape[:, slot]) for slot in range(len(things))], 1),
         factors=np.column_stack([scene.main.pose, scene.main.hue, scene.main.level - scene.level]).astype(np.float32),
+        surface=(scene.main.surface[:, None] == np.array(CUES)) @ np.arange(1, len(CUES) + 1) - 1,
     )
 
 
@@ -342,19 +352,14 @@ def _surface(thing: Thing, size: int) -> Array:
     u, v = (part[:, None] for part in _frame(thing, size))  # (n, 1, S, S)
     shade = (_flat(np.cos(thing.shade)) * u + _flat(np.sin(thing.shade)) * v).clip(-1, 1)
     colour = _flat(thing.colour) + np.float32(0.06) * shade  # (n, 3, S, S)
-    for name in ("stripes", "checks"):
+    for name, pattern in PATTERNS.items():
         rows = np.flatnonzero(thing.surface == name)
         pitch = _flat(thing.pitch[rows])
-        wave = _wave(pitch * u[rows]) * (_wave(pitch * v[rows]) if name == "checks" else 1)  # (m, 1, S, S)
+        wave = pattern(pitch * u[rows], pitch * v[rows])  # (m, 1, S, S)
         colour[rows] += (wave + 1) / 2 * _flat((thing.second - thing.colour)[rows])
     rows = np.flatnonzero(thing.surface == "photo")
     colour[rows] += np.float32(0.1) * _photograph(thing.texture[rows], size)
     return colour
-
-
-def _wave(phase: Array) -> Array:
-    """A square wave of period 1 between -1 and 1, with soft flanks against aliasing."""
-    return (12 * np.abs(phase - np.floor(phase) - np.float32(0.5)) - 3).clip(-1, 1)
 
 
 def _stroke(mark: Mark, size: int) -> Array:
@@ -373,30 +378,3 @@ def _box(shows: Array, shape: Array) -> Array:
     columns, lines = np.any(shows, axis=1), np.any(shows, axis=2)  # (n, S)
     box = [columns.argmax(1), lines.argmax(1), size - columns[:, ::-1].argmax(1), size - lines[:, ::-1].argmax(1)]
     return np.where(columns.any(1)[:, None], np.stack([*box, shape], 1), -1)
-
-
-def _star(u: Array, v: Array) -> Array:
-    """A pentagram is where at least four of the half-planes of its five lines meet."""
-    turns = np.arange(5) * 2 * np.pi / 5
-    sines, cosines = np.sin(turns).astype(np.float32), np.cos(turns).astype(np.float32)
-    v = v - np.float32(0.08)
-    return sum((u * sines[k] - v * cosines[k] < 0.35).astype(np.uint8) for k in range(5)) >= 4
-
-
-def _heart(u: Array, v: Array) -> Array:
-    x, y = np.float32(1.18) * u, np.float32(0.12) - np.float32(1.15) * v
-    bulge = x * x + y * y - 1
-    return bulge * bulge * bulge < x * x * y * y * y
-
-
-# Whether points (u to the right, v down, frame from -1 to 1) are inside the upright form.
-INSIDE: dict[str, Callable[[Array, Array], Array]] = {
-    "disc": lambda u, v: u * u + v * v < 0.9,
-    "square": lambda u, v: np.maximum(np.abs(u), np.abs(v)) < 0.88,
-    "triangle": lambda u, v: (v < 0.8) & (np.abs(u) < (v + 1) * 0.55),
-    "cross": lambda u, v: (np.maximum(np.abs(u), np.abs(v)) < 0.98) & (np.minimum(np.abs(u), np.abs(v)) < 0.32),
-    "star": _star,
-    "ring": lambda u, v: np.abs(u * u + v * v - 0.64) < 0.34,
-    "heart": _heart,
-    "moon": lambda u, v: (u * u + v * v < 1) & ((u - 0.55) ** 2 + v * v > 0.64),
-}

@@ -1,0 +1,43 @@
+"""The ridge classifier whose penalty `select` picks, for tasks that then do different things with it."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ssbench.results.metrics import Metric
+from ssbench.task import Bench, choose
+
+from .classes import one_hot
+from .closed_form import Ridge, apply, standardised
+from .grids import search
+
+TOP1 = Metric("top1", "%", "higher", "accuracy")
+DECADES = (-2, -1, 0, 1, 2, 3, 4, 5, 6)  # of penalties beside the sum of squared errors: 1 sample to the weight of 10^6
+
+
+def chosen(bench: Bench, decades: tuple[float, ...] = DECADES) -> tuple[Tensor, list[dict[str, Any]], dict[str, Any]]:
+    """The head (D + 1, C) of `fit` on standardised features of the first pooling, the sweep, and what was selected.
+
+    One eigendecomposition gives the heads of all penalties. `select` picks one by top-1, the least squared error first
+    among equals. Raises RuntimeError where features are not finite.
+    """
+    truth, classes = bench.select.target("label"), len(bench.data.classes)
+    x, chosen_on = standardised(bench.fit.pooled(), bench.select.pooled())
+    ridge = Ridge(x, one_hot(bench.fit.target("label"), classes))
+    wanted, scores = one_hot(truth, classes), dict[float, Tensor]()
+
+    def solve(exponent: float) -> dict[str, Any]:
+        penalty = 10.0**exponent
+        said = scores[penalty] = apply(ridge.head(penalty), chosen_on)
+        right, error = (said.argmax(1) == truth).double().mean(), (said - wanted).square().sum(1).mean()
+        return {"penalty": penalty, "select_top1": 100 * right.item(), "error": error.item(), "diverged": False}
+
+    found = search(decades, solve, lambda point: (point["select_top1"], -point["error"]))
+    sweep = sorted(found.values(), key=lambda point: point["error"])  # so that equals stand by it
+
+    def predictions(point: int) -> dict[str, Any]:
+        return {"predicted": scores[sweep[point]["penalty"]].argmax(1).cpu().numpy(), "truth": truth.cpu().numpy()}
+
+    best, at_edge = choose(sweep, TOP1, ("penalty",), predictions, "check the features")
+    selected = {**sweep[best], "pooling": bench.fit.poolings[0], "at_edge": at_edge}
+    return ridge.head(sweep[best]["penalty"]), [*found.values()], selected
