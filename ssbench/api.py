@@ -41,6 +41,8 @@ def run(
     init: str = "",
     pretrain_on: str = "",
     backbone: Words = "",
+    labels: Words = "",
+    test_on: Words = "",
     seeds: Words = "",
     budget: str = "",
     set: Assigned = (),
@@ -72,6 +74,8 @@ def run(
         dataset=dataset,
         pretrain_on=pretrain_on,
         backbone=backbone,
+        labels=labels,
+        test_on=test_on,
         seeds=seeds,
         budget=budget,
         precision=precision,
@@ -85,6 +89,8 @@ def evaluate(
     dataset: Words = "",
     *,
     name: str = "",
+    labels: Words = "",
+    test_on: Words = "",
     seeds: Words = "",
     set: Assigned = (),
     plugins: Paths = (),
@@ -100,7 +106,15 @@ def evaluate(
     """
     from ssbench.encoders.given import of_module
 
-    asked = request(set=set, plugin=plugins, task=tasks or plan.EVALUATED, dataset=dataset, seeds=seeds)
+    asked = request(
+        set=set,
+        plugin=plugins,
+        task=tasks or plan.EVALUATED,
+        dataset=dataset,
+        labels=labels,
+        test_on=test_on,
+        seeds=seeds,
+    )
     given = of_module(module, f"module:{name or type(module).__name__}")
     return carry_out(ready(plan.cells(asked, [given]), asked.plugin, results, rerun), device)
 
@@ -216,7 +230,9 @@ def _names(cells: list[plan.Cell]) -> dict[str, str]:
 
 def _called(cell: plan.Cell, names: Mapping[str, str]) -> str:
     p = cell.spec.pretraining
-    return f"{names[p.digest()]} / {cell.task.name} / {cell.spec.data.name} / seed {p.seed}"
+    few = f" with labels of {cell.spec.labels}" if cell.spec.labels else ""
+    other = f" on {cell.spec.test_on.name}" if cell.spec.test_on else ""
+    return f"{names[p.digest()]} / {cell.task.name}{few}{other} / {cell.spec.data.name} / seed {p.seed}"
 
 
 def _empty(value: object) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ssbench.data.labelled import labelled
 from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder
 from ssbench.encoders.weights import weights_digest
@@ -23,6 +24,7 @@ from ssbench.rng import derive
 from ssbench.settings import make
 from ssbench.task import Bench, Outcome, Task
 from ssbench.training.loop import Trained
+from ssbench.training.pictures import draw
 from ssbench.training.trained import trained_encoder
 from ssbench.workshop import Job, Workshop
 
@@ -45,25 +47,26 @@ def execute(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         arrays: dict[str, Arrays] = {}
+        pictures: dict[str, bytes] = {}
         at_work = cell.method, cell.task
         try:
             job = shop.open(cell)
             found = trained_encoder(job)
             at_work = cell.task, cell.method
-            record, arrays = _measure(job, *found, shop, blank)
+            record, arrays, pictures = _measure(job, *found, shop, blank)
         except UserError:
             raise
         except NotApplicable as error:
             record = blank.model_copy(update={"status": "not-applicable", "reason": str(error)})
         except Exception as error:  # the suite goes on with the next cell, and the record says what happened
             record = blank.model_copy(update={"reason": blame(error, at_work)})
-        shop.store.write(record, arrays)
+        shop.store.write(record, arrays, pictures)
         yield record
 
 
 def _measure(
     job: Job, encoder: Encoder, trained: Trained, made: dict[str, Any], shop: Workshop, blank: Record
-) -> tuple[Record, dict[str, Arrays]]:
+) -> tuple[Record, dict[str, Arrays], dict[str, bytes]]:
     cell = job.cell
     encoder.read(**cell.spec.reading)
     task: Task = load(cell.task)(make(load(cell.task).Settings, cell.spec.task_settings, cell.task.name))
@@ -93,9 +96,7 @@ def _measure(
         "costs": _costs(trained, encoder, seconds, job.device),
         "data": {
             "size": judged.size,
-            "fit": len(judged.fit),
-            "select": len(judged.select),
-            "test": len(judged.test),
+            **dict(zip(("fit", "select", "test"), table.sizes)),
             "roles": judged.roles,
             "classes": len(judged.classes),
             "skipped": list(judged.skipped),
@@ -108,19 +109,24 @@ def _measure(
         "code": code(),
         "pretrained": made,
     }
-    return Record(**(dict(blank) | update)), dict(outcome.arrays)
+    pictures = {name: draw(panels) for name, panels in outcome.pictures.items()}
+    return Record(**(dict(blank) | update)), dict(outcome.arrays), pictures
 
 
 def bench(job: Job, encoder: Encoder) -> Bench:
     """What the task of a cell works with."""
-    spec, judged, task = job.pretraining, job.judged, job.cell.task.name
+    spec, judged, task, cell = job.pretraining, job.judged, job.cell.task.name, job.cell.spec
     weights, built = weights_digest(encoder), encoder.summary(job.origin.size)
 
     def part(role: str) -> Part:
-        read = f"|{encoder.poolings[0]}|{encoder.block}" if job.cell.spec.reading else ""
+        read = f"|{encoder.poolings[0]}|{encoder.block}" if cell.reading else ""
         network = f"{spec.method}|{spec.backbone}|{built}|{weights}{read}"
-        key = hashlib.sha256(f"{network}|{job.cell.spec.data.digest()}|{role}".encode()).hexdigest()[:16]
-        return Part(encoder, getattr(judged, role), job.cache / "features", key)
+        tested = cell.test_on.digest() if cell.test_on and role == "test" else ""
+        key = hashlib.sha256(f"{network}|{cell.data.digest()}|{tested or role}".encode()).hexdigest()[:16]
+        found = Part(encoder, getattr(judged, role), job.cache / "features", key)
+        if cell.labels and role != "test":
+            return found.take(labelled(getattr(judged, role), cell.labels, spec.seed, len(judged.fit)))
+        return found
 
     def copy(drop_path: float) -> Encoder:
         if not any(True for _ in encoder.parameters()):

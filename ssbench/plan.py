@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from ssbench.data import identify
+from ssbench.data.labelled import parse as parse_labels
 from ssbench.errors import UserError, near
 from ssbench.registry import Entry, entries, find, load
 from ssbench.settings import Settings, make, parse_assignments
@@ -42,6 +43,8 @@ class Suite(Frozen):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     budget: str = "samples=64000"
     precision: str = "float32"
+    labels: tuple[str, ...] = ("100%",)  # how much of what is labelled a task may see
+    test_on: tuple[str, ...] = ()  # other data whose test splits judge too
     set: tuple[str, ...] = ()
     vary: dict[str, tuple[str, ...]] = {}  # scope.key -> the values it takes; each combination is a `set` of its own
     plugin: tuple[str, ...] = ()
@@ -75,6 +78,7 @@ class Cell:
     pretrain_on: str  # the source that is pretrained on
     data_settings: DataSettings
     given: "Given | None" = None  # what its backbone names, if it is an encoder that came with weights
+    test_on: str = ""  # the source of other data that judges
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,9 @@ def cells(asked: Suite, given: "Iterable[Given]" = ()) -> list[Cell]:
     _check_scopes({key.rpartition(".")[0]: key for key in asked.vary}, "--vary", methods, tasks)
     if asked.precision not in ("float32", "bf16"):
         raise UserError(f"--precision {asked.precision}: choose float32 or bf16")
+    labels = dict.fromkeys(map(parse_labels, asked.labels))
+    if idle := [task.name for task in tasks if not load(task).needs and any(labels)]:
+        raise UserError(f"--labels {','.join(asked.labels)}: {idle[0]} uses no labels")
     sources, seeds = dict.fromkeys(asked.dataset), dict.fromkeys(asked.seeds)
     settings = [make(DataSettings, scopes.get("data", {}), "data") for scopes in variants]
     found = cache(identify)  # once for all sizes: what is in the files does not depend on them
@@ -201,10 +208,11 @@ def cells(asked: Suite, given: "Iterable[Given]" = ()) -> list[Cell]:
             judged_alone = method == GIVEN or (start.given is not None and not start.init)
             origin = source if judged_alone else asked.pretrain_on or source
             first = _pretraining(method, start, ref(origin, read), asked, scopes, seed)
-            for task in tasks:
-                spec = _spec(first, task, ref(source, read), scopes)
+            for task, few, other in product(tasks, labels, ["", *dict.fromkeys(asked.test_on)]):
+                tested = ref(other, read) if other else None
+                spec = _spec(first, task, ref(source, read), scopes, few, tested)
                 shared = made.setdefault(first.digest(), {})
-                shared.setdefault(spec.id, Cell(spec, method, task, source, origin, read, start.given))
+                shared.setdefault(spec.id, Cell(spec, method, task, source, origin, read, start.given, other))
     _check_used(variants, [*methods, *tasks])
     return [cell for shared in made.values() for cell in shared.values()]
 
@@ -346,7 +354,7 @@ def _backbone_settings(start: Start, scopes: Scopes) -> dict[str, Any]:
     return found.model_dump(mode="json")
 
 
-def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Scopes) -> Spec:
+def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Scopes, labels: str, test_on: DataRef | None) -> Spec:
     return Spec(
         pretraining=first,
         task=task.name,
@@ -355,6 +363,8 @@ def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Scopes) -> Spe
         task_settings=_settings(task, scopes).model_dump(mode="json"),
         data=data,
         reading=make(Reading, scopes.get("encoder", {}), "encoder").model_dump(mode="json", exclude_defaults=True),
+        labels=labels,
+        test_on=test_on,
     )
 
 

@@ -170,11 +170,14 @@ class Spec(Frozen):
     task_settings: dict[str, Any]
     data: DataRef
     reading: dict[str, Any] = {}  # what was set of `Reading`
+    labels: str = ""  # how much of what is labelled the task may see, `5%` or `4` a class; empty: all
+    test_on: DataRef | None = None  # other data whose test split judges
 
     @model_serializer(mode="wrap")
     def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `reading` where it is empty: identities are older than it."""
-        return {key: value for key, value in whole(self).items() if key != "reading" or value}
+        """Without what is empty of the last three: identities are older than they are."""
+        later = ("reading", "labels", "test_on")
+        return {key: value for key, value in whole(self).items() if key not in later or value}
 
     @property
     def id(self) -> str:

@@ -8,12 +8,14 @@ import torch
 
 from ssbench import data
 from ssbench.data import Dataset
+from ssbench.data.elsewhere import judged_on
 from ssbench.data.leaks import Copied, copied
 from ssbench.data.understood import sentence
 from ssbench.errors import UserError, one_line
 from ssbench.plan import Cell
+from ssbench.registry import load
 from ssbench.results.store import Store
-from ssbench.spec import DataRef, Pretraining
+from ssbench.spec import DataRef, DataSettings, Pretraining
 
 Tell = Callable[[str], None]
 
@@ -54,6 +56,11 @@ class Workshop:
         """A cell with its data sets in memory; raises UserError where they can't be read."""
         origin = self._dataset(cell, cell.pretrain_on, cell.spec.pretraining.data)
         judged = self._dataset(cell, cell.data, cell.spec.data)
+        if cell.spec.test_on:
+            size = {"image_size": judged.size}  # as the encoder sees what it is fitted on
+            ref = cell.spec.test_on.model_copy(update={"settings": cell.spec.test_on.settings | size})
+            other = self._dataset(cell, cell.test_on, ref, cell.data_settings.model_copy(update=size))
+            judged = judged_on(judged, other, cell.test_on, load(cell.task).needs)
         return Job(cell, origin, judged, self.store.cache, self.device, self.tell)
 
     def copied(self, job: Job) -> Copied:
@@ -61,7 +68,7 @@ class Workshop:
 
         That is fit and select, of what is pretrained on and of what is evaluated.
         """
-        pair = job.origin.ref.digest(), job.judged.ref.digest()
+        pair = job.origin.ref.digest(), f"{job.judged.ref.digest()}{job.cell.spec.test_on or ''}"
         if pair not in self._copied:
             self.tell(f"looking for copies in {job.cell.data}")
             found = {one.ref.digest(): one for one in (job.origin, job.judged)}.values()
@@ -70,11 +77,11 @@ class Workshop:
             )
         return self._copied[pair]
 
-    def _dataset(self, cell: Cell, source: str, ref: DataRef) -> Dataset:
+    def _dataset(self, cell: Cell, source: str, ref: DataRef, settings: DataSettings | None = None) -> Dataset:
         key = (source, ref.digest())
         if key not in self._datasets:
             self.tell(f"reading {source}")
-            self._datasets[key] = data.load(source, cell.data_settings, ref, self.tell)
+            self._datasets[key] = data.load(source, settings or cell.data_settings, ref, self.tell)
             self.say(sentence(self._datasets[key]))
         return self._datasets[key]
 

@@ -21,6 +21,10 @@ def run(
     dataset: Annotated[str, Option(help="Data that is evaluated, and pretrained on.  [default: shapes]")] = "",
     pretrain_on: Annotated[str, Option(help="Other data to pretrain on.")] = "",
     backbone: Annotated[str, Option(help="Presets or timm models.  [default: vit-nano]")] = "",
+    labels: Annotated[
+        str, Option(help="How much labelled data tasks see: shares or numbers a class, 1%,10%,4.  [default: 100%]")
+    ] = "",
+    test_on: Annotated[str, Option(help="Other data whose test splits judge too, comma-separated.")] = "",
     seeds: Annotated[str, Option(help="Seeds and ranges of them, such as 0-4 or 0,1,7.  [default: 0,1,2]")] = "",
     budget: Annotated[
         str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=64000]")
@@ -53,6 +57,8 @@ def run(
         dataset=dataset,
         pretrain_on=pretrain_on,
         backbone=backbone,
+        labels=labels,
+        test_on=test_on,
         seeds=seeds,
         budget=budget,
         precision=precision,
@@ -108,12 +114,14 @@ def _print_plan(work: "Work", device: str) -> None:
 def _print_results(found: "Results", new: int) -> None:
     """The tables; the rest is in files, which `ssbench tables` writes. Exit status 1 where a cell failed."""
     from ssbench.results.grid import grids, measures, pivots
+    from ssbench.results.profiles import profiles
     from ssbench.results.render import Shown, screen
 
     for table in found.tables():
         print(f"\n{screen(table)}")
     store, records = found.store, found.records
-    more: list[Shown] = [*grids(pivots(store, records)), *measures(records, found.controls)]
+    known = found.controls
+    more: list[Shown] = [*grids(pivots(store, records)), *measures(records, known), *profiles(records, known)]
     print(f"Records: {store.records} ({new} new). Next: ssbench tables --results {store.folder}")
     if more:
         print(f"It writes these in full, and as files in {store.tables}, with:")

@@ -17,6 +17,7 @@ def tables(
     from ssbench.registry import controls
     from ssbench.results import render
     from ssbench.results.grid import grids, measures, optima, pivots
+    from ssbench.results.profiles import profiles
     from ssbench.results.store import Store, write_bytes
     from ssbench.results.table import build
 
@@ -28,7 +29,13 @@ def tables(
         raise UserError(f"--results {results}: no records there; make some with ssbench run --results {results}")
     records, known = store.all(), controls(tuple(plugin or ()))
     found = pivots(store, records)
-    made: list[render.Shown] = [*build(store, known, records), *grids(found), *optima(found), *measures(records, known)]
+    made: list[render.Shown] = [
+        *build(store, known, records),
+        *grids(found),
+        *optima(found),
+        *measures(records, known),
+        *profiles(records, known),
+    ]
     if readme is not None:
         if not readme.is_file():
             raise UserError(f"--readme {readme}: there is no such file")

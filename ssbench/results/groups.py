@@ -137,15 +137,24 @@ class Head(Key):
 
     @classmethod
     def of(cls, spec: Spec) -> "Head":
-        read = {f"encoder.{key}": value for key, value in spec.reading.items()}
+        read: dict[str, Any] = {f"encoder.{key}": value for key, value in spec.reading.items()}
+        read |= {"labels": spec.labels} if spec.labels else {}
+        read |= {"tested on": spec.test_on.name, "tested on data": spec.test_on.digest()} if spec.test_on else {}
         return cls(task=spec.task, protocol=spec.protocol, settings=spec.task_settings | read, owner=spec.task_owner)
 
     def __lt__(self, other: Key) -> bool:
         assert isinstance(other, Head)
-        return (self.task, self.protocol, self.canonical()) < (other.task, other.protocol, other.canonical())
+        return self._order < other._order
+
+    @property
+    def _order(self) -> tuple[str, int, bool, float, str]:
+        """Numbers of labels a class, then shares, the fewest first, all of them last."""
+        labels = str(self.settings.get("labels", "100%"))
+        return self.task, self.protocol, labels.endswith("%"), float(labels.rstrip("%")), self.canonical()
 
     def shown(self) -> dict[str, Any]:
-        return {**self.settings, "owner": self.owner}
+        known = {key: value for key, value in self.settings.items() if key != "tested on data"}
+        return {"labels": "100%", "tested on": "its own test", **known, "owner": self.owner}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,15 +98,22 @@ class Store:
         """Every record, in the order of their file names; raises UserError naming a file that is not one."""
         return [self._read(file) for file in sorted(self.records.glob("*.json"))]
 
-    def write(self, record: Record, arrays: Mapping[str, Arrays]) -> Path:
-        """Predictions first, then the record that names them: a record is never without its predictions."""
+    def write(
+        self, record: Record, arrays: Mapping[str, Arrays], pictures: Mapping[str, bytes] = MappingProxyType({})
+    ) -> Path:
+        """Predictions first, then the record that names them: a record is never without its predictions.
+
+        Pictures of them, PNG by name, go to a folder of their own.
+        """
         file = self._file(record.spec)
+        for name, content in pictures.items():
+            write_bytes(self.folder / "pictures" / f"{file.stem}.{name}.png", content)
         if arrays:
-            content = BytesIO()
-            np.savez_compressed(content, **_flat(arrays))
+            stored = BytesIO()
+            np.savez_compressed(stored, **_flat(arrays))
             predictions = file.with_suffix(".npz")
-            write_bytes(predictions, content.getvalue())
-            digest = hashlib.sha256(content.getvalue()).hexdigest()
+            write_bytes(predictions, stored.getvalue())
+            digest = hashlib.sha256(stored.getvalue()).hexdigest()
             record = record.model_copy(update={"predictions": predictions.name, "predictions_sha256": digest})
         write_bytes(file, (record.model_dump_json(indent=1) + "\n").encode())
         return file
