@@ -95,7 +95,7 @@ class Finetune(Task):
         selected = {**found.point, "regularised": s.regularised, "at_edge": found.at_edge, "refit": "none"}
         test = bench.test(selected)
         outcome = Outcome(selected, found.sweep)
-        classified(outcome, bench, found.network.scores(test), test.target("label"))
+        classified(outcome, bench, found.network.scores(test), test.target("label"), logits=True)
         return outcome
 
 
