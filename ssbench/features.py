@@ -68,6 +68,10 @@ class Part:
         """Feature maps, (N, D, h, w)."""
         return self._features("map", lambda images: {"map": self._encoder.map(images)})["map"]
 
+    def maps(self, last: int) -> Tensor:
+        """The maps of up to `last` blocks or stages side by side, (N, D', h, w), the deepest last."""
+        return self._features(f"maps{last}", lambda images: {"maps": self._encoder.maps(images, last)})["maps"]
+
     def _features(self, kind: str, network: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
         file = self._cache / f"{self._key}-{kind}.safetensors"
         found = read_tensors(file, str(self._encoder.mean.device))

@@ -28,6 +28,7 @@ class Outcome:
     sweep: list[dict[str, Any]]
     arrays: dict[str, dict[str, NDArray[np.generic]]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    pictures: dict[str, Tensor] = field(default_factory=dict)  # (B, K, C, H, W) in 0..1: K panels of B samples
 
     def add(self, metric: str, **arrays: Tensor) -> None:
         """Per-sample arrays for one of the task's metrics; see `ssbench.results.metrics.Metric` for what each needs."""

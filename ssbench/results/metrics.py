@@ -25,7 +25,8 @@ class Metric:
     auroc: scores (N, C) and truth (N,); the mean over classes of the area under the ROC curve of one class against the
     rest, in %. Resamples reweight each sample's share of the area, to first order (DeLong et al. 1988).
     The three are over the classes in the truth; one that a resample misses counts there with its value over all.
-    iou: confusion (N, C, C), counts of (truth, predicted) pixels an image; mean over the classes in the truth, in %.
+    iou: confusion (N, C, C), counts of (truth, predicted) pixels an image, or of some pixels of each class alone hit,
+    truth, predicted, each (N, C); mean over the classes in the truth, in %.
     Resamples keep those classes: one that a resample misses counts there with its value over all samples.
     mean: value (N,), averaged.
     """
@@ -107,16 +108,17 @@ def _auroc(total: Array, whole: Array) -> Array:
     return _mean_over_classes(up + down - area, area)
 
 
-def _confusion(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
-    confusion = arrays["confusion"]
-    return confusion.reshape(len(confusion), -1).astype(np.float64)  # (N, C*C)
+def _regions(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
+    """Pixels that are hit, in the truth and in the prediction of each class, (N, 3 C)."""
+    if "confusion" in arrays:
+        table = arrays["confusion"].astype(np.float64)
+        return np.concatenate([np.einsum("ncc->nc", table), table.sum(2), table.sum(1)], 1)
+    return np.concatenate([arrays[name] for name in ("hit", "truth", "predicted")], 1).astype(np.float64)
 
 
 def iou_per_class(total: Array) -> Array:
-    """(..., C*C) summed confusion -> (..., C) intersection over union, NaN for a class that the truth does not have."""
-    classes = round(total.shape[-1] ** 0.5)
-    table = total.reshape(*total.shape[:-1], classes, classes)
-    hit, truth, predicted = np.diagonal(table, axis1=-2, axis2=-1), table.sum(-1), table.sum(-2)
+    """(..., 3 C) summed hits, truth, prediction -> (..., C) intersection over union, NaN where there is no truth."""
+    hit, truth, predicted = np.moveaxis(_parted(total), -2, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(truth > 0, hit / (truth + predicted - hit), np.nan)
 
@@ -141,7 +143,7 @@ KINDS: dict[str, tuple[Statistic, Callable[[Array, Array], Array]]] = {
     "class-accuracy": (_per_class, lambda total, whole: _mean_over_classes(_recalls(total), _recalls(whole))),
     "f1": (_per_class, lambda total, whole: _mean_over_classes(_f1s(total), _f1s(whole))),
     "auroc": (_areas, _auroc),
-    "iou": (_confusion, _mean_iou),
+    "iou": (_regions, _mean_iou),
     "mean": (_value, _ratio),
 }
 
@@ -154,7 +156,7 @@ def score(kind: Kind, arrays: Mapping[str, NDArray[np.generic]]) -> float:
 
 
 def floor(kind: Kind, arrays: Mapping[str, NDArray[np.generic]]) -> float | None:
-    """What the best constant answer scores on the same samples; None for a mean of values, which has no such answer."""
+    """What the best constant answer scores on the same samples; None where there is no such answer."""
     if kind == "mean":
         return None
     if kind == "auroc":
@@ -166,5 +168,7 @@ def floor(kind: Kind, arrays: Mapping[str, NDArray[np.generic]]) -> float | None
             100
             * {"accuracy": share, "class-accuracy": 1 / len(counts), "f1": 2 * share / (1 + share) / len(counts)}[kind]
         )
+    if "confusion" not in arrays:
+        return None
     truth = arrays["confusion"].sum((0, 2), dtype=np.float64)  # (C,) pixels
     return float(100 * truth.max() / truth.sum() / (truth > 0).sum())

@@ -13,10 +13,14 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from ssbench.results.metrics import score
 from ssbench.task import Bench
-from ssbench.tasks.segmentation import Bank, Segmentation, confusion, details, miou, moments, patch_modes, train
+from ssbench.tasks.heads import path, sample
+from ssbench.tasks.maps import confusion, details, miou, patch_modes, standard
+from ssbench.tasks.neighbours import Bank
+from ssbench.tasks.segmentation import Segmentation
 
 MakeBench = Callable[..., Bench]
 CLASSES, IGNORED = 5, 255
+VOID = CLASSES  # what ignored pixels are in counts
 
 
 def some_masks() -> tuple[Tensor, Tensor]:
@@ -25,8 +29,8 @@ def some_masks() -> tuple[Tensor, Tensor]:
     found = torch.randint(CLASSES, (6, 8, 8), generator=generator)
     truth = torch.randint(CLASSES, (6, 8, 8), generator=generator)
     truth[truth == 3] = 0
-    truth[torch.rand(truth.shape, generator=generator) < 1 / 6] = IGNORED
-    return found, truth
+    truth[torch.rand(truth.shape, generator=generator) < 1 / 6] = VOID
+    return found.to(torch.uint8), truth.to(torch.uint8)
 
 
 def quadrants(count: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -44,27 +48,27 @@ def test_confusion_is_a_count_of_pixels_image_by_image() -> None:
     found, truth = some_masks()
     expected = np.zeros((6, CLASSES, CLASSES), dtype=int)
     for n, i, j in product(range(6), range(8), range(8)):
-        if truth[n, i, j] != IGNORED:
+        if truth[n, i, j] != VOID:
             expected[n, truth[n, i, j], found[n, i, j]] += 1
-    np.testing.assert_array_equal(confusion(found, truth, CLASSES, IGNORED), expected)
+    np.testing.assert_array_equal(confusion(found, truth, CLASSES), expected)
 
 
 def test_miou_equals_pixel_sets_and_torchmetrics_over_the_classes_in_the_truth() -> None:
     found, truth = some_masks()
-    kept = truth != IGNORED
+    kept = truth != VOID
     present = [c for c in range(CLASSES) if (truth == c).any()]
     assert present == [0, 1, 2, 4]
     by_hand = [
         ((found == c) & (truth == c)).sum().item() / (((found == c) | (truth == c)) & kept).sum().item()
         for c in present
     ]
-    table = confusion(found, truth, CLASSES, IGNORED)
+    table = confusion(found, truth, CLASSES)
     assert miou(table) == pytest.approx(100 * np.mean(by_hand), abs=1e-5)
-    oracle = MulticlassJaccardIndex(CLASSES, average="none", ignore_index=IGNORED)(found, truth)
+    oracle = MulticlassJaccardIndex(CLASSES, average="none", ignore_index=VOID)(found.long(), truth.long())
     np.testing.assert_allclose(100 * oracle[present], np.multiply(by_hand, 100), atol=1e-4)
     shown = details(table)
-    assert shown["iou_per_class"][3] is None and shown["classes_averaged"] == 4
-    np.testing.assert_allclose([shown["iou_per_class"][c] for c in present], np.multiply(by_hand, 100), atol=1e-5)
+    assert [*shown["profile"]["class"]] == ["0", "1", "2", "4"] and shown["classes_averaged"] == 4
+    np.testing.assert_allclose([*shown["profile"]["class"].values()], np.multiply(by_hand, 100), atol=1e-5)
     hits = found[kept] == truth[kept]
     assert shown["pixel_accuracy"] == pytest.approx(100 * hits.float().mean().item(), abs=1e-4)
     recalls = [hits[truth[kept] == c].float().mean().item() for c in present]
@@ -73,15 +77,15 @@ def test_miou_equals_pixel_sets_and_torchmetrics_over_the_classes_in_the_truth()
 
 def test_predictions_on_ignored_pixels_do_not_count() -> None:
     found, truth = some_masks()
-    other = found.where(truth != IGNORED, (found + 1) % CLASSES)
+    other = found.where(truth != VOID, (found + 1) % CLASSES)
     assert not torch.equal(found, other)
-    np.testing.assert_array_equal(*(confusion(one, truth, CLASSES, IGNORED) for one in (found, other)))
+    np.testing.assert_array_equal(*(confusion(one, truth, CLASSES) for one in (found, other)))
 
 
 def test_the_patch_oracle_says_each_patchs_most_frequent_class() -> None:
     _, truth = some_masks()
-    truth[0, :4, :4] = IGNORED
-    modes = patch_modes(truth, (2, 2), CLASSES, IGNORED)
+    truth[0, :4, :4] = VOID
+    modes = patch_modes(truth, (2, 2), CLASSES)
     for n, i, j in product(range(6), range(2), range(2)):
         rows, columns = slice(4 * i, 4 * i + 4), slice(4 * j, 4 * j + 4)
         counts = np.bincount(truth[n, rows, columns].flatten(), minlength=256)[:CLASSES]
@@ -105,33 +109,36 @@ def test_it_learns_masks_that_a_linear_layer_can_tell(make_bench: MakeBench) -> 
     assert found.details["classes_averaged"] == 3
 
 
-def test_ignored_pixels_teach_nothing(make_bench: MakeBench) -> None:
+def taught(maps: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Places of maps of 3 classes, and their pixels of each class."""
+    truth = targets["mask"].where(targets["mask"] != IGNORED, 3)
+    return sample(maps, truth, 3, 10**6, torch.Generator())
+
+
+def test_ignored_pixels_teach_nothing() -> None:
     maps, targets = quadrants(40)
     wrong = {"mask": targets["mask"].clone()}
     targets["mask"][:, 8:] = IGNORED
-    settings = Segmentation.Settings(penalties=(1e-2,))
     other = maps.clone()
     other[:, :, 2:] += 1  # the places below, all of them ignored
-    mean, std = moments(make_bench(maps, targets, (40, 0, 0)).fit)
-    heads = [train(make_bench(x, targets, (40, 0, 0)), mean, std, settings)[0] for x in (maps, other)]
+    heads = [path(*taught(x, targets), 60)(1e-2) for x in (maps, other)]
     torch.testing.assert_close(heads[0], heads[1])
-    assert not torch.allclose(heads[0], train(make_bench(maps, wrong, (40, 0, 0)), mean, std, settings)[0])
+    assert not torch.allclose(heads[0].weight, path(*taught(maps, wrong), 60)(1e-2).weight)
 
 
-def test_heads_are_those_of_logistic_regression(make_bench: MakeBench) -> None:
+def test_heads_are_those_of_logistic_regression() -> None:
     maps, targets = quadrants(40)
     maps += torch.randn(maps.shape, generator=torch.Generator().manual_seed(1))
     targets["mask"][:, :2, :2] = targets["mask"][:, 2:4, 2:4]  # nothing ignored: a place has one class
-    table = make_bench(maps, targets, (40, 0, 0))
-    mean, std = moments(table.fit)
-    heads, frequency = train(table, mean, std, Segmentation.Settings(penalties=(1e-1, 1e-3), iterations=200))
-    x = ((maps - mean) / std).permute(0, 2, 3, 1).flatten(0, 2).double().numpy()
+    scaled = standard(maps)(maps)
+    solve = path(*taught(scaled, targets), 200)
+    x = scaled.permute(0, 2, 3, 1).flatten(0, 2).double().numpy()
     y = targets["mask"][:, ::4, ::4].flatten().numpy()
-    np.testing.assert_allclose(frequency, np.bincount(y) / len(y), atol=1e-6)
-    for head, penalty in zip(heads, (1e-1, 1e-3)):
+    for penalty in (1e-1, 1e-3):
+        head = solve(penalty)
         oracle = LogisticRegression(C=1 / (penalty * len(y)), tol=1e-10, max_iter=5000).fit(x, y)
-        np.testing.assert_allclose(head[:-1].T, oracle.coef_, atol=2e-3)
-        bias = head[-1] - head[-1].mean()  # a constant for all classes changes nothing
+        np.testing.assert_allclose(head.weight.T, oracle.coef_, atol=2e-3)
+        bias = head.bias - head.bias.mean()  # a constant for all classes changes nothing
         np.testing.assert_allclose(bias, oracle.intercept_ - oracle.intercept_.mean(), atol=2e-3)
 
 
@@ -160,15 +167,14 @@ def test_rare_classes_that_a_converged_head_never_says_are_found_by_the_shift(ma
     assert found.selected["shift"] > 0 and found.selected["select_miou"] > plain + 2
 
 
-def test_a_place_copies_the_pixels_of_its_neighbours_as_a_loop_does(make_bench: MakeBench) -> None:
+def test_a_place_copies_the_pixels_of_its_neighbours_as_a_loop_does() -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(9, 5, 2, 2, generator=generator)
     masks = torch.randint(0, 4, (9, 6, 6), generator=generator, dtype=torch.uint8)
     masks[torch.rand(masks.shape, generator=generator) < 0.2] = IGNORED
-    table = make_bench(maps, {"mask": masks}, (6, 0, 3))
-    mean, std = moments(table.fit)
-    found = Bank([table.fit], mean, std, IGNORED, 4, 1000, torch.Generator()).confusion(table.test({}), (1, 5))
-    x = ((maps - mean) / std).permute(0, 2, 3, 1).double().numpy()  # (N, 2, 2, D)
+    truth = masks.where(masks != IGNORED, 4)
+    found = Bank.of(maps[:6], truth[:6], 4, 1000, torch.Generator()).tables(maps[6:], truth[6:], (1, 5))
+    x = maps.permute(0, 2, 3, 1).double().numpy()  # (N, 2, 2, D)
     x /= np.linalg.norm(x, axis=-1, keepdims=True)
     bank = [(x[n, i, j], masks[n, 3 * i : 3 * i + 3, 3 * j : 3 * j + 3]) for n, i, j in np.ndindex(6, 2, 2)]
     for k, table_of_k in zip((1, 5), found):
@@ -184,19 +190,17 @@ def test_a_place_copies_the_pixels_of_its_neighbours_as_a_loop_does(make_bench: 
         np.testing.assert_array_equal(table_of_k, expected)
 
 
-def test_a_bank_is_of_all_columns_alike_and_without_places_that_are_ignored(make_bench: MakeBench) -> None:
+def test_a_bank_is_of_all_columns_alike_and_without_places_that_are_ignored() -> None:
     maps = torch.zeros(2048, 8, 1, 8) + torch.eye(8)[None, :, None]  # a place says which column it is in
-    table = make_bench(maps, {"mask": torch.zeros(2048, 8, 8, dtype=torch.uint8)}, (2048, 0, 0))
-    mean, std = torch.zeros(8, 1, 1), torch.ones(8, 1, 1)
-    found = Bank([table.fit], mean, std, IGNORED, 2, 4096, torch.Generator()).features.sum(0)  # of each column
+    truth = torch.zeros(2048, 8, 8, dtype=torch.uint8)
+    found = Bank.of(maps, truth, 2, 4096, torch.Generator()).features.sum(0)  # of each column
     assert found.sum() == 4096 and (found - 512).abs().max() < 90  # four deviations of a chance choice
     maps, targets = quadrants(20)
-    targets["mask"][:, :8] = IGNORED
-    table = make_bench(maps, targets, (10, 10, 0))
-    mean, std = moments(table.fit)
-    bank = Bank([table.fit, table.select], mean, std, IGNORED, 3, 16, torch.Generator())
+    truth = targets["mask"].where(targets["mask"] != IGNORED, 3)
+    truth[:, :8] = 3
+    bank = Bank.of(maps, truth, 3, 16, torch.Generator())
     assert bank.features.shape == (16, 3) and (bank.labels != 3).all()
-    assert len(Bank([table.fit], mean, std, IGNORED, 3, 1000, torch.Generator()).features) == 10 * 8
+    assert len(Bank.of(maps[:10], truth[:10], 3, 1000, torch.Generator()).features) == 10 * 8
 
 
 def test_a_dimension_that_says_nothing_on_fit_decides_nothing_elsewhere(make_bench: MakeBench) -> None:
@@ -223,7 +227,7 @@ def test_a_mask_that_the_map_does_not_divide_is_judged_at_its_own_size(make_benc
     maps, targets = quadrants(40)
     masks = F.interpolate(targets["mask"][:, None], (15, 15))[:, 0]
     found = Segmentation(Segmentation.Settings()).evaluate(make_bench(maps, {"mask": masks}, (20, 10, 10)))
-    for arrays in found.arrays.values():
+    for arrays in (found.arrays["miou"], found.arrays["miou@knn"]):
         assert arrays["confusion"].sum() == (masks[30:] != IGNORED).sum() and score("iou", arrays) > 80
 
 
