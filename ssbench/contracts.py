@@ -11,9 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+import torch.nn.functional as F
 
 from ssbench.data import Dataset, Split
-from ssbench.data.sources.shapes import Scenes, draw
+from ssbench.data.sources.shapes import CLASSES, FACTORS, Scenes, draw
 from ssbench.encoders.build import build
 from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder
@@ -29,6 +30,7 @@ from ssbench.task import Bench, Outcome, Task
 from ssbench.training.loop import Loop, flops_a_step, loop, pretrain, total
 
 SIZE = 16  # pixels of the images, which make 4 x 4 patches
+TARGETS = ("label", "mask", "boxes", "factors")
 RECIPE = Train(batch=16)
 CPU = torch.device("cpu")
 
@@ -53,18 +55,20 @@ def of_tasks(entry: Entry) -> tuple[Promise, ...]:
 
 
 def tiny() -> Dataset:
-    """200 drawn scenes of 16 px with labels and masks: enough to run anything, too few to learn much."""
+    """200 drawn scenes of 16 px with every target: enough to run anything, too few to learn much."""
     train, test = draw("train", 160, SIZE), draw("test", 40, SIZE)
 
     def split(scenes: Scenes, index: slice) -> Split:
-        targets = {name: torch.from_numpy(getattr(scenes, name)[index]) for name in ("label", "mask")}
+        targets = {name: torch.from_numpy(getattr(scenes, name)[index]) for name in TARGETS}
+        shown = F.one_hot(targets["boxes"][..., 4].long() + 1, len(CLASSES) + 1).amax(1)[:, 1:]  # which objects
+        targets["labels"] = shown.to(torch.uint8)
         images = torch.from_numpy(scenes.images[index])
         return Split(images, tuple(str(i) for i in range(len(images))), targets)
 
-    classes = tuple("abcdefgh")
     parts = split(train, slice(0, 120)), split(train, slice(120, 160)), split(test, slice(0, 40))
     ref = DataRef(name="tiny", fingerprint="0", settings={})
-    return Dataset(ref, *parts, classes, len(classes) + 1, 255, (), "drawn to check contracts")
+    how = "drawn to check contracts"
+    return Dataset(ref, *parts, CLASSES, len(CLASSES) + 1, 255, (), how, factors=FACTORS, box_classes=CLASSES)
 
 
 def assembled(entry: Entry, data: Dataset) -> Method:

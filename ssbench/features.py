@@ -5,6 +5,7 @@ mode, no gradient, float32.
 """
 
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
 import torch
@@ -31,52 +32,96 @@ def represent(encoder: Encoder, images: Tensor, network: Callable[[Tensor], dict
 class Part:
     """One split as a task sees it: images, targets, and the frozen encoder's features."""
 
-    def __init__(self, encoder: Encoder, split: Split, cache: Path, key: str) -> None:
-        """`key` says which encoder, data and split the cached features are of."""
+    def __init__(self, encoder: Encoder, split: Split, cache: Path | None, key: str) -> None:
+        """`key` says which encoder, data and split the features are of; without a `cache` they are kept in memory."""
         self.poolings, self.dim, self.depth = encoder.poolings, encoder.dim, encoder.depth
-        self.images, self.crops = split.images, split.crops
         self._encoder, self._split, self._cache, self._key = encoder, split, cache, key
+        self._rows: Tensor | None = None  # of the split; None: all
+        self._kept: dict[str, dict[str, Tensor]] = {}
 
     def __len__(self) -> int:
-        return len(self._split)
+        return len(self._split) if self._rows is None else len(self._rows)
+
+    @property
+    def images(self) -> Tensor:
+        """uint8 (N, C, S, S)."""
+        return self._of(self._split.images)
+
+    @property
+    def crops(self) -> Tensor:
+        """What the crops of training are cut from, uint8 (N, C, L, L)."""
+        return self._of(self._split.crops)
 
     @property
     def grid(self) -> tuple[int, int]:
         """Places of a map, down and across; from one image."""
-        maps = represent(self._encoder, self.images[:1], lambda images: {"map": self._encoder.map(images)})["map"]
+        maps = represent(self._encoder, self._split.images[:1], self._map)["map"]
         return maps.shape[-2], maps.shape[-1]
 
     def target(self, name: str) -> Tensor:
-        """`label` (N,) int64, `mask` (N, S, S) uint8, `factors` (N, F); on the encoder's device."""
-        return self._split.targets[name].to(self._encoder.mean.device)
+        """`label` (N,) int64, `mask` (N, S, S) uint8, `factors` (N, F) and so on, as in `Split`; on the device."""
+        return self._of(self._split.targets[name]).to(self._encoder.mean.device)
+
+    def take(self, rows: Tensor) -> "Part":
+        """Some of its samples, by position; their features are those that all of them have."""
+        taken = copy(self)
+        taken._rows = rows.cpu() if self._rows is None else self._rows[rows.cpu()]
+        return taken
+
+    def changed(self, images: Tensor) -> "Part":
+        """The same samples seen as other images, uint8 (N, C, S, S); their features are kept in memory alone."""
+        targets = {name: self._of(values) for name, values in self._split.targets.items()}
+        keys = self._split.keys if self._rows is None else tuple(self._split.keys[row] for row in self._rows.tolist())
+        return Part(self._encoder, Split(images, keys, targets), None, "")
 
     @property
     def readings(self) -> tuple[str, ...]:
         """What `pooled` gives: poolings, then those of earlier blocks, such as `cls@11`, the deepest first."""
-        found = self._vectors()
+        found = self._vectors(self._last)
         return tuple(sorted(found, key=lambda name: (-_block(name), self.poolings.index(name.partition("@")[0]))))
 
     def pooled(self, reading: str | None = None) -> Tensor:
         """One vector an image, (N, D), of the encoder's first pooling unless said."""
-        return self._vectors()[reading or self.poolings[0]]
+        return self._of(self._vectors(self._last)[reading or self.poolings[0]])
 
-    def _vectors(self) -> dict[str, Tensor]:
-        last = 1 if self._encoder.block else LAST  # a block that was chosen is read alone
-        return self._features("readings", lambda images: self._encoder.readings(images, last))
+    def vectors(self, last: int) -> dict[str, Tensor]:
+        """Every pooling of the `last` blocks, each (N, D), named as `readings` are."""
+        return {name: self._of(values) for name, values in self._vectors(last).items()}
 
     def map(self) -> Tensor:
         """Feature maps, (N, D, h, w)."""
-        return self._features("map", lambda images: {"map": self._encoder.map(images)})["map"]
+        return self._of(self._features("map", self._map)["map"])
 
     def maps(self, last: int) -> Tensor:
         """The maps of up to `last` blocks or stages side by side, (N, D', h, w), the deepest last."""
-        return self._features(f"maps{last}", lambda images: {"maps": self._encoder.maps(images, last)})["maps"]
+        found = self._features(f"maps-{last}", lambda images: {"map": self._encoder.maps(images, last)})
+        return self._of(found["map"])
+
+    @property
+    def _last(self) -> int:
+        """A block that was chosen is read alone."""
+        return 1 if self._encoder.block else min(LAST, self.depth)
+
+    def _map(self, images: Tensor) -> dict[str, Tensor]:
+        return {"map": self._encoder.map(images)}
+
+    def _vectors(self, last: int) -> dict[str, Tensor]:
+        last = min(last, self.depth)
+        kind = "readings" if last == self._last else f"readings-{last}"
+        return self._features(kind, lambda images: self._encoder.readings(images, last))
+
+    def _of(self, whole: Tensor) -> Tensor:
+        return whole if self._rows is None else whole[self._rows.to(whole.device)]
 
     def _features(self, kind: str, network: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
+        if self._cache is None:
+            if kind not in self._kept:
+                self._kept[kind] = represent(self._encoder, self._split.images, network)
+            return self._kept[kind]
         file = self._cache / f"{self._key}-{kind}.safetensors"
         found = read_tensors(file, str(self._encoder.mean.device))
         if found is None:
-            found = represent(self._encoder, self.images, network)
+            found = represent(self._encoder, self._split.images, network)
             write_tensors(file, found)
         return found
 

@@ -15,20 +15,23 @@ from ssbench import settings as declared
 from ssbench.data import Facts
 from ssbench.encoders.encoder import Encoder
 from ssbench.features import Part
-from ssbench.results.metrics import KINDS, Metric
-
-GROUPS = 20  # of select samples, left out one after another to see how sure a score is
+from ssbench.results.metrics import GROUPS, KINDS, Metric
 
 
 @dataclass
 class Outcome:
-    """What a task hands in: arrays to score, what it chose on `select`, every point of the sweep."""
+    """What a task hands in: arrays to score, what it chose on `select`, every point of the sweep.
+
+    `details["profile"]` may hold breakdowns of a score, {name: {point: value or [value, low, high]}} in the headline's
+    unit, such as the accuracy by number of labels: each becomes a table. `arrays["kept"]` are what else tables need.
+    `pictures` are of predictions, each (B, K, C, H, W) in 0..1, a row a sample.
+    """
 
     selected: dict[str, Any]
     sweep: list[dict[str, Any]]
     arrays: dict[str, dict[str, NDArray[np.generic]]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
-    pictures: dict[str, Tensor] = field(default_factory=dict)  # (B, K, C, H, W) in 0..1: K panels of B samples
+    pictures: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, metric: str, **arrays: Tensor) -> None:
         """Per-sample arrays for one of the task's metrics; see `ssbench.results.metrics.Metric` for what each needs."""

@@ -50,7 +50,7 @@ class Split:
     keys: tuple[str, ...]  # what a sample is called: its relative path, or its position
     targets: Mapping[str, "Tensor"] = field(default_factory=dict)
     # label (N,) int64, or labels (N, classes) uint8 where there are several; mask (N, S, S) uint8; factors (N, F);
-    # boxes (N, K, 5): x0, y0, x1, y1 in px and class, or -1
+    # boxes (N, K, 5): x0, y0, x1, y1 in px and class, or -1; depth (N, S, S) float
     larger: "Tensor | None" = None  # uint8 (N, C, L, L), where originals have more pixels: what crops are cut from
     groups: tuple[str, ...] = ()  # a patient, video or site of each; empty: none are known
 
@@ -91,6 +91,8 @@ class Facts:
     classes: tuple[str, ...]  # of the labels
     mask_classes: int
     ignore_index: int  # the mask value that is no class
+    factors: tuple[str, ...] = ()  # names of the numbers
+    box_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Dataset:
 
     @property
     def facts(self) -> Facts:
-        return Facts(self.classes, self.mask_classes, self.ignore_index)
+        return Facts(self.classes, self.mask_classes, self.ignore_index, self.factors, self.box_classes)
 
 
 def held_out(name: str, splits: Mapping[str, Split]) -> dict[str, Split]:

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Kind = Literal["accuracy", "class-accuracy", "f1", "auroc", "iou", "mean"]
+Kind = Literal["accuracy", "class-accuracy", "f1", "f1-labels", "auroc", "ap", "iou", "r2", "ece", "mean"]
+GROUPS = 20  # of samples, left out one after another to see how sure a score is
+BINS = 15  # of confidence (Guo et al. 2017)
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,13 @@ class Metric:
     iou: confusion (N, C, C), counts of (truth, predicted) pixels an image, or of some pixels of each class alone hit,
     truth, predicted, each (N, C); mean over the classes in the truth, in %.
     Resamples keep those classes: one that a resample misses counts there with its value over all samples.
-    mean: value (N,), averaged.
+    f1-labels: predicted and truth (N, C), 0 or 1; the mean of each class's F1, in %.
+    ap: scores and truth (N, C), truth 0 or 1; the mean of each class's average precision, in %. Resamples reweight each
+    sample's share of it, to first order.
+    r2: predicted and truth (N, F); the mean of each column's coefficient of determination, without NaN in the truth.
+    ece: confidence and hit (N,); how far confidence is from accuracy in 15 equal bins, weighted by their samples (the
+    expected calibration error, Guo et al. 2017), in %.
+    mean: value (N,), averaged; constant (N,), where it is known: what the best constant answer scores on each sample.
     """
 
     name: str
@@ -132,6 +140,68 @@ def _mean_iou(total: Array, whole: Array) -> Array:
     return 100 * np.asarray(np.nanmean(np.where(np.isnan(each), iou_per_class(whole), each), axis=-1))
 
 
+def _per_label(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
+    """Hits, truth and predictions of each class, (N, 3 C)."""
+    wanted, given = (arrays[name].astype(np.float64) for name in ("truth", "predicted"))
+    return np.concatenate([wanted * given, wanted, given], 1)
+
+
+def _precisions(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
+    """Each sample's share of the average precision of each class, (N, C), in 0..1; NaN for a class without positives.
+
+    AP is the mean over positives of the precision at their rank, equals counted in full. A share is AP / N and the
+    derivative of AP by the sample's weight, whose sum over samples is zero.
+    """
+    scores, truth = arrays["scores"].astype(np.float64), arrays["truth"].astype(np.float64)
+    count = len(scores)
+    found = np.full(scores.shape, np.nan)
+    for one in np.flatnonzero(truth.sum(0)):
+        order = np.argsort(-scores[:, one], kind="stable")
+        ranked, positive = scores[order, one], truth[order, one]
+        last = np.searchsorted(-ranked, -ranked, "right") - 1  # the last that scores as much
+        above, hits = last + 1.0, positive.cumsum()[last]
+        precision, total = hits / above, positive.sum()
+        value = (precision * positive).sum() / total
+        # a positive at i counts sample j where j is not below i: weights of what j adds to hits and to ranks
+        first = np.searchsorted(-ranked, -ranked, "left")
+        by_hit, by_rank = (_from(positive * part)[first] for part in (1 / above, precision / above))
+        slope = (positive * (precision - value) + positive * by_hit - by_rank) / total
+        found[order, one] = value / count + slope
+    return found
+
+
+def _from(values: Array) -> Array:
+    """Sums from each position to the end."""
+    return values[::-1].cumsum()[::-1]
+
+
+def _residuals(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
+    """Count, truth, squared truth and squared error of each column, (N, 4 F)."""
+    truth, predicted = (arrays[name].astype(np.float64) for name in ("truth", "predicted"))
+    known = ~np.isnan(truth)
+    truth = np.where(known, truth, 0)
+    truth = truth - np.where(known, truth.sum(0) / np.maximum(known.sum(0), 1), 0)  # for the sake of rounding
+    error = np.where(known, np.nan_to_num(arrays["truth"].astype(np.float64)) - predicted, 0)
+    return np.concatenate([known.astype(np.float64), truth, truth**2, error**2], 1)
+
+
+def _r2(total: Array, whole: Array) -> Array:
+    def each(sums: Array) -> Array:
+        count, first, second, error = np.moveaxis(_parted(sums, 4), -2, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            spread = second - first**2 / count
+            return np.where(spread > 0, 1 - error / spread, np.nan)
+
+    return _mean_over_classes(each(total), each(whole)) / 100
+
+
+def _binned(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
+    """Confidence less hit in the bin of each sample, and one, (N, BINS + 1)."""
+    confidence, hit = (arrays[name].astype(np.float64) for name in ("confidence", "hit"))
+    index = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)  # bins are open below
+    return np.concatenate([_one_hot(index, BINS) * (confidence - hit)[:, None], np.ones((len(hit), 1))], 1)
+
+
 def _value(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
     value = arrays["value"].astype(np.float64)
     return np.stack([value, np.ones_like(value)], 1)
@@ -143,7 +213,11 @@ KINDS: dict[str, tuple[Statistic, Callable[[Array, Array], Array]]] = {
     "class-accuracy": (_per_class, lambda total, whole: _mean_over_classes(_recalls(total), _recalls(whole))),
     "f1": (_per_class, lambda total, whole: _mean_over_classes(_f1s(total), _f1s(whole))),
     "auroc": (_areas, _auroc),
+    "f1-labels": (_per_label, lambda total, whole: _mean_over_classes(_f1s(total), _f1s(whole))),
+    "ap": (_precisions, _mean_over_classes),
     "iou": (_regions, _mean_iou),
+    "r2": (_residuals, _r2),
+    "ece": (_binned, lambda total, whole: 100 * np.abs(total[..., :-1]).sum(-1) / total[..., -1]),
     "mean": (_value, _ratio),
 }
 
@@ -156,19 +230,65 @@ def score(kind: Kind, arrays: Mapping[str, NDArray[np.generic]]) -> float:
 
 
 def floor(kind: Kind, arrays: Mapping[str, NDArray[np.generic]]) -> float | None:
-    """What the best constant answer scores on the same samples; None where there is no such answer."""
-    if kind == "mean":
+    """What the best constant answer scores on the same samples; None where there is no such answer, or it is not known.
+
+    A constant answer is as well calibrated as any.
+    """
+    if kind == "ece" or (kind in ("mean", "iou") and not {"constant", "confusion"} & arrays.keys()):
         return None
-    if kind == "auroc":
-        return 50.0
-    if kind in ("accuracy", "class-accuracy", "f1"):
+    return float(_FLOORS[kind](arrays))
+
+
+def _of_classes(of: Callable[[float, int], float]) -> Callable[[Mapping[str, NDArray[np.generic]]], float]:
+    """From the share of the most frequent class in the truth and the number of those there."""
+
+    def found(arrays: Mapping[str, NDArray[np.generic]]) -> float:
         counts = np.unique(arrays["truth"], return_counts=True)[1]
-        share = float(counts.max() / counts.sum())
-        return (
-            100
-            * {"accuracy": share, "class-accuracy": 1 / len(counts), "f1": 2 * share / (1 + share) / len(counts)}[kind]
-        )
-    if "confusion" not in arrays:
-        return None
+        return 100 * of(float(counts.max() / counts.sum()), len(counts))
+
+    return found
+
+
+def _labels_floor(arrays: Mapping[str, NDArray[np.generic]]) -> float:
+    """Every label of every sample: F1 of a class is 2 p / (1 + p) for its share p."""
+    share = arrays["truth"].mean(0, dtype=np.float64)
+    return float(100 * (2 * share / (1 + share))[share > 0].mean())
+
+
+def _ap_floor(arrays: Mapping[str, NDArray[np.generic]]) -> float:
+    share = arrays["truth"].mean(0, dtype=np.float64)
+    return float(100 * share[share > 0].mean())
+
+
+def _iou_floor(arrays: Mapping[str, NDArray[np.generic]]) -> float:
     truth = arrays["confusion"].sum((0, 2), dtype=np.float64)  # (C,) pixels
     return float(100 * truth.max() / truth.sum() / (truth > 0).sum())
+
+
+_FLOORS: dict[str, Callable[[Mapping[str, NDArray[np.generic]]], float]] = {
+    "accuracy": _of_classes(lambda share, classes: share),
+    "class-accuracy": _of_classes(lambda share, classes: 1 / classes),
+    "f1": _of_classes(lambda share, classes: 2 * share / (1 + share) / classes),
+    "f1-labels": _labels_floor,
+    "auroc": lambda arrays: 50.0,
+    "ap": _ap_floor,
+    "iou": _iou_floor,
+    "r2": lambda arrays: 0.0,
+    "mean": lambda arrays: float(arrays["constant"].mean(dtype=np.float64)),
+}
+
+
+def influences(score: Callable[[NDArray[np.int64]], float], samples: int, groups: int = GROUPS) -> Array:
+    """A value a sample, (N,), for a score that is no sum over samples: their mean is the score of all of them.
+
+    `score(index)` is that of the samples at these positions. A sample's value says what its group, of `groups` that
+    are left out one after another, does to the score: their spread is the error of the delete-a-group jackknife
+    (Kott 2001), so that a bootstrap of the values has that error.
+    """
+    groups = min(groups, samples)
+    group, everyone = np.arange(samples) % groups, np.arange(samples)
+    whole = score(everyone)
+    without = np.array([score(everyone[group != one]) for one in range(groups)]) if groups > 1 else np.array([whole])
+    pull = (without.mean() - without) * np.sqrt(samples * (groups - 1))  # (groups,)
+    values = pull[group]
+    return np.asarray(whole + values - values.mean())

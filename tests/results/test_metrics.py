@@ -2,9 +2,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, jaccard_score, roc_auc_score
+import torch
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    jaccard_score,
+    r2_score,
+    roc_auc_score,
+)
+from torchmetrics.functional.classification import binary_calibration_error
 
-from ssbench.results.metrics import KINDS, floor, iou_per_class, score
+from ssbench.results.metrics import KINDS, floor, influences, iou_per_class, score
 from ssbench.results.stats import interval
 
 
@@ -94,7 +104,7 @@ def test_the_mean_of_values_is_their_mean() -> None:
     assert score("mean", {"value": np.array([1.0, 2.0, 6.0], np.float32)}) == pytest.approx(3.0)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "auroc"])  # whose weights are of first order
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("auroc", "ap")])  # of first order
 def test_a_weight_of_two_is_the_same_as_a_sample_twice(kind: str) -> None:
     draw = np.random.default_rng(2)
     arrays = {
@@ -102,7 +112,13 @@ def test_a_weight_of_two_is_the_same_as_a_sample_twice(kind: str) -> None:
         "truth": draw.integers(3, size=8),
         "confusion": draw.integers(9, size=(8, 3, 3)),
         "value": draw.normal(size=8),
+        "confidence": draw.random(8),
+        "hit": draw.integers(2, size=8),
     }
+    if kind == "r2":
+        arrays |= {name: draw.normal(size=(8, 2)) for name in ("predicted", "truth")}
+    if kind == "f1-labels":
+        arrays |= {name: draw.integers(2, size=(8, 2)) for name in ("predicted", "truth")}
     per_sample, reduce = KINDS[kind]
     weights = np.array([2, 0, 1, 1, 0, 3, 0, 1])
     repeated = {name: np.repeat(value, weights, axis=0) for name, value in arrays.items()}
@@ -144,3 +160,95 @@ def test_the_floor_is_the_best_constant_answer() -> None:
     constant = [score("iou", {"confusion": confusion(masks, np.full_like(masks, c), 4)}) for c in range(4)]
     assert floor("iou", {"confusion": confusion(masks, masks, 4)}) == pytest.approx(max(constant))
     assert floor("mean", {"value": np.ones(3)}) is None
+
+
+def multi_label(samples: int = 300, classes: int = 4) -> dict[str, Any]:
+    draw = np.random.default_rng(0)
+    truth = (draw.random((samples, classes)) < [0.5, 0.2, 0.05, 0.4]).astype(np.uint8)
+    return {"scores": np.round(truth + draw.normal(size=truth.shape), 1), "truth": truth}  # rounded: there are ties
+
+
+def test_average_precision_is_that_of_scikit_learn() -> None:
+    arrays = multi_label()
+    wanted = 100 * average_precision_score(arrays["truth"], arrays["scores"], average="macro")
+    assert score("ap", arrays) == pytest.approx(wanted)
+
+
+def test_a_resample_of_average_precision_is_the_score_of_the_resample_to_first_order() -> None:
+    arrays, draw = multi_label(2000), np.random.default_rng(1)
+    per_sample, reduce = KINDS["ap"]
+    shares = per_sample(arrays)
+    found, wanted = [], []
+    for _ in range(40):
+        index = draw.integers(2000, size=2000)
+        found.append(float(reduce(shares[index].sum(0), shares.sum(0))))
+        wanted.append(100 * average_precision_score(arrays["truth"][index], arrays["scores"][index], average="macro"))
+    assert np.corrcoef(found, wanted)[0, 1] > 0.99
+    assert np.std(found) == pytest.approx(np.std(wanted), rel=0.1)
+
+
+def test_average_precision_leaves_out_a_class_without_positives() -> None:
+    arrays = multi_label()
+    arrays["truth"][:, 2] = 0
+    kept = {name: value[:, [0, 1, 3]] for name, value in arrays.items()}
+    assert score("ap", arrays) == pytest.approx(score("ap", kept))
+
+
+def test_f1_over_labels_is_that_of_scikit_learn() -> None:
+    arrays = multi_label()
+    predicted = (arrays["scores"] > 0.5).astype(np.uint8)
+    wanted = 100 * f1_score(arrays["truth"], predicted, average="macro")
+    assert score("f1-labels", {"predicted": predicted, "truth": arrays["truth"]}) == pytest.approx(wanted)
+
+
+def test_floors_of_several_labels_are_those_of_constant_answers() -> None:
+    truth = multi_label()["truth"]
+    constant = {"scores": np.zeros(truth.shape), "truth": truth}
+    assert floor("ap", constant) == pytest.approx(score("ap", constant))
+    everything = {"predicted": np.ones_like(truth), "truth": truth}
+    assert floor("f1-labels", everything) == pytest.approx(score("f1-labels", everything))
+
+
+def test_r2_is_that_of_scikit_learn_and_a_mean_predictor_gets_none() -> None:
+    draw = np.random.default_rng(0)
+    truth = draw.normal(3, 2, (100, 3))
+    predicted = truth + draw.normal(size=truth.shape)
+    assert score("r2", {"predicted": predicted, "truth": truth}) == pytest.approx(r2_score(truth, predicted))
+    constant = {"predicted": np.broadcast_to(truth.mean(0), truth.shape), "truth": truth}
+    assert score("r2", constant) == pytest.approx(0, abs=1e-9)
+
+
+def test_r2_leaves_out_what_is_not_known() -> None:
+    draw = np.random.default_rng(0)
+    truth, predicted = draw.normal(size=(50, 2)), draw.normal(size=(50, 2))
+    truth[:10, 1] = np.nan
+    wanted = (r2_score(truth[:, 0], predicted[:, 0]) + r2_score(truth[10:, 1], predicted[10:, 1])) / 2
+    assert score("r2", {"predicted": predicted, "truth": truth}) == pytest.approx(wanted)
+
+
+def test_calibration_error_is_that_of_torchmetrics() -> None:
+    draw = np.random.default_rng(0)
+    confidence = draw.random(500)
+    hit = draw.random(500) < confidence**2
+    wanted = binary_calibration_error(torch.from_numpy(confidence), torch.from_numpy(hit).int(), n_bins=15)
+    assert score("ece", {"confidence": confidence, "hit": hit}) == pytest.approx(100 * float(wanted), abs=1e-3)
+
+
+def test_a_mean_has_a_floor_where_the_constant_answer_is_known() -> None:
+    value, constant = np.array([1.0, 3.0]), np.array([0.0, 1.0])
+    assert floor("mean", {"value": value}) is None
+    assert floor("mean", {"value": value, "constant": constant}) == 0.5
+
+
+def test_influences_average_to_the_score_and_spread_as_the_jackknife_does() -> None:
+    draw = np.random.default_rng(0)
+    sample = draw.normal(size=400)
+    found = influences(lambda index: float(np.std(sample[index])), 400)
+    assert found.mean() == pytest.approx(np.std(sample))
+    group = np.arange(400) % 20
+    without = np.array([np.std(sample[group != one]) for one in range(20)])
+    assert found.var() / 400 == pytest.approx(19 / 20 * ((without - without.mean()) ** 2).sum())
+
+
+def test_influences_of_one_sample_are_its_score() -> None:
+    assert influences(lambda index: float(len(index)), 1).tolist() == [1.0]

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import binary_erosion
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from ssbench.results.metrics import score
+from ssbench.encoders.encoder import Encoder
+from ssbench.results.metrics import floor, score
 from ssbench.task import Bench
 from ssbench.tasks.heads import path, sample
-from ssbench.tasks.maps import confusion, details, miou, patch_modes, standard
+from ssbench.tasks.maps import boundaries, confusion, details, miou, patch_modes, standard
 from ssbench.tasks.neighbours import Bank
 from ssbench.tasks.segmentation import Segmentation
 
@@ -103,8 +105,8 @@ def test_it_learns_masks_that_a_linear_layer_can_tell(make_bench: MakeBench) -> 
     points = [(row["penalty"], row["shift"]) for row in found.sweep if "penalty" in row]
     assert points == list(product(settings.penalties, settings.shifts))
     assert [row["k"] for row in found.sweep if "k" in row] == list(settings.ks)
-    for key in ("select_miou", "select_miou@knn"):
-        assert found.selected[key] == max(row.get(key, 0) for row in found.sweep)
+    for key, chosen in (("select_miou", found.selected), ("select_miou@knn", found.selected["miou@knn"])):
+        assert chosen[key] == max(row.get(key, 0) for row in found.sweep)
     assert found.details["patch_oracle_miou"] == 100 and found.details["label_resolution"] == 16
     assert found.details["classes_averaged"] == 3
 
@@ -255,3 +257,64 @@ def test_judging_changes_no_statistics(make_bench: MakeBench, untrained: nn.Modu
     Segmentation(Segmentation.Settings(iterations=2)).evaluate(table)
     for name, value in untrained.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_bands_are_what_erosion_takes_off_each_classs_mask() -> None:
+    found, truth = (F.interpolate(one[:, None], (40, 40))[:, 0] for one in some_masks())
+    width = 1  # round(0.02 * 56.6)
+    expected: dict[str, list[list[int]]] = {"hit": [], "truth": [], "predicted": []}
+    for said, wanted in zip(found.numpy(), truth.numpy()):
+        kept = wanted != VOID
+        said = np.where(kept, said, VOID)
+        rows: list[list[int]] = []
+        for c in range(CLASSES):
+            rims = [mask & ~binary_erosion(mask, np.ones((3, 3)), width) for mask in (wanted == c, said == c)]
+            rows.append([int((rims[0] & rims[1]).sum()), int(rims[0].sum()), int(rims[1].sum())])
+        for name, column in zip(expected, zip(*rows)):
+            expected[name].append([*column])
+    counts = boundaries(found, truth, CLASSES)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(counts[name], values)
+
+
+def test_the_boundary_of_a_perfect_answer_is_whole_and_that_of_a_shifted_one_is_not() -> None:
+    truth = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    truth[:, 16:48, 16:48] = 1
+    whole, moved = (
+        score("iou", {name: value.numpy() for name, value in boundaries(said, truth, 2).items()})
+        for said in (truth, truth.roll(2, 2))
+    )
+    assert whole == 100 and moved < 80 < miou(confusion(truth.roll(2, 2), truth, 2))
+
+
+def test_a_constant_answer_scores_the_floor_and_shuffled_masks_little_more(make_bench: MakeBench) -> None:
+    maps, targets = quadrants(120)
+    order = torch.randperm(120, generator=torch.Generator().manual_seed(1))
+    found = Segmentation(Segmentation.Settings()).evaluate(
+        make_bench(maps, {"mask": targets["mask"][order]}, (80, 20, 20))
+    )
+    blank = targets["mask"][:20].where(targets["mask"][:20] != IGNORED, 3)
+    tables = [confusion(torch.full_like(blank, c), blank, 3) for c in range(3)]
+    assert floor("iou", {"confusion": tables[0].numpy()}) == pytest.approx(max(map(miou, tables)))
+    assert all(score("iou", found.arrays[name]) < 30 for name in ("miou", "miou@knn"))  # a third's guess has 20
+
+
+def test_penalties_go_on_where_the_best_is_the_last(make_bench: MakeBench) -> None:
+    maps, targets = quadrants(60)
+    table = (40, 10, 10)
+    settings = Segmentation.Settings(penalties=(100.0, 10.0), shifts=(0,), widen=3)
+    found = Segmentation(settings).evaluate(make_bench(maps, targets, table))
+    assert [row["penalty"] for row in found.sweep if "penalty" in row][:3] == [100, 10, 1]
+    assert found.selected["penalty"] < 10 and found.selected["select_miou"] > 90
+
+
+def test_several_blocks_are_read_where_there_are_some(make_bench: MakeBench, untrained: Encoder) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (24, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    masks = (images[:, 0] > 127).to(torch.uint8)
+    table = make_bench(images, {"mask": masks}, (8, 8, 8), untrained)
+    assert table.fit.maps(4).shape == (8, min(4, untrained.depth) * untrained.dim, 4, 4)
+    torch.testing.assert_close(table.fit.maps(4)[:, -untrained.dim :], table.fit.map())
+    found = Segmentation(Segmentation.Settings(iterations=5)).evaluate(table)
+    assert found.arrays["miou@multi"]["confusion"].shape == (8, 2, 2)
+    assert found.pictures["segmentation"].shape == (8, 3, 3, 16, 16)
