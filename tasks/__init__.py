@@ -27,4 +27,10 @@ TASKS = {
         summary="linear classifiers, and nearest neighbours, on each place of the feature map",
         paper="Oquab et al. 2023, arXiv:2304.07193",
     ),
+    "dense-regression": Entry(
+        "dense_regression:DenseRegression",
+        family="frozen maps",
+        summary="ridge regression of depth on each place of the feature map",
+        paper="Oquab et al. 2023, arXiv:2304.07193",
+    ),
 }

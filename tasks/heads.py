@@ -4,7 +4,7 @@ Most pixels are background, and a linear layer that is trained to the end on the
 are therefore moved by a share of the classes' log-frequencies (Menon et al. 2021, arXiv:2007.07314).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,10 +14,10 @@ from torch import Tensor
 from ssbench.results.metrics import Metric
 from ssbench.task import choose
 
+from .grids import search
+from .lbfgs import Path
 from .maps import CHUNK, confusion, confusions, miou, pixels, places
 from .maps import count as counted
-
-STEP = 10  # between penalties where a path is made wider
 
 
 class Head(NamedTuple):
@@ -60,35 +60,6 @@ def sample(maps: Tensor, truth: Tensor, classes: int, most: int, generator: torc
     return places(maps)[kept], counts[kept]
 
 
-def path(x: Tensor, counts: Tensor, iterations: int) -> Callable[[float], Head]:
-    """Logistic regression on places (M, D) with pixels of each class (M, C): a function of the penalty.
-
-    The loss is the pixels' mean cross-entropy and half the squared weights times the penalty. L-BFGS starts where the
-    call before has ended, the first at zero.
-    """
-    seen, total = counts.sum(1), counts.sum().clamp(min=1)
-    weights = x.new_zeros(x.shape[1] + 1, counts.shape[1]).requires_grad_()
-
-    def solve(penalty: float) -> Head:
-        optimiser = torch.optim.LBFGS(
-            [weights], max_iter=iterations, history_size=10, tolerance_change=1e-9, line_search_fn="strong_wolfe"
-        )
-
-        def loss() -> Tensor:
-            optimiser.zero_grad()
-            scores = x @ weights[:-1] + weights[-1]  # (M, C)
-            errors = (seen * scores.logsumexp(1)).sum() - (counts * scores).sum()
-            value = errors / total + penalty / 2 * weights[:-1].square().sum()
-            value.backward()
-            return value
-
-        optimiser.step(loss)
-        found = weights.detach().clone()
-        return Head(found[:-1], found[-1])
-
-    return solve
-
-
 def shifts(counts: Tensor, shares: Sequence[float]) -> Tensor:
     """Each share of the classes' log-frequencies, (S, C), of counts (M, C).
 
@@ -109,44 +80,38 @@ def tables(head: Head, moved: Tensor, maps: Tensor, truth: Tensor) -> Tensor:
     return torch.cat(counts, 1)
 
 
-def outwards(values: Sequence[float], best: float) -> Iterator[float]:
-    """The value a step beyond the best of some, where that is the last; none where it is inside."""
-    if best == min(values):
-        yield best / STEP
-    elif best == max(values):
-        yield best * STEP
-
-
 def chosen(
-    solve: Callable[[float], Head],
-    moved: Tensor,
-    settings: Any,
+    path: Path,
+    decades: Sequence[float],
+    moves: tuple[Sequence[float], Tensor],
     select: tuple[Tensor, Tensor],
     metric: Metric,
     tell: Callable[[str], None],
 ) -> Trained:
-    """Penalty and shift by `select`, its maps and masks.
+    """Penalty and shift by `select`, its maps and masks; `moves` are shares (S,) and as many shifts (S, C).
 
-    Where the best penalty is at the grid's edge by more than noise, the grid goes on a decade further, `widen` times.
+    The largest penalty is solved first, and the others each from the one before.
     """
-    penalties, heads, found = sorted(settings.penalties, reverse=True), [], []
-    sweep: list[dict[str, Any]] = []
-    todo = list(penalties)
-    for _ in range(settings.widen + 1):
-        for penalty in todo:
-            head = solve(penalty)
-            finite = all(bool(each.isfinite().all()) for each in head)
-            for share, shift, table in zip(settings.shifts, moved, tables(head, moved, *select)):
-                score = miou(table) if finite else 0.0
-                sweep.append(
-                    {"penalty": penalty, "shift": share, f"select_{metric.name}": score, "diverged": not finite}
-                )
-                heads.append(head.less(shift))
-                found.append(table)
-            tell(f"{metric.name}: penalty {penalty:g}, select {max(row[f'select_{metric.name}'] for row in sweep):.1f}")
-        best, at_edge = choose(sweep, metric, ("penalty", "shift"), confusions(found), "raise the penalties")
-        todo = [*outwards(penalties, sweep[best]["penalty"])] if at_edge else []
-        if not todo:
-            break
-        penalties += todo
-    return Trained(heads[best], sweep[best], at_edge, sweep)
+    tried: dict[tuple[float, float], tuple[Head, Tensor]] = {}
+
+    def solve(exponent: float) -> list[dict[str, Any]]:
+        found = path.at(penalty := 10.0**exponent).head
+        head, rows = Head(found[:-1], found[-1]), []
+        finite = bool(found.isfinite().all())
+        for share, shift, table in zip(*moves, tables(head, moves[1], *select)):
+            tried[penalty, share] = head.less(shift), table
+            score = miou(table) if finite else 0.0
+            rows.append({"penalty": penalty, "shift": share, f"select_{metric.name}": score, "diverged": not finite})
+        tell(f"{metric.name}: penalty {penalty:g}, select {best_of(rows):.1f}")
+        return rows
+
+    def best_of(rows: list[dict[str, Any]]) -> float:
+        return max(row[f"select_{metric.name}"] for row in rows)
+
+    for exponent in sorted(decades, reverse=True):
+        path.at(10.0**exponent)
+    sweep = [row for rows in search(decades, solve, best_of, finer=1).values() for row in rows]
+    found = [tried[row["penalty"], row["shift"]] for row in sweep]
+    guesses = confusions([table for _, table in found])
+    best, at_edge = choose(sweep, metric, ("penalty", "shift"), guesses, "raise the penalties")
+    return Trained(found[best][0], sweep[best], at_edge, sweep)

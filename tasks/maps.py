@@ -140,11 +140,15 @@ def details(table: Tensor) -> dict[str, Any]:
     }
 
 
+def shown(images: Tensor, truth: Tensor) -> Tensor:
+    """The first few images as RGB on the grid of their masks (N, S, S), (B, 3, S, S) in 0..1."""
+    seen = images[:SHOWN, :3].cpu().float() / 255
+    return F.interpolate(seen if seen.shape[1] == 3 else seen[:, :1].expand(-1, 3, -1, -1), truth.shape[1:])
+
+
 def pictures(images: Tensor, truth: Tensor, found: Tensor, classes: int) -> Tensor:
     """Image, truth and prediction of the first few, (B, 3, 3, S, S) in 0..1; ignored pixels are grey in both masks."""
     inks = torch.tensor([*map(colour, range(classes)), (128, 128, 128)]).float() / 255  # (C + 1, 3)
-    seen, truth, found = images[:SHOWN, :3].cpu().float() / 255, truth[:SHOWN].cpu(), found[:SHOWN].cpu()
-    seen = F.interpolate(seen if seen.shape[1] == 3 else seen[:, :1].expand(-1, 3, -1, -1), truth.shape[1:])
-    found = found.where(truth < classes, classes)
-    shown = (inks[one.long()].permute(0, 3, 1, 2) for one in (truth, found))
-    return torch.stack([seen, *shown], 1)
+    truth, found = truth[:SHOWN].cpu(), found[:SHOWN].cpu()
+    drawn = (inks[one.long()].permute(0, 3, 1, 2) for one in (truth, found.where(truth < classes, classes)))
+    return torch.stack([shown(images, truth), *drawn], 1)

@@ -13,7 +13,8 @@ from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task, Work, choose
 
-from .heads import Trained, chosen, path, sample, shifts
+from .heads import Trained, chosen, sample, shifts
+from .lbfgs import Path
 from .maps import boundaries, confusion, confusions, details, masks, miou, patch_modes, pictures, standard
 from .neighbours import Bank
 
@@ -34,13 +35,12 @@ class Segmentation(Task):
     """
 
     class Settings(Base):
-        penalties: tuple[float, ...] = setting(
-            (1e-2, 1e-3, 1e-4, 1e-5, 1e-6),
-            "half the squared weights times this, beside the mean loss",
+        decades: tuple[float, ...] = setting(
+            tuple(range(-6, -1)),
+            "penalties as exponents of ten, of half the squared weights beside the mean loss; grows where needed",
             source="project: flat at its end on shapes and CamVid",
             min_length=1,
         )
-        widen: int = setting(2, "decades that penalties go on where the best is the last", source="project", ge=0)
         shifts: tuple[float, ...] = setting(
             (0, 0.25, 0.5, 0.75, 1, 1.25),
             "share of log-frequency off the scores",
@@ -75,7 +75,7 @@ class Segmentation(Task):
         places, several = math.prod(part.grid), min(s.blocks, part.depth)
         wide = part.dim * (1 + several * (several > 1))
         seen = min(fit * places, s.places)
-        heads = 4 * seen * wide * bench.data.mask_classes * 1.25 * s.iterations * len(s.penalties)
+        heads = 4 * seen * wide * bench.data.mask_classes * 1.25 * s.iterations * len(s.decades)
         near = 2 * (select + test) * places * part.dim * min(s.bank, fit * places)
         again = (fit + select + test) * (several > 1)
         return Work(fit + select + test + again, gflops=1e-9 * (heads + near))
@@ -127,5 +127,5 @@ class View:
 def trained(bench: Bench, see: View, metric: Metric, settings: Segmentation.Settings) -> Trained:
     """The head that `select` picks, of all penalties and shifts."""
     x, counts = sample(*see(bench.fit), bench.data.mask_classes, settings.places, bench.generator("places"))
-    solve, moved = path(x, counts, settings.iterations), shifts(counts, settings.shifts)
-    return chosen(solve, moved, settings, see(bench.select), metric, bench.progress)
+    path, moves = Path(x, counts, iterations=settings.iterations), (settings.shifts, shifts(counts, settings.shifts))
+    return chosen(path, settings.decades, moves, see(bench.select), metric, bench.progress)

@@ -19,7 +19,7 @@ def identify(argument: str, settings: DataSettings) -> tuple[str, str]:
 
 
 def read(argument: str, settings: DataSettings) -> Source:
-    """Labels (eight shapes), masks (0 is background), boxes and the main object's continuous factors."""
+    """Labels (eight shapes), masks (0 is background), boxes, the main object's continuous factors, depths."""
     import torch
 
     splits = {}
@@ -30,6 +30,7 @@ def read(argument: str, settings: DataSettings) -> Source:
             "mask": torch.from_numpy(scenes.mask),
             "boxes": torch.from_numpy(scenes.boxes),
             "factors": torch.from_numpy(scenes.factors),
+            "depth": torch.from_numpy(scenes.depth),
         }
         splits[name] = Split(torch.from_numpy(scenes.images), tuple(map(str, range(count))), targets)
     return Source(
