@@ -15,6 +15,36 @@ TASKS = {
         summary="best of a grid of linear classifiers on cached features",
         paper="Alain and Bengio 2016, arXiv:1610.01644",
     ),
+    "logreg": Entry(
+        "logreg:Logreg",
+        family="frozen features",
+        summary="logistic regression solved to the end for a path of C, with NLL, calibration and V-information",
+        paper="Xu et al. 2020, arXiv:2002.10689",
+    ),
+    "ridge": Entry(
+        "ridge:RidgeProbe",
+        family="frozen features",
+        summary="least squares on one-hot classes in closed form, all penalties at once",
+        paper="Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634",
+    ),
+    "few-labels": Entry(
+        "few_labels:FewLabels",
+        family="frozen features",
+        summary="accuracy from 1, 2, 5, ... labels a class up to all, and the area under that curve",
+        paper="Assran et al. 2022, arXiv:2204.07141",
+    ),
+    "multi-label": Entry(
+        "multi_label:MultiLabel",
+        family="frozen features",
+        summary="a logistic regression for each of several labels an image",
+        paper="Kornblith et al. 2018, arXiv:1805.08974",
+    ),
+    "regression": Entry(
+        "regression:Regression",
+        family="frozen features",
+        summary="ridge regression of numbers, such as place, size and angle",
+        paper="Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634",
+    ),
     "finetune": Entry(
         "finetune:Finetune",
         family="whole network",

@@ -24,7 +24,7 @@ from ssbench.task import Bench, Outcome, Task, Work, choose
 from ssbench.training.loop import rate, resident
 from ssbench.training.views import make
 
-from .classes import BESIDE, classified
+from .classes import BESIDE, SURE, classified
 
 REGULARISERS = ("mixup", "cutmix", "smoothing", "drop_path")
 
@@ -72,7 +72,7 @@ class Finetune(Task):
             return {key: value for key, value in whole(self).items() if self.regularised or key not in REGULARISERS}
 
     version = 2
-    metrics = (Metric("top1", "%", "higher", "accuracy"), *BESIDE)
+    metrics = (Metric("top1", "%", "higher", "accuracy"), *BESIDE, *SURE)
     settings: Settings
 
     def work(self, bench: Bench) -> Work:
@@ -98,7 +98,7 @@ class Finetune(Task):
 
         test = bench.test(selected)
         outcome = Outcome(selected, sweep)
-        classified(outcome, bench, networks[best].scores(test), test.target("label"))
+        classified(outcome, bench, networks[best].scores(test), test.target("label"), logits=True)
         return outcome
 
 

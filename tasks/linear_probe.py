@@ -17,7 +17,7 @@ from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task, Work, choose
 from ssbench.training.loop import rate
 
-from .classes import BESIDE, classified
+from .classes import BESIDE, SURE, classified
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # AdamW's own
 CHUNK = 1024  # samples a product when heads are only applied
@@ -56,7 +56,7 @@ class LinearProbe(Task):
         warmup: float = setting(0.05, "share with a rising rate", source="project: half of CAPI's tenth", ge=0, lt=1)
 
     version = 3
-    metrics = (Metric("top1", "%", "higher", "accuracy"), *BESIDE)
+    metrics = (Metric("top1", "%", "higher", "accuracy"), *BESIDE, *SURE)
 
     def work(self, bench: Bench) -> Work:
         """Four FLOPs a weight and image: its product, and that of its gradient."""
@@ -106,7 +106,7 @@ class LinearProbe(Task):
         fit, tested = (side_by_side(part, sources[p][2]) for part in (bench.fit, test))
         features = standardise(tested, fit.mean(0), fit.std(0) + 1e-6)
         outcome = Outcome(selected, sweep)
-        classified(outcome, bench, features @ heads[p][..., g], test.target("label"))
+        classified(outcome, bench, features @ heads[p][..., g], test.target("label"), logits=True)
         return outcome
 
 
