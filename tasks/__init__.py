@@ -51,6 +51,12 @@ TASKS = {
         summary="all weights trained with labels, deeper layers faster",
         paper="He et al. 2021, arXiv:2111.06377",
     ),
+    "peft": Entry(
+        "peft:Peft",
+        family="whole network",
+        summary="LoRA, adapters, prompts, biases, the last block, the head or all weights trained with labels",
+        paper="Hu et al. 2021, arXiv:2106.09685",
+    ),
     "segmentation": Entry(
         "segmentation:Segmentation",
         family="frozen maps",

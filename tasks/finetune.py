@@ -1,43 +1,41 @@
 """Fine-tuning: all weights learn from labels, the deeper the layer the faster (He et al. 2021, arXiv:2111.06377)."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 from timm.data.mixup import Mixup
-from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
-from torch import Tensor, nn
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor
 
-from ssbench.encoders.encoder import Encoder
-from ssbench.features import Part, represent
-from ssbench.method import View
 from ssbench.results.metrics import Metric
 from ssbench.rng import derive, onto
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work, choose
-from ssbench.training.loop import rate, resident
-from ssbench.training.views import make
+from ssbench.task import Bench, Outcome, Task, Work
 
+from .augment import erasing, rand_augment
 from .classes import BESIDE, SURE, classified
+from .training import Network, batches, crops, descend, search, seeded
 
 REGULARISERS = ("mixup", "cutmix", "smoothing", "drop_path")
+PUBLISHED = {"epochs": 50, "crop_min": 0.08}  # MAE, FINETUNE.md (L) and timm's crops; warm-up is 5 of its 50 already
 
 
 class Finetune(Task):
     """A linear layer on the pooled vector and a copy of the encoder, trained on `fit` once for each learning rate.
 
-    The network after its last epoch counts; `select` picks the rate. Mixup, cutmix, label smoothing and drop path are
-    for long trainings: below `regularise_from` epochs they are off. A network whose outputs are not finite counts as
-    0 %; raises RuntimeError when all are such, NotApplicable for an encoder without weights.
+    The network after its last epoch counts; `select` picks the rate, and the grid grows where it picks one at the edge.
+    Mixup, cutmix, label smoothing and drop path are for long trainings: below `regularise_from` epochs they are off.
+    `recipe=published` is MAE's: other defaults, the four always on, and with them RandAugment and random erasing, and
+    the weights' average by timm counts, which MAE does not take. A network whose outputs are not finite counts as 0 %;
+    raises RuntimeError when all are such, NotApplicable for an encoder without weights.
     """
 
     class Settings(Base):
+        recipe: Literal["short", "published"] = setting(
+            "short", "published: long, RandAugment, erasing, averaged weights", source="project; MAE, main_finetune.py"
+        )
         lrs: tuple[float, ...] = setting(
             (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
             "peak learning rates of the head",
@@ -64,12 +62,23 @@ class Finetune(Task):
 
         @property
         def regularised(self) -> bool:
-            return self.epochs >= self.regularise_from
+            return self.published or self.epochs >= self.regularise_from
+
+        @property
+        def published(self) -> bool:
+            return self.recipe == "published"
+
+        @model_validator(mode="before")
+        @classmethod
+        def _of_the_recipe(cls, values: dict[str, Any]) -> dict[str, Any]:
+            return (PUBLISHED if values.get("recipe") == "published" else {}) | values
 
         @model_serializer(mode="wrap")
         def _used(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
             """What has no effect is no part of a result's identity, and is refused where it is set."""
-            return {key: value for key, value in whole(self).items() if self.regularised or key not in REGULARISERS}
+            unused = {"regularise_from"} if self.published else {"recipe"}
+            unused |= set() if self.regularised else {*REGULARISERS}
+            return {key: value for key, value in whole(self).items() if key not in unused}
 
     version = 2
     metrics = (Metric("top1", "%", "higher", "accuracy"), *BESIDE, *SURE)
@@ -81,112 +90,51 @@ class Finetune(Task):
         return Work(0, trained=len(s.lrs) * (s.epochs * fit + select // 3) + test // 3)
 
     def evaluate(self, bench: Bench) -> Outcome:
-        s, truth = self.settings, bench.select.target("label")
-        networks = [train(bench, lr, s) for lr in s.lrs]
-        scores = [network.scores(bench.select) for network in networks]  # each (N, C)
-        sweep: list[dict[str, Any]] = []
-        for lr, score in zip(s.lrs, scores):
-            finite = bool(score.isfinite().all())
-            accuracy = 100 * (score.argmax(1) == truth).float().mean().item() if finite else 0.0
-            sweep.append({"lr": lr, "select_top1": accuracy, "diverged": not finite})
-
-        def predictions(point: int) -> dict[str, NDArray[np.generic]]:
-            return {"predicted": scores[point].argmax(1).cpu().numpy(), "truth": truth.cpu().numpy()}
-
-        best, at_edge = choose(sweep, self.metrics[0], ("lr",), predictions, "lower finetune.lrs")
-        selected = {**sweep[best], "regularised": s.regularised, "at_edge": at_edge, "refit": "none"}
-
+        s = self.settings
+        found = search(bench, s.lrs, lambda lr: train(bench, lr, s), self.metrics[0], "lower finetune.lrs")
+        selected = {**found.point, "regularised": s.regularised, "at_edge": found.at_edge, "refit": "none"}
         test = bench.test(selected)
-        outcome = Outcome(selected, sweep)
-        classified(outcome, bench, networks[best].scores(test), test.target("label"), logits=True)
+        outcome = Outcome(selected, found.sweep)
+        classified(outcome, bench, found.network.scores(test), test.target("label"), logits=True)
         return outcome
-
-
-class Network(nn.Module):
-    """An encoder with a linear layer on its pooled vector, which starts near zero as MAE's (main_finetune.py)."""
-
-    def __init__(self, encoder: Encoder, classes: int) -> None:
-        super().__init__()
-        self.encoder, self.head = encoder, nn.Linear(encoder.dim, classes, device=encoder.mean.device)
-        nn.init.trunc_normal_(self.head.weight, std=2e-5)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (B, C, H, W) -> a score for each class, (B, classes)."""
-        return self.head(self.encoder.pooled(images))
-
-    def scores(self, part: Part) -> Tensor:
-        """A score for each class, (N, classes), in evaluation mode."""
-        return represent(self.encoder, part.images, lambda images: {"scores": self(images)})["scores"]
-
-    def groups(self, lr: float, layer_decay: float, weight_decay: float) -> list[dict[str, Any]]:
-        """AdamW's groups: the head's `peak` rate is lr, the last block's lr * layer_decay, and so on down to the stem.
-
-        Layers are timm's, which counts the last norm to the last block where MAE counts it to the head.
-        """
-        trunk, head = self.encoder.trunk, self.head
-        inside = {id(weight) for weight in trunk.parameters()}
-        beside = [weight for weight in self.encoder.parameters() if weight.requires_grad and id(weight) not in inside]
-        kept = trunk.no_weight_decay() if hasattr(trunk, "no_weight_decay") else ()
-        layers = param_groups_layer_decay(trunk, weight_decay, kept, layer_decay=layer_decay)
-        return [
-            *({**layer, "peak": lr * layer_decay * layer["lr_scale"]} for layer in layers),
-            *([{"params": beside, "weight_decay": 0.0, "peak": lr}] if beside else []),  # an encoder's own pooling
-            {"params": [head.weight], "weight_decay": weight_decay, "peak": lr},
-            {"params": [head.bias], "weight_decay": 0.0, "peak": lr},
-        ]
 
 
 def train(bench: Bench, lr: float, settings: Finetune.Settings) -> Network:
     """A network trained on `fit`; every learning rate sees the same batches, crops and mixtures."""
-    s, device = settings, bench.device
-    images, labels = resident(bench.fit.crops, device), bench.fit.target("label")
+    s, device, labels = settings, bench.device, bench.fit.target("label")
     seed, classes = bench.generator("finetune").initial_seed(), len(bench.data.classes)
-    size = bench.fit.images.shape[-1]
     mixup, cutmix, smoothing, drop_path = (getattr(s, name) if s.regularised else 0.0 for name in REGULARISERS)
     mix = Mixup(mixup, cutmix, prob=float(mixup + cutmix > 0), label_smoothing=smoothing, num_classes=classes)
-    view = View(crop=(s.crop_min, 1.0))
+    cut, order = crops(bench, s.crop_min, seed), [derive(seed, "order", epoch) for epoch in range(s.epochs)]
     with seeded(seed, device):
         network = Network(bench.encoder(drop_path), classes)
-        optimiser = torch.optim.AdamW(network.groups(lr, s.layer_decay, s.weight_decay), lr=lr, betas=(0.9, 0.999))
-        order = [batches(len(images), s.batch, derive(seed, "order", epoch)) for epoch in range(s.epochs)]
-        steps, step = s.epochs * len(order[0]), 0
-        for epoch, indices in enumerate(order):
-            network.train()
-            for index in indices:
-                for group in optimiser.param_groups:
-                    group["lr"] = group["peak"] * rate(step / steps, s.warmup)
-                pixels = onto(images[onto(index, images.device)], device).float() / 255  # (B, C, S, S)
-                seen = make(view, pixels, derive(seed, "views", step), size=size)
-                mixed, target = mix(network.encoder.normalise(seen), labels[onto(index, device)])  # (B, classes)
-                loss = F.cross_entropy(network(mixed), target)
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
-                step += 1
-            bench.progress(f"finetune lr {lr:g}: epoch {epoch + 1}/{s.epochs}  loss {loss.item():.3f}")
-        optimiser.zero_grad(set_to_none=True)  # every rate's network is kept until one is chosen
-    return network
+        encoder = network.encoder
+        average = averaged(network) if s.published else None
+        augment = rand_augment(bench.fit.images.shape[-1], encoder.mean) if s.published else _same
+        erase = erasing(device) if s.published else _same
+
+        def loss(index: Tensor, step: int) -> Tensor:
+            seen = erase(encoder.normalise(augment(cut(index, step))))
+            mixed, target = mix(seen, labels[onto(index, device)])  # target: (B, classes)
+            return F.cross_entropy(network(mixed), target)
+
+        def after(step: int) -> None:
+            if average:
+                average.update(network, step)
+
+        def tell(epoch: int, value: float) -> None:
+            bench.progress(f"finetune lr {lr:g}: epoch {epoch}/{s.epochs}  loss {value:.3f}")
+
+        groups = network.groups(lr, s.layer_decay, s.weight_decay)
+        positions = [batches(len(bench.fit), s.batch, one) for one in order]
+        descend(network, groups, loss, positions, s.warmup, tell, after)
+    return average.module if average else network
 
 
-def batches(count: int, batch: int, seed: int) -> Tensor:
-    """One epoch's shuffled positions, (n, size), without the last that don't fill a batch.
-
-    The size is `batch` or, where there are fewer images, the largest even number of them: mixing takes pairs.
-    """
-    size = min(batch, count // 2 * 2)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return order[: count // size * size].view(-1, size)
+def averaged(network: Network) -> ModelEmaV3:
+    """The moving average of a network's weights, which at first follows fast: timm's warm-up for short trainings."""
+    return ModelEmaV3(network, decay=0.9999, use_warmup=True, warmup_power=0.75)
 
 
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the global generators (torch's for drop path, NumPy's for timm's Mixup) and leave them as they were."""
-    before = np.random.get_state()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            np.random.set_state(before)
+def _same(images: Tensor) -> Tensor:
+    return images

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,12 @@ from ssbench.contracts import Promise, bench, of_tasks
 from ssbench.data import Dataset
 from ssbench.registry import entries
 
-SHORT = {"finetune": {"epochs": 1, "batch": 32}, "segmentation": {"iterations": 5}, "linear-probe": {"epochs": 2}}
+SHORT: dict[str, dict[str, Any]] = {
+    "finetune": {"epochs": 1, "batch": 32},
+    "peft": {"epochs": 1, "batch": 32, "lrs": (1e-3,)},
+    "segmentation": {"iterations": 5},
+    "linear-probe": {"epochs": 2},
+}
 TASKS = {
     name: replace(entry, preset={**entry.preset, **SHORT.get(name, {})})
     for name, entry in entries("tasks").items()

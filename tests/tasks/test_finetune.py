@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
 from ssbench.encoders.build import build
@@ -15,7 +17,9 @@ from ssbench.errors import UserError
 from ssbench.plan import cells, request
 from ssbench.results.metrics import score
 from ssbench.task import Bench
-from ssbench.tasks.finetune import Finetune, Network, batches, seeded, train
+from ssbench.tasks.augment import erasing, rand_augment
+from ssbench.tasks.finetune import Finetune, averaged, train
+from ssbench.tasks.training import Network, batches, search, seeded, stage_layers
 from ssbench.training.loop import IN_MEMORY
 
 MakeBench = Callable[..., Bench]
@@ -56,10 +60,30 @@ def test_rates_fall_from_the_head_to_the_stem_of_a_resnet() -> None:
     found = rates(network, 0.5)
     assert found.keys() == {name for name, _ in network.named_parameters()}
     assert found["head.weight"] == (1, 0.05) and found["head.bias"] == (1, 0)
-    blocks = [
-        found[f"encoder.trunk.layer{stage}.{block}.conv1.weight"][0] for stage in (1, 2, 3, 4) for block in (0, 1)
+    stages = [
+        [found[f"encoder.trunk.layer{stage}.{block}.conv1.weight"][0] for block in (0, 1)] for stage in (1, 2, 3, 4)
     ]
-    np.testing.assert_allclose([found["encoder.trunk.conv1.weight"][0], *blocks], 0.5 ** np.arange(9, 0, -1.0))
+    assert found["encoder.trunk.conv1.weight"][0] == 0.5**5
+    assert stages == [[0.5**4] * 2, [0.5**3] * 2, [0.5**2] * 2, [0.5] * 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "layers"),
+    [  # the exponents of SparK's resnets_get_layer_id_and_scale_exp and of ConvNeXt's get_num_layer_for_convnext
+        ("resnet50", "conv1.weight", {"layer1.2": 6, "layer2.2": 5, "layer2.3": 4, "layer3.2": 3, "layer3.5": 2}),
+        ("resnet101", "conv1.weight", {"layer1.0": 12, "layer3.0": 9, "layer3.22": 2, "layer4.0": 1}),
+        ("convnext_small", "stem.0.weight", {"stages.0": 12, "stages.1": 11, "stages.2.blocks.26": 2, "stages.3": 1}),
+    ],
+)
+def test_three_blocks_of_a_stage_are_a_layer_as_in_published_fine_tuning(
+    name: str, stem: str, layers: dict[str, int]
+) -> None:
+    with torch.device("meta"):
+        found = stage_layers(timm.create_model(name, num_classes=0))
+    top = max(found.values()) + 1  # the head's own layer
+    assert top - found[stem] == 13 - 6 * (name == "resnet50")
+    for prefix, below in layers.items():
+        assert {top - number for key, number in found.items() if key.startswith(f"{prefix}.")} == {below}, prefix
 
 
 def test_the_optimiser_really_moves_layers_at_their_rates(make_bench: MakeBench, untrained: Encoder) -> None:
@@ -166,6 +190,104 @@ def test_what_a_short_training_leaves_out_can_not_be_set() -> None:
     with pytest.raises(UserError, match="nothing in this run uses it"):
         cells(request(asked, "test"))
     assert cells(request({**asked, "set": ["finetune.mixup=0.4", "finetune.epochs=50"]}, "test"))
+
+
+def test_the_default_recipe_keeps_the_identity_of_its_records() -> None:
+    assert "recipe" not in Finetune.Settings().model_dump()
+    assert Finetune.Settings(recipe="short").model_dump() == Finetune.Settings().model_dump()
+
+
+def test_the_published_recipe_has_defaults_of_its_own_that_can_be_set() -> None:
+    found = Finetune.Settings(recipe="published").model_dump()
+    assert (found["epochs"], found["crop_min"], found["mixup"], found["recipe"]) == (50, 0.08, 0.8, "published")
+    assert "regularise_from" not in found  # it has no effect
+    short = Finetune.Settings(recipe="published", epochs=2)
+    assert short.epochs == 2 and short.regularised
+    assert Finetune.Settings(**short.model_dump()) == short
+
+
+def test_the_published_recipe_has_each_of_its_pieces_on(make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, targets = bright_and_dark(48)
+    off = {"mixup": 0.0, "cutmix": 0.0, "smoothing": 0.0, "drop_path": 0.0}
+
+    def trained() -> Tensor:
+        torch.manual_seed(3)
+        encoder = build("vit-nano", size=16, channels=3, mean=torch.full((3,), 0.5), std=torch.full((3,), 0.25))
+        made = Finetune.Settings(epochs=2, batch=16, recipe="published", **off)
+        return train(make_bench(images, targets, (32, 8, 8), encoder), 1e-3, made).head.weight.detach()
+
+    whole, same = trained(), lambda *said: lambda pixels: pixels
+    torch.testing.assert_close(whole, trained(), rtol=0, atol=0)
+    for piece in ("rand_augment", "erasing"):
+        with monkeypatch.context() as changed:
+            changed.setattr(f"ssbench.tasks.finetune.{piece}", same)
+            assert not torch.equal(whole, trained()), piece
+    with monkeypatch.context() as changed:  # the average of nothing before is the last network
+        changed.setattr(ModelEmaV3, "get_decay", lambda self, step: 0.0)
+        assert not torch.equal(whole, trained())
+
+
+def test_the_average_of_weights_is_the_one_that_its_decays_give() -> None:
+    weight, expected = torch.nn.Linear(1, 1, bias=False), 0.0
+    average = averaged(weight)
+    for step in range(1, 6):
+        weight.weight.data.fill_(float(step))
+        average.update(weight, step)
+        decay = 1 - step**-0.75 if step > 1 else 0.0
+        expected = decay * expected + (1 - decay) * step
+    assert average.module.weight.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_rand_augment_gives_images_of_the_same_shape_that_repeat(channels: int) -> None:
+    images = torch.rand(64, channels, 16, 16, generator=torch.Generator().manual_seed(0))
+    augment = rand_augment(16, torch.full((1, channels, 1, 1), 0.5))
+    runs = []
+    for _ in range(2):
+        with seeded(0, torch.device("cpu")):
+            runs.append(torch.cat([augment(images) for _ in range(8)]))
+    assert runs[0].shape == (512, channels, 16, 16) and runs[0].min() >= 0 and runs[0].max() <= 1
+    torch.testing.assert_close(runs[0], runs[1], rtol=0, atol=0)
+    changed = (runs[0] - images.repeat(8, 1, 1, 1)).abs().amax((1, 2, 3)) > 1 / 255
+    assert 0.6 < changed.float().mean() < 1  # each of two operations is left out half of the time
+
+
+def test_erasing_hits_a_quarter_of_the_images() -> None:
+    with seeded(0, torch.device("cpu")):
+        erased = erasing(torch.device("cpu"))(torch.full((800, 3, 16, 16), 9.0))
+    hit = (erased != 9).any(3).any(2).any(1)
+    assert hit.float().mean() == pytest.approx(0.25, abs=0.05)
+    assert erased[hit][erased[hit] != 9].std() == pytest.approx(1, abs=0.05)
+
+
+class Fixed:
+    """A network that tells the first `right` samples of select rightly."""
+
+    def __init__(self, right: int) -> None:
+        self.right = right
+
+    def scores(self, part: Any) -> Tensor:
+        label = part.target("label")
+        return torch.eye(2)[torch.where(torch.arange(len(label)) < self.right, label, 1 - label)]
+
+
+@pytest.mark.parametrize(
+    ("right", "tried", "edge"),
+    [
+        ({1.0: 20, 2.0: 40, 4.0: 20}, [1, 2, 4], False),
+        ({1.0: 0, 2.0: 10, 4.0: 25, 8.0: 39, 16.0: 20}, [1, 2, 4, 8, 16], False),
+        ({1.0: 0, 2.0: 10, 4.0: 20, 8.0: 30, 16.0: 40}, [1, 2, 4, 8, 16], True),
+        ({1.0: 30, 2.0: 10, 4.0: 5, 0.5: 10}, [1, 2, 4, 0.5], False),
+    ],
+)
+def test_a_grid_whose_choice_is_at_its_edge_grows_there(
+    make_bench: MakeBench, right: dict[float, int], tried: list[float], edge: bool
+) -> None:
+    images, targets = bright_and_dark(48)
+    table = make_bench(images, targets, (4, 40, 4))
+    found = search(table, (1.0, 2.0, 4.0), lambda lr: Fixed(right[lr]), Finetune.metrics[0], "")
+    assert [point["lr"] for point in found.sweep] == tried and found.at_edge is edge
+    assert found.network.right == max(right.values())
 
 
 class Streamed:
