@@ -30,7 +30,7 @@ class DenseRegression(Task):
         decades: tuple[float, ...] = setting(
             tuple(range(-4, 7)), "penalties as exponents of ten", source="project: scikit-learn's alpha", min_length=1
         )
-        places: int = setting(131072, "that are learnt from, at most", source="project: for a CPU", unit="places", ge=1)
+        places: int = setting(65536, "that are learnt from, at most", source="project: for a CPU", unit="places", ge=1)
 
     needs = frozenset({"depth"})
     metrics = (Metric("rmse", "", "lower", "mean"), Metric("mae", "", "lower", "mean"))

@@ -1,6 +1,5 @@
 """Segmentation by fine-tuning: all weights learn from masks under a linear layer on the map (Bao et al. 2021, BEiT)."""
 
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
