@@ -46,9 +46,9 @@ class Ridge:
 
     def left_out(self, penalty: float) -> Tensor:
         """What is said of each sample by the head of all others, (N, K) (Allen 1974); needs two samples."""
-        fitted = self.seen @ (self.found / self._shrunk(penalty))  # of centred targets
-        weight = self.values if self.wide else torch.ones_like(self.values)
-        leverage = 1 / len(fitted) + (self.seen.square() * (weight / (self.values + penalty))).sum(1, keepdim=True)
+        share = (self.values if self.wide else torch.ones_like(self.values)) / (self.values + penalty)  # (R,)
+        fitted = self.seen @ (self.found * share[:, None])  # of centred targets
+        leverage = 1 / len(fitted) + self.seen.square() @ share[:, None]  # (N, 1)
         return self.targets + self.centre - (self.targets - fitted) / (1 - leverage).clamp(min=1e-12)
 
     def _shrunk(self, penalty: float | Tensor) -> Tensor:

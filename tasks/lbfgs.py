@@ -63,15 +63,15 @@ class Path:
         x, y = self.rotated, self.targets
         scale = F.pad((self.curvature + penalty).rsqrt(), (0, 1), value=1.0)[:, None]  # (D + 1, 1)
         head = self._start(penalty).div_(scale)
-        seen = y.sum(1)
+        seen = y.sum(1, keepdim=True)
         slope = torch.zeros_like(head)
 
         def loss() -> Tensor:
             weight, bias = (head * scale)[:-1], head[-1]
             scores = x @ weight + bias  # (M, C)
             if self.link == "softmax":
-                value = (seen * scores.logsumexp(1)).sum() - (y * scores).sum()
-                wrong = scores.softmax(1).mul_(seen[:, None]).sub_(y)
+                log = scores.log_softmax(1)
+                value, wrong = -(y * log).sum(), log.exp().mul_(seen).sub_(y)
             else:
                 value, wrong = F.softplus(scores).sum() - (y * scores).sum(), scores.sigmoid().sub_(y)
             wrong /= self.total

@@ -1,8 +1,10 @@
 """Several labels an image from frozen features: one logistic regression a label, against all images without it."""
 
+import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ssbench.results.metrics import Metric, score
@@ -20,9 +22,10 @@ STEPS = 100  # of L-BFGS a penalty, about, from which the plan tells the time
 class MultiLabel(Task):
     """One-vs-rest logistic regression on the standardised features of the first pooling, one C for all labels.
 
-    C multiplies the sum of losses beside half the squared weights, as in scikit-learn. `select` picks it by mAP, and
-    the heads are solved again on fit and select. `map` is the mean over labels of average precision; `macro-f1` that of
-    F1, where a label is given from a probability of a half on. Raises RuntimeError where features are not finite.
+    C multiplies the sum of losses beside half the squared weights, as in scikit-learn. `select` picks it by mAP, the
+    least NLL first among equals, and the heads are solved again on fit and select. `map` is the mean over labels of
+    average precision; `macro-f1` that of F1, where a label is given from a probability of a half on. Raises
+    RuntimeError where features are not finite.
     """
 
     class Settings(Base):
@@ -46,22 +49,24 @@ class MultiLabel(Task):
     def evaluate(self, bench: Bench) -> Outcome:
         s, labels, truth = self.settings, bench.fit.target("labels"), bench.select.target("labels")
         x, chosen_on = standardised(bench.fit.pooled(), bench.select.pooled())
-        path, scores = Path(x, labels, "sigmoid", s.iterations), list[Tensor]()
+        path, scores = Path(x, labels, "sigmoid", s.iterations), dict[float, Tensor]()
 
         def solve(exponent: float) -> dict[str, Any]:
-            solved = path.at(1 / (10.0**exponent * len(x)))
-            found = solved.scores(chosen_on)
-            finite, at = bool(found.isfinite().all()), len(scores)
-            scores.append(found)
+            c, solved = 10.0**exponent, path.at(1 / (10.0**exponent * len(x)))
+            found = scores[c] = solved.scores(chosen_on)
+            finite = bool(found.isfinite().all())
             value = score("ap", _arrays(found, truth)) if finite and truth.any() else 0.0
-            bench.progress(f"multi-label: C {10.0**exponent:.3g}  select mAP {value:.1f} %")
-            point = {"C": 10.0**exponent, "select_map": value, "diverged": not finite, "at": at}
+            nll = F.binary_cross_entropy_with_logits(found, truth.double()).item() if finite else math.inf
+            bench.progress(f"multi-label: C {c:.3g}  select mAP {value:.1f} %")
+            point = {"C": c, "select_map": value, "select_nll": nll, "diverged": not finite}
             return point | {"iterations": solved.iterations, "gradient": solved.gradient}
 
-        sweep = [*search(s.decades, solve, lambda point: point["select_map"]).values()]
-        order = [point.pop("at") for point in sweep]
+        found = search(s.decades, solve, lambda point: (point["select_map"], -point["select_nll"]))
+        sweep = sorted(
+            found.values(), key=lambda point: (point["select_nll"], point["C"])
+        )  # so that equals stand by it
         best, at_edge = choose(
-            sweep, self.metrics[0], ("C",), lambda i: _arrays(scores[order[i]], truth), "check the features"
+            sweep, self.metrics[0], ("C",), lambda i: _arrays(scores[sweep[i]["C"]], truth), "check the features"
         )
         selected = {**sweep[best], "pooling": bench.fit.poolings[0], "at_edge": at_edge, "refit": "fit+select"}
 
@@ -69,13 +74,13 @@ class MultiLabel(Task):
         x, tested = standardised(torch.cat([bench.fit.pooled(), bench.select.pooled()]), test.pooled())
         path = Path(x, torch.cat([labels, truth]), "sigmoid", s.iterations)
         head, wanted = path.at(1 / (sweep[best]["C"] * len(x))), test.target("labels")
-        found = head.scores(tested)
+        said = head.scores(tested)
         converged = {"converged": head.gradient <= path.tolerance, "gradient": head.gradient}
-        outcome = Outcome(selected, sweep, details={"refit": {"iterations": head.iterations} | converged})
-        outcome.add("map", scores=found.float(), truth=wanted)
-        outcome.add("macro-f1", predicted=(found >= 0).to(torch.uint8), truth=wanted)
-        names = zip(bench.data.classes, found.T, wanted.T)
-        each = {name: _ap(said, there) for name, said, there in names if there.any()}
+        outcome = Outcome(selected, [*found.values()], details={"refit": {"iterations": head.iterations} | converged})
+        outcome.add("map", scores=said.float(), truth=wanted)
+        outcome.add("macro-f1", predicted=(said >= 0).to(torch.uint8), truth=wanted)
+        names = zip(bench.data.classes, said.T, wanted.T)
+        each = {name: _ap(one, there) for name, one, there in names if there.any()}
         outcome.details["profile"] = {"average precision by label": each}
         return outcome
 

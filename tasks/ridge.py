@@ -1,6 +1,9 @@
 """Ridge classification: least squares on one-hot classes, in closed form, so that nothing depends on an optimiser."""
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from ssbench.results.metrics import Metric
 from ssbench.settings import Settings as Base
@@ -15,8 +18,9 @@ from .grids import search
 class RidgeProbe(Task):
     """The class whose 0 or 1 a ridge regression on standardised features, of the first pooling, says is largest.
 
-    One eigendecomposition gives the heads of all penalties. `select` picks one, and the head is solved again on fit
-    and select with the same penalty. Raises RuntimeError where features are not finite.
+    One eigendecomposition gives the heads of all penalties. `select` picks one by top-1, the least squared error first
+    among equals, and the head is solved again on fit and select with the same penalty. Raises RuntimeError where
+    features are not finite.
     """
 
     class Settings(Base):
@@ -39,27 +43,21 @@ class RidgeProbe(Task):
         labels = bench.fit.target("label")
         x, chosen_on = standardised(bench.fit.pooled(), bench.select.pooled())
         ridge = Ridge(x, one_hot(labels, classes))
-        found = search(
-            self.settings.decades,
-            lambda exponent: apply(ridge.head(10.0**exponent), chosen_on).argmax(1),
-            lambda predicted: (predicted == truth).double().mean().item(),
-        )
-        sweep = [
-            {
-                "penalty": 10.0**exponent,
-                "select_top1": 100 * (predicted == truth).double().mean().item(),
-                "diverged": False,
-            }
-            for exponent, predicted in found.items()
-        ]
-        answers = [*found.values()]
-        best, at_edge = choose(
-            sweep,
-            self.metrics[0],
-            ("penalty",),
-            lambda i: {"predicted": answers[i].cpu().numpy(), "truth": truth.cpu().numpy()},
-            "check the features",
-        )
+        wanted, scores = one_hot(truth, classes), dict[float, Tensor]()
+
+        def solve(exponent: float) -> dict[str, Any]:
+            penalty = 10.0**exponent
+            said = scores[penalty] = apply(ridge.head(penalty), chosen_on)
+            right, error = (said.argmax(1) == truth).double().mean(), (said - wanted).square().sum(1).mean()
+            return {"penalty": penalty, "select_top1": 100 * right.item(), "error": error.item(), "diverged": False}
+
+        found = search(self.settings.decades, solve, lambda point: (point["select_top1"], -point["error"]))
+        sweep = sorted(found.values(), key=lambda point: point["error"])  # so that equals stand by it
+
+        def predictions(point: int) -> dict[str, Any]:
+            return {"predicted": scores[sweep[point]["penalty"]].argmax(1).cpu().numpy(), "truth": truth.cpu().numpy()}
+
+        best, at_edge = choose(sweep, self.metrics[0], ("penalty",), predictions, "check the features")
         selected = {
             **sweep[best],
             "pooling": bench.fit.poolings[0],
@@ -69,6 +67,6 @@ class RidgeProbe(Task):
         test = bench.test(selected)
         x, tested = standardised(torch.cat([bench.fit.pooled(), bench.select.pooled()]), test.pooled())
         head = Ridge(x, one_hot(torch.cat([labels, truth]), classes)).head(sweep[best]["penalty"])
-        outcome = Outcome(selected, sweep)
+        outcome = Outcome(selected, [*found.values()])
         classified(outcome, bench, apply(head, tested), test.target("label"))
         return outcome
