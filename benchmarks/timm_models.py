@@ -34,8 +34,8 @@ from ssbench.methods.mim.model import MIM
 from ssbench.methods.simclr import SimCLR
 from ssbench.settings import make
 from ssbench.spec import Train
-from ssbench.tasks.finetune import Network
 from ssbench.tasks.segmentation import patch_modes
+from ssbench.tasks.training import Network
 from ssbench.training.loop import loop, total
 
 METHODS: dict[str, Any] = {"simclr": SimCLR, "mim": MIM}

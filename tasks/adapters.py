@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable
 
-from .training import Network, layers
+from .training import Network, stage_layers
 
 SCALE = 0.1  # of an adapter's output: AdaptFormer (Chen et al. 2022), main_image.py
 QUERIES = r"(.*\.)?blocks\.\d+\.attn\.(qkv|q_proj|v_proj)"  # LoRA's places: query and value; timm joins the key to them
@@ -116,13 +116,17 @@ def prompt(encoder: Encoder, budget: int) -> str:
 
 
 def last(encoder: Encoder, budget: int) -> str:
-    """The last block and the norm behind it; of a net in stages up to three blocks, those that share a rate."""
-    number = layers(encoder)
-    chosen = [name for name, layer in number.items() if layer == max(number.values())]
+    """The last block that is read and the norm behind it; of a net in stages the blocks of the last layer of rates."""
     encoder.requires_grad_(False)
-    for name in chosen:
-        encoder.trunk.get_parameter(name).requires_grad_(True)
-    return "last block"
+    trunk = encoder.trunk
+    if encoder.has_tokens:
+        for part in (trunk.blocks[(encoder.block or encoder.depth) - 1], trunk.norm, trunk.fc_norm):
+            part.requires_grad_(True)
+        return "last block"
+    layer = stage_layers(trunk)
+    for name in (name for name in layer if layer[name] == max(layer.values())):
+        trunk.get_parameter(name).requires_grad_(True)
+    return "last layer"
 
 
 def full(encoder: Encoder, budget: int) -> str:
@@ -161,9 +165,9 @@ def fitting(budget: float, unit: int) -> int:
     return max(1, round(budget / unit))
 
 
-def trained(module: nn.Module) -> int:
-    """How many parameters learn."""
-    return sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
+def reached(module: nn.Module) -> int:
+    """How many parameters have a gradient."""
+    return sum(weight.numel() for weight in module.parameters() if weight.grad is not None)
 
 
 def _blocks(encoder: Encoder) -> list[Any]:
@@ -172,8 +176,8 @@ def _blocks(encoder: Encoder) -> list[Any]:
     return list(encoder.trunk.blocks)
 
 
-def activations(network: nn.Module, images: Tensor) -> int:
-    """Bytes that a forward pass keeps for the backward pass, weights left out."""
+def step(network: nn.Module, images: Tensor) -> int:
+    """A forward and a backward pass, and the bytes that the one keeps for the other, weights left out."""
     own = {weight.untyped_storage().data_ptr() for weight in (*network.parameters(), *network.buffers())}
     kept = dict[int, int]()
 
@@ -183,5 +187,6 @@ def activations(network: nn.Module, images: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        network(images)
+        loss = network(images).sum()
+    loss.backward()
     return sum(size for place, size in kept.items() if place not in own)

@@ -85,7 +85,7 @@ class Finetune(Task):
     settings: Settings
 
     def work(self, bench: Bench) -> Work:
-        """Forward passes on `select` and the test are a third of a trained image's."""
+        """Forward passes on `select` and the test are a third of a trained image's; a grid may grow by two rates."""
         (fit, select, test), s = bench.sizes, self.settings
         return Work(0, trained=len(s.lrs) * (s.epochs * fit + select // 3) + test // 3)
 

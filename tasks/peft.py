@@ -16,7 +16,7 @@ from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task, Work
 
-from .adapters import MATCHED, Adapted, activations, trained
+from .adapters import MATCHED, Adapted, reached, step
 from .classes import BESIDE, classified
 from .training import Found, Network, batches, crops, descend, search, seeded
 
@@ -43,10 +43,15 @@ class Peft(Task):
             le=1,
         )
         lrs: tuple[float, ...] = setting(
-            (1e-3, 4e-3, 1.6e-2), "peak learning rates", source="project: from LoRA's 1e-3 upwards", min_length=1
+            (4e-3, 1.6e-2),
+            "peak learning rates",
+            source="project: best on shapes; LoRA's 1e-3 is for long trainings",
+            min_length=1,
         )
-        epochs: int = setting(2, "passes over fit", source="project: CPU minutes; AdaptFormer 100", ge=1)
-        batch: int = setting(128, "images a step, at most", source="project: finetune's", ge=2, multiple_of=2)
+        epochs: int = setting(2, "passes over fit", source="project: CPU minutes", ge=1)
+        batch: int = setting(
+            64, "images a step, at most", source="project: many steps", unit="images", ge=2, multiple_of=2
+        )
 
         @field_validator("ways")
         @classmethod
@@ -64,7 +69,10 @@ class Peft(Task):
     settings: Settings
 
     def work(self, bench: Bench) -> Work:
-        """The head's training has no backward pass through the encoder; the others' are counted as whole ones."""
+        """The head's training has no backward pass through the encoder; the others' are counted as whole ones.
+
+        A grid that grows takes up to two trainings more a way.
+        """
         (fit, select, test), s = bench.sizes, self.settings
         passes = sum(1 / 3 if way == "head" else 1 for way in s.ways)
         steps = round(len(s.lrs) * passes * s.epochs * fit)
@@ -84,7 +92,7 @@ class Peft(Task):
             facts[way] |= {"lr": found[way].point["lr"], "at_edge": found[way].at_edge}
             facts[way]["seconds"] = round(time.perf_counter() - started, 2)
         if not found:
-            raise NotApplicable("; ".join(f"{way}: {why}" for way, why in left_out.items()))
+            raise NotApplicable("; ".join(dict.fromkeys(left_out.values())))
         best = max(found, key=lambda way: found[way].point["select_top1"])
         rates = {way: one.point["lr"] for way, one in found.items()}
         selected = {"way": best, **found[best].point, "at_edge": found[best].at_edge, "lrs": rates, "refit": "none"}
@@ -104,15 +112,17 @@ def adapted(bench: Bench, way: str, settings: Peft.Settings) -> Adapted:
 
 
 def measured(bench: Bench, way: str, settings: Peft.Settings) -> dict[str, Any]:
-    """What a way costs: parameters that learn, and MiB of a step beside the weights.
+    """What a way costs: parameters that a gradient reaches, and MiB of a step beside the weights.
 
-    These are what the backward pass needs of a batch, and gradient and AdamW's two moments of what learns.
+    These are what the backward pass needs of a batch, and gradient and AdamW's two moments of what learns. Raises
+    NotApplicable where no gradient reaches what should learn.
     """
     with seeded(0, bench.device):
         network = adapted(bench, way, settings).train()
-    images = bench.fit.images[: settings.batch].to(bench.device)
-    kept, inside = activations(network, network.encoder.normalise(images)), trained(network.encoder)
-    whole = trained(network)
+        kept = step(network, network.encoder.normalise(bench.fit.images[: settings.batch].to(bench.device)))
+    inside, whole = reached(network.encoder), reached(network)
+    if way != "head" and not inside:
+        raise NotApplicable("this backbone passes by the layers that would learn")
     return {
         "became": network.became,
         "parameters": inside,
@@ -129,10 +139,9 @@ def train(bench: Bench, way: str, lr: float, settings: Peft.Settings) -> Network
     with seeded(seed, bench.device):
         network = adapted(bench, way, s)
 
-        def loss(index: Tensor, step: int) -> Tensor:
-            return F.cross_entropy(
-                network(network.encoder.normalise(cut(index, step))), labels[onto(index, bench.device)]
-            )
+        def loss(index: Tensor, number: int) -> Tensor:
+            scores = network(network.encoder.normalise(cut(index, number)))  # (B, classes)
+            return F.cross_entropy(scores, labels[onto(index, bench.device)])
 
         def tell(epoch: int, value: float) -> None:
             bench.progress(f"peft {way} lr {lr:g}: epoch {epoch}/{s.epochs}  loss {value:.3f}")

@@ -63,7 +63,7 @@ def encoder_groups(encoder: Encoder, lr: float, layer_decay: float, weight_decay
     beside = [weight for weight in encoder.parameters() if weight.requires_grad and id(weight) not in inside]
     kept = trunk.no_weight_decay() if hasattr(trunk, "no_weight_decay") else ()
     groups = param_groups_layer_decay(trunk, weight_decay, kept, layer_decay=layer_decay)
-    if not encoder.has_tokens and hasattr(trunk, "group_matcher"):
+    if not encoder.has_tokens:
         layer = stage_layers(trunk)
         of = {id(weight): layer[name] for name, weight in trunk.named_parameters()}
         for group in groups:
@@ -81,8 +81,10 @@ def stage_layers(trunk: nn.Module) -> dict[str, int]:
     the head's rate. Who fine-tunes such nets with layer decay groups their blocks: ConvNeXt has three of them a layer,
     12 in all (facebookresearch/ConvNeXt, optim_factory.py); so has SparK, and 6 for a ResNet-50 and 12 for a
     ResNet-101 (keyu-tian/SparK, downstream_imagenet/models/__init__.py), which this rule gives too. Last norms count
-    to the layer before, as timm has it for ViTs.
+    to the layer before, as timm has it for ViTs. Trunks without timm's groups are left as timm groups them.
     """
+    if not hasattr(trunk, "group_matcher"):
+        return auto_group_layers(trunk)
     stage, block = (
         group_parameters(trunk, trunk.group_matcher(coarse=coarse), reverse=True)  # type: ignore[operator]
         for coarse in (True, False)
@@ -92,16 +94,6 @@ def stage_layers(trunk: nn.Module) -> dict[str, int]:
     weighty = {place[name] for name, weight in trunk.named_parameters() if weight.ndim > 1}
     order = {found: sum(one < found for one in weighty) - (found not in weighty) for found in set(place.values())}
     return {name: order[found] for name, found in place.items()}
-
-
-def layers(encoder: Encoder) -> dict[str, int]:
-    """The layer of each parameter of the trunk, by its name there, from 0, the stem."""
-    trunk = encoder.trunk
-    if not encoder.has_tokens and hasattr(trunk, "group_matcher"):
-        return stage_layers(trunk)
-    if hasattr(trunk, "group_matcher"):
-        return group_parameters(trunk, trunk.group_matcher(coarse=False), reverse=True)
-    return auto_group_layers(trunk)
 
 
 def crops(bench: Bench, crop_min: float, seed: int) -> Callable[[Tensor, int], Tensor]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from ssbench.errors import NotApplicable, UserError
 from ssbench.plan import cells, request
 from ssbench.results.metrics import score
 from ssbench.task import Bench
-from ssbench.tasks.adapters import MATCHED, WAYS, activations, fitting, trained
+from ssbench.tasks.adapters import MATCHED, WAYS, fitting, reached, step
 from ssbench.tasks.peft import Peft, measured, train
 
 MakeBench = Callable[..., Bench]
@@ -36,6 +37,10 @@ def changed(way: str, encoder: Encoder, budget: int = 4000) -> Encoder:
     copy = trainable(encoder)
     WAYS[way](copy, budget)
     return copy.eval()
+
+
+def trained(encoder: Encoder) -> int:
+    return sum(weight.numel() for weight in encoder.parameters() if weight.requires_grad)
 
 
 def learning(encoder: Encoder) -> set[str]:
@@ -163,7 +168,7 @@ def test_ways_that_a_network_has_no_place_for_are_left_out_and_said(make_bench: 
     assert set(found.details["left_out"]) == set(MATCHED)
     assert set(found.details["profile"]["way"]) == {"head", "bitfit", "last", "full"}
     alone = Peft(Peft.Settings(ways=("lora",)))
-    with pytest.raises(NotApplicable, match="lora: this backbone has no attention"):
+    with pytest.raises(NotApplicable, match="this backbone has no attention"):
         alone.evaluate(make_bench(images, targets, (32, 16, 16), resnet()))
 
 
@@ -197,15 +202,33 @@ def test_it_tells_bright_from_dark_and_not_shuffled_labels(make_bench: MakeBench
 
 def test_memory_of_a_step_counts_what_backward_needs() -> None:
     network, images = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)), torch.randn(10, 8)
-    assert activations(network, images) == 4 * (10 * 8 + 10 * 16)  # the input and tanh's output, which fc2 reads too
+    assert step(network, images) == 4 * (10 * 8 + 10 * 16)  # the input and tanh's output, which fc2 reads too
     network[0].requires_grad_(False)
-    assert activations(network, images) == 4 * 10 * 16  # what the last layer reads
+    assert step(network, images) == 4 * 10 * 16  # what the last layer reads
 
 
 def test_a_frozen_trunk_needs_less_memory_than_one_that_learns(make_bench: MakeBench, untrained: Encoder) -> None:
     table = make_bench(*bright_and_dark(48), (32, 8, 8), untrained)
     mib = {way: measured(table, way, QUICK)["step_mib"] for way in WAYS}
     assert mib["head"] < mib["last"] < mib["full"] and mib["lora"] < mib["full"]
+
+
+def test_parameters_are_counted_that_a_gradient_reaches(make_bench: MakeBench, untrained: Encoder) -> None:
+    table = make_bench(*bright_and_dark(48), (32, 8, 8), untrained)
+    for way in WAYS:
+        found = measured(table, way, QUICK)
+        budget = round(QUICK.share * sum(weight.numel() for weight in untrained.trunk.parameters()))
+        assert found["parameters"] == trained(changed(way, untrained, budget)), way
+        assert found["parameters_with_head"] == found["parameters"] + 2 * DIM + 2
+
+
+def test_layers_that_a_network_passes_by_are_no_place_for_lora(make_bench: MakeBench) -> None:
+    eva = timm.create_model("eva02_tiny_patch14_224", img_size=28, num_classes=0, depth=2)  # reads weights by itself
+    encoder = Encoder(eva, torch.zeros(3), torch.ones(3))
+    assert not reached(encoder)
+    images, targets = torch.zeros(24, 3, 28, 28, dtype=torch.uint8), {"label": torch.arange(24) % 2}
+    with pytest.raises(NotApplicable, match="passes by"):
+        measured(make_bench(images, targets, (16, 4, 4), encoder), "lora", QUICK)
 
 
 def test_the_work_is_told_before_it_starts(make_bench: MakeBench, untrained: Encoder) -> None:
