@@ -30,7 +30,7 @@ from ssbench.task import Bench, Outcome, Task
 from ssbench.training.loop import Loop, flops_a_step, loop, pretrain, total
 
 SIZE = 16  # pixels of the images, which make 4 x 4 patches
-TARGETS = ("label", "mask", "boxes", "factors")
+TARGETS = ("label", "mask", "boxes", "factors", "depth")
 RECIPE = Train(batch=16)
 CPU = torch.device("cpu")
 

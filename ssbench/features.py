@@ -92,6 +92,11 @@ class Part:
         """Feature maps, (N, D, h, w)."""
         return self._of(self._features("map", self._map)["map"])
 
+    def maps(self, last: int) -> Tensor:
+        """The maps of up to `last` blocks or stages side by side, (N, D', h, w), the deepest last."""
+        found = self._features(f"maps-{last}", lambda images: {"map": self._encoder.maps(images, last)})
+        return self._of(found["map"])
+
     @property
     def _last(self) -> int:
         """A block that was chosen is read alone."""

@@ -63,6 +63,18 @@ TASKS = {
         summary="linear classifiers, and nearest neighbours, on each place of the feature map",
         paper="Oquab et al. 2023, arXiv:2304.07193",
     ),
+    "segmentation-finetune": Entry(
+        "segmentation_finetune:SegmentationFinetune",
+        family="whole network",
+        summary="all weights trained with masks, under a linear layer on each place of the map",
+        paper="Bao et al. 2021, arXiv:2106.08254",
+    ),
+    "dense-regression": Entry(
+        "dense_regression:DenseRegression",
+        family="frozen maps",
+        summary="ridge regression of depth on each place of the feature map",
+        paper="Oquab et al. 2023, arXiv:2304.07193",
+    ),
     "robustness": Entry(
         "robustness:Robustness",
         family="other images",

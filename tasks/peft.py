@@ -79,7 +79,7 @@ class Peft(Task):
         return Work(0, trained=steps + len(s.ways) * (len(s.lrs) * select + test) // 3)
 
     def evaluate(self, bench: Bench) -> Outcome:
-        found, facts, left_out = dict[str, Found](), dict[str, dict[str, Any]](), dict[str, str]()
+        found, facts, left_out = dict[str, Found[Network]](), dict[str, dict[str, Any]](), dict[str, str]()
         for way in self.settings.ways:
             started = time.perf_counter()
             try:

@@ -3,7 +3,8 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -162,10 +163,13 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
             random.setstate(python)
 
 
-class Found(NamedTuple):
+N = TypeVar("N", bound=Network)
+
+
+class Found(NamedTuple, Generic[N]):
     """The network of the rate that `select` chose, and how the choice came about."""
 
-    network: Network
+    network: N
     sweep: list[dict[str, Any]]
     best: int
     at_edge: bool
@@ -175,29 +179,47 @@ class Found(NamedTuple):
         return self.sweep[self.best]
 
 
+class Judged(NamedTuple):
+    """What `select` says of a network: a score, what it is of, and whatever else was chosen."""
+
+    score: float
+    finite: bool
+    arrays: dict[str, NDArray[np.generic]]
+    more: dict[str, Any] = {}
+
+
 def search(
-    bench: Bench, lrs: tuple[float, ...], train: Callable[[float], Network], metric: Metric, remedy: str
-) -> Found:
-    """Train once for each rate and choose by the accuracy on `select`; a grid whose choice is at its edge grows there.
+    bench: Bench,
+    lrs: tuple[float, ...],
+    train: Callable[[float], N],
+    metric: Metric,
+    remedy: str,
+    judge: Callable[[N], Judged] | None = None,
+) -> Found[N]:
+    """Train once for each rate and choose on `select`, by accuracy unless there is another `judge`.
 
-    A choice is at the edge as `ssbench.task.choose` has it; the rate twice as high, or half as low, is then trained
-    too, at most twice. A network whose scores are not finite counts as 0 %; raises RuntimeError when all are such.
+    A grid whose choice is at its edge, as `ssbench.task.choose` has it, grows there: the rate twice as high, or half as
+    low, is then trained too, at most twice. A network whose scores are not finite counts as 0 %; raises RuntimeError
+    when all are such.
     """
-    truth, rates = bench.select.target("label"), list(lrs)
-    sweep, networks, predicted = list[dict[str, Any]](), list[Network](), list[NDArray[np.generic]]()
-
-    def predictions(point: int) -> dict[str, NDArray[np.generic]]:
-        return {"predicted": predicted[point], "truth": truth.cpu().numpy()}
-
+    judge, rates = judge or partial(accurate, bench.select), list(lrs)
+    sweep, networks, arrays = list[dict[str, Any]](), list[N](), list[dict[str, NDArray[np.generic]]]()
     while True:
         for lr in rates[len(sweep) :]:
             networks.append(train(lr))
-            scores = networks[-1].scores(bench.select)  # (N, C)
-            finite = bool(scores.isfinite().all())
-            accuracy = 100 * (scores.argmax(1) == truth).float().mean().item() if finite else 0.0
-            sweep.append({"lr": lr, f"select_{metric.name}": accuracy, "diverged": not finite})
-            predicted.append(scores.argmax(1).cpu().numpy())
-        best, at_edge = choose(sweep, metric, ("lr",), predictions, remedy)
+            found = judge(networks[-1])
+            score = found.score if found.finite else 0.0
+            sweep.append({"lr": lr, **found.more, f"select_{metric.name}": score, "diverged": not found.finite})
+            arrays.append(found.arrays)
+        best, at_edge = choose(sweep, metric, ("lr",), lambda point: arrays[point], remedy)
         if not at_edge or len(rates) == len(lrs) + WIDER:
             return Found(networks[best], sweep, best, at_edge)
         rates.append(rates[best] * 2 if rates[best] == max(rates) else rates[best] / 2)
+
+
+def accurate(part: Part, network: Network) -> Judged:
+    """The share of a part's samples that a network tells right, in %."""
+    scores, truth = network.scores(part), part.target("label")
+    predicted, finite = scores.argmax(1), bool(scores.isfinite().all())
+    arrays = {"predicted": predicted.cpu().numpy(), "truth": truth.cpu().numpy()}
+    return Judged(100 * (predicted == truth).float().mean().item(), finite, arrays)

@@ -47,6 +47,8 @@ def targets(data: Dataset) -> Iterator[str]:
         yield f"boxes of {count} class{'es' * (count != 1)} ({listed(data.box_classes)})"
     if "factors" in found:
         yield f"numbers {listed(data.factors)}"
+    if "depth" in found:
+        yield "maps of depth"
     if data.fit.groups:
         yield f"{len({*data.fit.groups, *data.select.groups, *data.test.groups})} groups"
     if not found:

@@ -1,7 +1,7 @@
 """The network that is judged: a trunk that gives patch tokens, a subset of them, a map, or one vector."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -196,6 +196,26 @@ class Encoder(nn.Module):
         norm = self._form.norm
         return self.trunk.forward_intermediates(images, indices=1, norm=norm, intermediates_only=True)[-1]
 
+    def maps(self, images: Tensor, last: int) -> Tensor:
+        """The maps of up to `last` blocks side by side, (B, D', h, w), the deepest last, as they are read one by one.
+
+        A ViT's are each through the final norm. A conv net's stages are brought to the grid of the last but one, finer
+        ones by means, coarser ones bilinearly. An encoder that gives one map alone gives that.
+        """
+        if type(self).map is not Encoder.map or self.block or last < 2:
+            return self.map(images)
+        if self.has_tokens:
+            found = [self._sequence(x).patches for x in self._through(*self._enter(images))][-last:]
+            return torch.cat(found, 2).transpose(1, 2).unflatten(2, self.grid(images))
+        return torch.cat(_on_one_grid(self._stages(images, last)), 1)
+
+    def _stages(self, images: Tensor, last: int) -> list[Tensor]:
+        norm = self._form.norm
+        for count in range(last, 1, -1):  # some have fewer
+            with suppress(Exception):  # what timm can't give it refuses in ways of its own
+                return self.trunk.forward_intermediates(images, indices=count, norm=norm, intermediates_only=True)
+        return [self.map(images)]
+
     def summary(self, size: int) -> str:
         """What was built and what it gives for images of this size, in words; the same name can stand for several."""
         blank = self.mean.new_zeros(1, self.mean.shape[1], size, size)
@@ -287,6 +307,14 @@ class Encoder(nn.Module):
     def _pool(self, found: Sequence) -> dict[str, Tensor]:
         made = {"mean": lambda: found.patches.mean(1), "cls": lambda: found.prefix[:, 0]}
         return {name: made[name]() for name in self._form.poolings}
+
+
+def _on_one_grid(maps: list[Tensor]) -> list[Tensor]:
+    """Maps, the deepest last, on the grid of the last but one."""
+    h, w = maps[-2:][0].shape[-2:]
+    finer, rest = [one for one in maps if one.shape[-1] > w], [one for one in maps if one.shape[-1] <= w]
+    averaged = [F.adaptive_avg_pool2d(one, (h, w)) for one in finer]
+    return averaged + [F.interpolate(one, (h, w), mode="bilinear") if one.shape[-1] < w else one for one in rest]
 
 
 @contextmanager

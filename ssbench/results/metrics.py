@@ -27,7 +27,8 @@ class Metric:
     auroc: scores (N, C) and truth (N,); the mean over classes of the area under the ROC curve of one class against the
     rest, in %. Resamples reweight each sample's share of the area, to first order (DeLong et al. 1988).
     The three are over the classes in the truth; one that a resample misses counts there with its value over all.
-    iou: confusion (N, C, C), counts of (truth, predicted) pixels an image; mean over the classes in the truth, in %.
+    iou: confusion (N, C, C), counts of (truth, predicted) pixels an image, or of some pixels of each class alone hit,
+    truth, predicted, each (N, C); mean over the classes in the truth, in %.
     Resamples keep those classes: one that a resample misses counts there with its value over all samples.
     f1-labels: predicted and truth (N, C), 0 or 1; the mean of each class's F1, in %.
     ap: scores and truth (N, C), truth 0 or 1; the mean of each class's average precision, in %. Resamples reweight each
@@ -115,16 +116,17 @@ def _auroc(total: Array, whole: Array) -> Array:
     return _mean_over_classes(up + down - area, area)
 
 
-def _confusion(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
-    confusion = arrays["confusion"]
-    return confusion.reshape(len(confusion), -1).astype(np.float64)  # (N, C*C)
+def _regions(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
+    """Pixels that are hit, in the truth and in the prediction of each class, (N, 3 C)."""
+    if "confusion" in arrays:
+        table = arrays["confusion"].astype(np.float64)
+        return np.concatenate([np.einsum("ncc->nc", table), table.sum(2), table.sum(1)], 1)
+    return np.concatenate([arrays[name] for name in ("hit", "truth", "predicted")], 1).astype(np.float64)
 
 
 def iou_per_class(total: Array) -> Array:
-    """(..., C*C) summed confusion -> (..., C) intersection over union, NaN for a class that the truth does not have."""
-    classes = round(total.shape[-1] ** 0.5)
-    table = total.reshape(*total.shape[:-1], classes, classes)
-    hit, truth, predicted = np.diagonal(table, axis1=-2, axis2=-1), table.sum(-1), table.sum(-2)
+    """(..., 3 C) summed hits, truth, prediction -> (..., C) intersection over union, NaN where there is no truth."""
+    hit, truth, predicted = np.moveaxis(_parted(total), -2, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(truth > 0, hit / (truth + predicted - hit), np.nan)
 
@@ -213,7 +215,7 @@ KINDS: dict[str, tuple[Statistic, Callable[[Array, Array], Array]]] = {
     "auroc": (_areas, _auroc),
     "f1-labels": (_per_label, lambda total, whole: _mean_over_classes(_f1s(total), _f1s(whole))),
     "ap": (_precisions, _mean_over_classes),
-    "iou": (_confusion, _mean_iou),
+    "iou": (_regions, _mean_iou),
     "r2": (_residuals, _r2),
     "ece": (_binned, lambda total, whole: 100 * np.abs(total[..., :-1]).sum(-1) / total[..., -1]),
     "mean": (_value, _ratio),
@@ -232,7 +234,7 @@ def floor(kind: Kind, arrays: Mapping[str, NDArray[np.generic]]) -> float | None
 
     A constant answer is as well calibrated as any.
     """
-    if kind == "ece" or (kind == "mean" and "constant" not in arrays):
+    if kind == "ece" or (kind in ("mean", "iou") and not {"constant", "confusion"} & arrays.keys()):
         return None
     return float(_FLOORS[kind](arrays))
 

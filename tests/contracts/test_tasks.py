@@ -14,6 +14,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 1, "batch": 32},
     "peft": {"epochs": 1, "batch": 32, "lrs": (1e-3,)},
     "segmentation": {"iterations": 5},
+    "segmentation-finetune": {"epochs": 1, "lrs": (1e-3,)},
     "linear-probe": {"epochs": 2},
 }
 TASKS = {

@@ -13,7 +13,7 @@ from ssbench.data.sources.looks import CUES
 from ssbench.data.sources.shapes import CLASSES, FACTORS, GRADES, Scenes, draw
 
 FIRST_FIELDS = ("images", "label", "mask", "boxes", "factors")
-FIELDS = (*FIRST_FIELDS, "surface")
+FIELDS = (*FIRST_FIELDS, "surface", "depth")
 
 
 def same(a: Scenes, b: Scenes) -> bool:
@@ -32,6 +32,7 @@ def test_shapes_and_types(scenes: Scenes) -> None:
         "mask": ((300, 32, 32), np.uint8),
         "boxes": ((300, 3, 5), np.int32),
         "factors": ((300, len(FACTORS)), np.float32),
+        "depth": ((300, 32, 32), np.float32),
     }
     for name, (shape, kind) in expected.items():
         assert (getattr(scenes, name).shape, getattr(scenes, name).dtype) == (shape, kind), name
@@ -46,6 +47,18 @@ def test_values_lie_in_their_ranges(scenes: Scenes) -> None:
     assert np.all((scale >= 0.45) & (scale <= 0.85))
     assert np.all(np.abs(angle) <= np.pi) and np.all((hue >= 0) & (hue < 1))
     assert np.all((np.abs(contrast) > 0.15) & (np.abs(contrast) < 0.46)), "visible, lighter or darker"
+
+
+def test_what_is_in_front_is_nearer_and_light_falls_on_what_is_near(scenes: Scenes) -> None:
+    background = scenes.mask == 0
+    assert scenes.depth[background].min() > 3.1 > scenes.depth[~background].max() and scenes.depth.min() > 0.9
+    main = scenes.mask == 1 + scenes.label[:, None, None]
+    alone = (scenes.boxes[:, 1:, 4] < 0).all(1)
+    for depth, mask, scale in zip(scenes.depth[alone], main[alone], scenes.factors[alone, 2]):
+        np.testing.assert_allclose(depth[mask], 2.7 - scale, rtol=1e-5)
+    grey = scenes.images.mean(1)
+    slopes = [(one[:, :, -8:] - one[:, :, :8]).mean((1, 2)) for one in (grey, scenes.depth.astype(np.float64))]
+    assert np.corrcoef(*slopes)[0, 1] < -0.2
 
 
 def test_grades_turn_further_and_hold_more_objects() -> None:

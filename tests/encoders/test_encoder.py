@@ -1,8 +1,10 @@
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ssbench.encoders.build import build
@@ -225,3 +227,28 @@ def test_a_backbone_that_can_not_be_made_says_why(name: str, size: int, patch: i
 def test_the_same_seed_starts_the_same_network() -> None:
     first, second = made("vit-nano").state_dict(), made("vit-nano").state_dict()
     assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_maps_of_a_conv_net_are_its_stages_on_the_grid_of_the_last_but_one() -> None:
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    trunk = timm.create_model("resnet18", num_classes=0)
+    found = Encoder(trunk, torch.zeros(3), torch.ones(3), 64).eval()
+    with torch.no_grad():
+        maps, stages = found.maps(images, 4), found.trunk.forward_intermediates(images, intermediates_only=True)
+        assert maps.shape == (2, 64 + 128 + 256 + 512, 4, 4)
+        torch.testing.assert_close(maps[:, 64 + 128 : 64 + 128 + 256], stages[-2])
+        torch.testing.assert_close(maps[:, :64], F.avg_pool2d(stages[1], 4))
+        torch.testing.assert_close(maps[:, -512:], F.interpolate(stages[-1], (4, 4), mode="bilinear"))
+        torch.testing.assert_close(found.maps(images, 1), found.map(images))
+
+
+def test_maps_of_a_vit_are_those_of_its_blocks_read_one_by_one() -> None:
+    torch.manual_seed(0)
+    found = build("vit-nano", size=16, channels=3, mean=torch.zeros(3), std=torch.ones(3)).eval()
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        maps = found.maps(images, 2)
+        for block, own in zip((-2, -1), maps.chunk(2, 1)):
+            torch.testing.assert_close(own, deepcopy(found).read(block=block).map(images))
+        assert torch.equal(deepcopy(found).read(block=2).maps(images, 4), deepcopy(found).read(block=2).map(images))

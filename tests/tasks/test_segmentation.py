@@ -7,16 +7,23 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import binary_erosion
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from ssbench.results.metrics import score
+from ssbench.encoders.encoder import Encoder
+from ssbench.results.metrics import floor, score
 from ssbench.task import Bench
-from ssbench.tasks.segmentation import Bank, Segmentation, confusion, details, miou, moments, patch_modes, train
+from ssbench.tasks.heads import sample
+from ssbench.tasks.lbfgs import Path
+from ssbench.tasks.maps import boundaries, confusion, details, miou, patch_modes, standard
+from ssbench.tasks.neighbours import Bank
+from ssbench.tasks.segmentation import Segmentation
 
 MakeBench = Callable[..., Bench]
 CLASSES, IGNORED = 5, 255
+VOID = CLASSES  # what ignored pixels are in counts
 
 
 def some_masks() -> tuple[Tensor, Tensor]:
@@ -25,8 +32,8 @@ def some_masks() -> tuple[Tensor, Tensor]:
     found = torch.randint(CLASSES, (6, 8, 8), generator=generator)
     truth = torch.randint(CLASSES, (6, 8, 8), generator=generator)
     truth[truth == 3] = 0
-    truth[torch.rand(truth.shape, generator=generator) < 1 / 6] = IGNORED
-    return found, truth
+    truth[torch.rand(truth.shape, generator=generator) < 1 / 6] = VOID
+    return found.to(torch.uint8), truth.to(torch.uint8)
 
 
 def quadrants(count: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -44,27 +51,27 @@ def test_confusion_is_a_count_of_pixels_image_by_image() -> None:
     found, truth = some_masks()
     expected = np.zeros((6, CLASSES, CLASSES), dtype=int)
     for n, i, j in product(range(6), range(8), range(8)):
-        if truth[n, i, j] != IGNORED:
+        if truth[n, i, j] != VOID:
             expected[n, truth[n, i, j], found[n, i, j]] += 1
-    np.testing.assert_array_equal(confusion(found, truth, CLASSES, IGNORED), expected)
+    np.testing.assert_array_equal(confusion(found, truth, CLASSES), expected)
 
 
 def test_miou_equals_pixel_sets_and_torchmetrics_over_the_classes_in_the_truth() -> None:
     found, truth = some_masks()
-    kept = truth != IGNORED
+    kept = truth != VOID
     present = [c for c in range(CLASSES) if (truth == c).any()]
     assert present == [0, 1, 2, 4]
     by_hand = [
         ((found == c) & (truth == c)).sum().item() / (((found == c) | (truth == c)) & kept).sum().item()
         for c in present
     ]
-    table = confusion(found, truth, CLASSES, IGNORED)
+    table = confusion(found, truth, CLASSES)
     assert miou(table) == pytest.approx(100 * np.mean(by_hand), abs=1e-5)
-    oracle = MulticlassJaccardIndex(CLASSES, average="none", ignore_index=IGNORED)(found, truth)
+    oracle = MulticlassJaccardIndex(CLASSES, average="none", ignore_index=VOID)(found.long(), truth.long())
     np.testing.assert_allclose(100 * oracle[present], np.multiply(by_hand, 100), atol=1e-4)
     shown = details(table)
-    assert shown["iou_per_class"][3] is None and shown["classes_averaged"] == 4
-    np.testing.assert_allclose([shown["iou_per_class"][c] for c in present], np.multiply(by_hand, 100), atol=1e-5)
+    assert [*shown["profile"]["class"]] == ["0", "1", "2", "4"] and shown["classes_averaged"] == 4
+    np.testing.assert_allclose([*shown["profile"]["class"].values()], np.multiply(by_hand, 100), atol=1e-5)
     hits = found[kept] == truth[kept]
     assert shown["pixel_accuracy"] == pytest.approx(100 * hits.float().mean().item(), abs=1e-4)
     recalls = [hits[truth[kept] == c].float().mean().item() for c in present]
@@ -73,15 +80,15 @@ def test_miou_equals_pixel_sets_and_torchmetrics_over_the_classes_in_the_truth()
 
 def test_predictions_on_ignored_pixels_do_not_count() -> None:
     found, truth = some_masks()
-    other = found.where(truth != IGNORED, (found + 1) % CLASSES)
+    other = found.where(truth != VOID, (found + 1) % CLASSES)
     assert not torch.equal(found, other)
-    np.testing.assert_array_equal(*(confusion(one, truth, CLASSES, IGNORED) for one in (found, other)))
+    np.testing.assert_array_equal(*(confusion(one, truth, CLASSES) for one in (found, other)))
 
 
 def test_the_patch_oracle_says_each_patchs_most_frequent_class() -> None:
     _, truth = some_masks()
-    truth[0, :4, :4] = IGNORED
-    modes = patch_modes(truth, (2, 2), CLASSES, IGNORED)
+    truth[0, :4, :4] = VOID
+    modes = patch_modes(truth, (2, 2), CLASSES)
     for n, i, j in product(range(6), range(2), range(2)):
         rows, columns = slice(4 * i, 4 * i + 4), slice(4 * j, 4 * j + 4)
         counts = np.bincount(truth[n, rows, columns].flatten(), minlength=256)[:CLASSES]
@@ -97,38 +104,41 @@ def test_it_learns_masks_that_a_linear_layer_can_tell(make_bench: MakeBench) -> 
         assert score("iou", found.arrays[name]) > 90 and table.shape == (20, 3, 3)
         assert (table.sum((1, 2)) == 16 * 16 - 4).all()  # the ignored corner is left out
     points = [(row["penalty"], row["shift"]) for row in found.sweep if "penalty" in row]
-    assert points == list(product(settings.penalties, settings.shifts))
+    assert points == list(product([10.0**one for one in settings.decades], settings.shifts))
     assert [row["k"] for row in found.sweep if "k" in row] == list(settings.ks)
-    for key in ("select_miou", "select_miou@knn"):
-        assert found.selected[key] == max(row.get(key, 0) for row in found.sweep)
+    for key, chosen in (("select_miou", found.selected), ("select_miou@knn", found.selected["miou@knn"])):
+        assert chosen[key] == max(row.get(key, 0) for row in found.sweep)
     assert found.details["patch_oracle_miou"] == 100 and found.details["label_resolution"] == 16
     assert found.details["classes_averaged"] == 3
 
 
-def test_ignored_pixels_teach_nothing(make_bench: MakeBench) -> None:
+def taught(maps: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Places of maps of 3 classes, and their pixels of each class."""
+    truth = targets["mask"].where(targets["mask"] != IGNORED, 3)
+    return sample(maps, truth, 3, 10**6, torch.Generator())
+
+
+def test_ignored_pixels_teach_nothing() -> None:
     maps, targets = quadrants(40)
     wrong = {"mask": targets["mask"].clone()}
     targets["mask"][:, 8:] = IGNORED
-    settings = Segmentation.Settings(penalties=(1e-2,))
     other = maps.clone()
     other[:, :, 2:] += 1  # the places below, all of them ignored
-    mean, std = moments(make_bench(maps, targets, (40, 0, 0)).fit)
-    heads = [train(make_bench(x, targets, (40, 0, 0)), mean, std, settings)[0] for x in (maps, other)]
+    heads = [Path(*taught(x, targets)).at(1e-2).head for x in (maps, other)]
     torch.testing.assert_close(heads[0], heads[1])
-    assert not torch.allclose(heads[0], train(make_bench(maps, wrong, (40, 0, 0)), mean, std, settings)[0])
+    assert not torch.allclose(heads[0], Path(*taught(maps, wrong)).at(1e-2).head)
 
 
-def test_heads_are_those_of_logistic_regression(make_bench: MakeBench) -> None:
+def test_heads_are_those_of_logistic_regression() -> None:
     maps, targets = quadrants(40)
     maps += torch.randn(maps.shape, generator=torch.Generator().manual_seed(1))
     targets["mask"][:, :2, :2] = targets["mask"][:, 2:4, 2:4]  # nothing ignored: a place has one class
-    table = make_bench(maps, targets, (40, 0, 0))
-    mean, std = moments(table.fit)
-    heads, frequency = train(table, mean, std, Segmentation.Settings(penalties=(1e-1, 1e-3), iterations=200))
-    x = ((maps - mean) / std).permute(0, 2, 3, 1).flatten(0, 2).double().numpy()
+    scaled = standard(maps)(maps)
+    path = Path(*taught(scaled, targets))
+    x = scaled.permute(0, 2, 3, 1).flatten(0, 2).double().numpy()
     y = targets["mask"][:, ::4, ::4].flatten().numpy()
-    np.testing.assert_allclose(frequency, np.bincount(y) / len(y), atol=1e-6)
-    for head, penalty in zip(heads, (1e-1, 1e-3)):
+    for penalty in (1e-1, 1e-3):
+        head = path.at(penalty).head
         oracle = LogisticRegression(C=1 / (penalty * len(y)), tol=1e-10, max_iter=5000).fit(x, y)
         np.testing.assert_allclose(head[:-1].T, oracle.coef_, atol=2e-3)
         bias = head[-1] - head[-1].mean()  # a constant for all classes changes nothing
@@ -160,15 +170,14 @@ def test_rare_classes_that_a_converged_head_never_says_are_found_by_the_shift(ma
     assert found.selected["shift"] > 0 and found.selected["select_miou"] > plain + 2
 
 
-def test_a_place_copies_the_pixels_of_its_neighbours_as_a_loop_does(make_bench: MakeBench) -> None:
+def test_a_place_copies_the_pixels_of_its_neighbours_as_a_loop_does() -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(9, 5, 2, 2, generator=generator)
     masks = torch.randint(0, 4, (9, 6, 6), generator=generator, dtype=torch.uint8)
     masks[torch.rand(masks.shape, generator=generator) < 0.2] = IGNORED
-    table = make_bench(maps, {"mask": masks}, (6, 0, 3))
-    mean, std = moments(table.fit)
-    found = Bank([table.fit], mean, std, IGNORED, 4, 1000, torch.Generator()).confusion(table.test({}), (1, 5))
-    x = ((maps - mean) / std).permute(0, 2, 3, 1).double().numpy()  # (N, 2, 2, D)
+    truth = masks.where(masks != IGNORED, 4)
+    found = Bank.of(maps[:6], truth[:6], 4, 1000, torch.Generator()).tables(maps[6:], truth[6:], (1, 5))
+    x = maps.permute(0, 2, 3, 1).double().numpy()  # (N, 2, 2, D)
     x /= np.linalg.norm(x, axis=-1, keepdims=True)
     bank = [(x[n, i, j], masks[n, 3 * i : 3 * i + 3, 3 * j : 3 * j + 3]) for n, i, j in np.ndindex(6, 2, 2)]
     for k, table_of_k in zip((1, 5), found):
@@ -179,24 +188,22 @@ def test_a_place_copies_the_pixels_of_its_neighbours_as_a_loop_does(make_bench: 
                 votes = [int(labels[a, b]) for _, labels in near if labels[a, b] != IGNORED]
                 votes = votes or [int(one) for _, labels in near for one in labels.flatten() if one != IGNORED]
                 said = max(range(4), key=lambda c: (votes.count(c), -c))
-                if (truth := int(masks[6 + n, 3 * i + a, 3 * j + b])) != IGNORED:
-                    expected[n, truth, said] += 1
+                if (wanted := int(masks[6 + n, 3 * i + a, 3 * j + b])) != IGNORED:
+                    expected[n, wanted, said] += 1
         np.testing.assert_array_equal(table_of_k, expected)
 
 
-def test_a_bank_is_of_all_columns_alike_and_without_places_that_are_ignored(make_bench: MakeBench) -> None:
+def test_a_bank_is_of_all_columns_alike_and_without_places_that_are_ignored() -> None:
     maps = torch.zeros(2048, 8, 1, 8) + torch.eye(8)[None, :, None]  # a place says which column it is in
-    table = make_bench(maps, {"mask": torch.zeros(2048, 8, 8, dtype=torch.uint8)}, (2048, 0, 0))
-    mean, std = torch.zeros(8, 1, 1), torch.ones(8, 1, 1)
-    found = Bank([table.fit], mean, std, IGNORED, 2, 4096, torch.Generator()).features.sum(0)  # of each column
+    truth = torch.zeros(2048, 8, 8, dtype=torch.uint8)
+    found = Bank.of(maps, truth, 2, 4096, torch.Generator()).features.sum(0)  # of each column
     assert found.sum() == 4096 and (found - 512).abs().max() < 90  # four deviations of a chance choice
     maps, targets = quadrants(20)
-    targets["mask"][:, :8] = IGNORED
-    table = make_bench(maps, targets, (10, 10, 0))
-    mean, std = moments(table.fit)
-    bank = Bank([table.fit, table.select], mean, std, IGNORED, 3, 16, torch.Generator())
+    truth = targets["mask"].where(targets["mask"] != IGNORED, 3)
+    truth[:, :8] = 3
+    bank = Bank.of(maps, truth, 3, 16, torch.Generator())
     assert bank.features.shape == (16, 3) and (bank.labels != 3).all()
-    assert len(Bank([table.fit], mean, std, IGNORED, 3, 1000, torch.Generator()).features) == 10 * 8
+    assert len(Bank.of(maps[:10], truth[:10], 3, 1000, torch.Generator()).features) == 10 * 8
 
 
 def test_a_dimension_that_says_nothing_on_fit_decides_nothing_elsewhere(make_bench: MakeBench) -> None:
@@ -223,7 +230,7 @@ def test_a_mask_that_the_map_does_not_divide_is_judged_at_its_own_size(make_benc
     maps, targets = quadrants(40)
     masks = F.interpolate(targets["mask"][:, None], (15, 15))[:, 0]
     found = Segmentation(Segmentation.Settings()).evaluate(make_bench(maps, {"mask": masks}, (20, 10, 10)))
-    for arrays in found.arrays.values():
+    for arrays in (found.arrays["miou"], found.arrays["miou@knn"]):
         assert arrays["confusion"].sum() == (masks[30:] != IGNORED).sum() and score("iou", arrays) > 80
 
 
@@ -251,3 +258,64 @@ def test_judging_changes_no_statistics(make_bench: MakeBench, untrained: nn.Modu
     Segmentation(Segmentation.Settings(iterations=2)).evaluate(table)
     for name, value in untrained.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_bands_are_what_erosion_takes_off_each_classs_mask() -> None:
+    found, truth = (F.interpolate(one[:, None], (40, 40))[:, 0] for one in some_masks())
+    width = 1  # round(0.02 * 56.6)
+    expected: dict[str, list[list[int]]] = {"hit": [], "truth": [], "predicted": []}
+    for said, wanted in zip(found.numpy(), truth.numpy()):
+        kept = wanted != VOID
+        said = np.where(kept, said, VOID)
+        rows: list[list[int]] = []
+        for c in range(CLASSES):
+            rims = [mask & ~binary_erosion(mask, np.ones((3, 3)), width) for mask in (wanted == c, said == c)]
+            rows.append([int((rims[0] & rims[1]).sum()), int(rims[0].sum()), int(rims[1].sum())])
+        for name, column in zip(expected, zip(*rows)):
+            expected[name].append([*column])
+    counts = boundaries(found, truth, CLASSES)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(counts[name], values)
+
+
+def test_the_boundary_of_a_perfect_answer_is_whole_and_that_of_a_shifted_one_is_not() -> None:
+    truth = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    truth[:, 16:48, 16:48] = 1
+    whole, moved = (
+        score("iou", {name: value.numpy() for name, value in boundaries(said, truth, 2).items()})
+        for said in (truth, truth.roll(2, 2))
+    )
+    assert whole == 100 and moved < 80 < miou(confusion(truth.roll(2, 2), truth, 2))
+
+
+def test_a_constant_answer_scores_the_floor_and_shuffled_masks_little_more(make_bench: MakeBench) -> None:
+    maps, targets = quadrants(120)
+    order = torch.randperm(120, generator=torch.Generator().manual_seed(1))
+    found = Segmentation(Segmentation.Settings()).evaluate(
+        make_bench(maps, {"mask": targets["mask"][order]}, (80, 20, 20))
+    )
+    blank = targets["mask"][:20].where(targets["mask"][:20] != IGNORED, 3)
+    tables = [confusion(torch.full_like(blank, c), blank, 3) for c in range(3)]
+    assert floor("iou", {"confusion": tables[0].numpy()}) == pytest.approx(max(map(miou, tables)))
+    assert all(score("iou", found.arrays[name]) < 30 for name in ("miou", "miou@knn"))  # a third's guess has 20
+
+
+def test_penalties_go_on_where_the_best_is_the_last(make_bench: MakeBench) -> None:
+    maps, targets = quadrants(60)
+    table = (40, 10, 10)
+    settings = Segmentation.Settings(decades=(1, 2), shifts=(0,))
+    found = Segmentation(settings).evaluate(make_bench(maps, targets, table))
+    assert {row["penalty"] for row in found.sweep if "penalty" in row} > {1, 10, 100}
+    assert found.selected["penalty"] < 10 and found.selected["select_miou"] > 90
+
+
+def test_several_blocks_are_read_where_there_are_some(make_bench: MakeBench, untrained: Encoder) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (24, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    masks = (images[:, 0] > 127).to(torch.uint8)
+    table = make_bench(images, {"mask": masks}, (8, 8, 8), untrained)
+    assert table.fit.maps(4).shape == (8, min(4, untrained.depth) * untrained.dim, 4, 4)
+    torch.testing.assert_close(table.fit.maps(4)[:, -untrained.dim :], table.fit.map())
+    found = Segmentation(Segmentation.Settings(iterations=5)).evaluate(table)
+    assert found.arrays["miou@multi"]["confusion"].shape == (8, 2, 2)
+    assert found.pictures["segmentation"].shape == (8, 3, 3, 16, 16)

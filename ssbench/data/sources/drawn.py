@@ -19,7 +19,7 @@ def identify(argument: str, settings: DataSettings) -> tuple[str, str]:
 
 
 def read(argument: str, settings: DataSettings) -> Source:
-    """Labels (eight shapes), masks (0 is background), boxes, numbers of the main object; in conflict its surface."""
+    """Labels (eight shapes), masks (0 is background), boxes, depths, numbers of the main object; surfaces."""
     import torch
 
     splits = {}
@@ -30,6 +30,7 @@ def read(argument: str, settings: DataSettings) -> Source:
             "mask": torch.from_numpy(scenes.mask),
             "boxes": torch.from_numpy(scenes.boxes),
             "factors": torch.from_numpy(scenes.factors),
+            "depth": torch.from_numpy(scenes.depth),
         }
         if argument == "conflict":
             targets["surface"] = torch.from_numpy(scenes.surface)
