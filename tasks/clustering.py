@@ -1,6 +1,7 @@
 """Clustering: do the classes stand out as k-means clusters where nobody says what they are (Caron et al. 2018)?"""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task, Work
 
 PASSES = 30  # of Lloyd's algorithm until it stands still, about: 10 to 50 on shapes and digits
+Agreement = Callable[[NDArray[Any], NDArray[Any]], float]
 OVER = 5  # times as many clusters as classes, beside the headline
-AGREEMENTS = {
+AGREEMENTS: dict[str, Agreement] = {
     "nmi": normalized_mutual_info_score,  # arithmetic mean of the two entropies
     "ari": adjusted_rand_score,
     "ami": adjusted_mutual_info_score,
@@ -80,7 +82,11 @@ class Clustering(Task):
         used = {"clusters_used": len(np.unique(clusters)), "majority_clusters": int(many.n_clusters)}
         outcome = Outcome(selected, sweep, details=used)
         for name, agreement in AGREEMENTS.items():
-            value = influences(lambda index, of=agreement: float(of(truth[index], clusters[index])), len(truth))
+
+            def agreed(index: NDArray[np.int64], agreement: Agreement = agreement) -> float:
+                return float(agreement(truth[index], clusters[index]))
+
+            value = influences(agreed, len(truth))
             outcome.add(name, value=torch.from_numpy(value), constant=torch.zeros(len(truth)))
         matched = match(clusters, truth, classes)[clusters]
         for name, predicted in {"accuracy": matched, "majority": said[many.predict(features)]}.items():
