@@ -9,6 +9,18 @@ TASKS = {
         summary="weighted vote of the 20 nearest training features; nothing is trained",
         paper="Wu et al. 2018, arXiv:1805.01978",
     ),
+    "clustering": Entry(
+        "clustering:Clustering",
+        family="frozen features",
+        summary="k-means without labels, compared with the classes",
+        paper="Caron et al. 2018, arXiv:1807.05520",
+    ),
+    "retrieval": Entry(
+        "retrieval:Retrieval",
+        family="frozen features",
+        summary="each test image looks for the others of its class; nothing is trained",
+        paper="Caron et al. 2021, arXiv:2104.14294",
+    ),
     "linear-probe": Entry(
         "linear_probe:LinearProbe",
         family="frozen features",
