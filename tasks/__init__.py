@@ -27,4 +27,10 @@ TASKS = {
         summary="linear classifiers, and nearest neighbours, on each place of the feature map",
         paper="Oquab et al. 2023, arXiv:2304.07193",
     ),
+    "detection": Entry(
+        "detection:Detection",
+        family="frozen maps",
+        summary="FCOS on a simple pyramid of the feature map; COCO's average precision of boxes",
+        paper="Li et al. 2022, arXiv:2203.16527",
+    ),
 }

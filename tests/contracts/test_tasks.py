@@ -9,7 +9,12 @@ from ssbench.contracts import Promise, bench, of_tasks
 from ssbench.data import Dataset
 from ssbench.registry import entries
 
-SHORT = {"finetune": {"epochs": 1, "batch": 32}, "segmentation": {"iterations": 5}, "linear-probe": {"epochs": 2}}
+SHORT = {
+    "finetune": {"epochs": 1, "batch": 32},
+    "segmentation": {"iterations": 5},
+    "linear-probe": {"epochs": 2},
+    "detection": {"steps": 3},
+}
 TASKS = {
     name: replace(entry, preset={**entry.preset, **SHORT.get(name, {})})
     for name, entry in entries("tasks").items()
