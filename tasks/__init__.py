@@ -104,5 +104,10 @@ TASKS = {
         family="other images",
         summary="shape or surface: which one a linear head reads where both told the class",
         paper="Geirhos et al. 2019, arXiv:1811.12231",
+    "detection": Entry(
+        "detection:Detection",
+        family="frozen maps",
+        summary="FCOS on a simple pyramid of the feature map; COCO's average precision of boxes",
+        paper="Li et al. 2022, arXiv:2203.16527",
     ),
 }
