@@ -17,6 +17,7 @@ def tables(
     from ssbench.registry import controls
     from ssbench.results import render
     from ssbench.results.grid import grids, measures, optima, pivots
+    from ssbench.results.ranks import agreement, study
     from ssbench.results.store import Store, write_bytes
     from ssbench.results.table import build
 
@@ -29,6 +30,7 @@ def tables(
     records, known = store.all(), controls(tuple(plugin or ()))
     found = pivots(store, records)
     made: list[render.Shown] = [*build(store, known, records), *grids(found), *optima(found), *measures(records, known)]
+    made += [*study(records, known), *agreement(records, known)]
     if readme is not None:
         if not readme.is_file():
             raise UserError(f"--readme {readme}: there is no such file")
