@@ -19,6 +19,7 @@ def tables(
     from ssbench.results.grid import grids, measures, optima, pivots
     from ssbench.results.mce import mce
     from ssbench.results.profiles import profiles
+    from ssbench.results.ranks import agreement, study
     from ssbench.results.store import Store, write_bytes
     from ssbench.results.table import build
 
@@ -38,6 +39,8 @@ def tables(
         *mce(records, known),
         *profiles(records, known),
     ]
+    made: list[render.Shown] = [*build(store, known, records), *grids(found), *optima(found), *measures(records, known)]
+    made += [*study(records, known), *agreement(records, known)]
     if readme is not None:
         if not readme.is_file():
             raise UserError(f"--readme {readme}: there is no such file")
