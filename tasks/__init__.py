@@ -104,6 +104,7 @@ TASKS = {
         family="other images",
         summary="shape or surface: which one a linear head reads where both told the class",
         paper="Geirhos et al. 2019, arXiv:1811.12231",
+    ),
     "detection": Entry(
         "detection:Detection",
         family="frozen maps",

@@ -78,7 +78,7 @@ def matched(found: Tensor, truth: Tensor, classes: int) -> Matched:
     return Matched(evaluation, len(truth), classes)
 
 
-def annotations(boxes: Tensor) -> list[Mapping[str, Any]]:
+def annotations(boxes: Tensor) -> list[dict[str, Any]]:
     """COCO's form of boxes (N, K, 5 or 6): x, y, width, height; numbered from 1."""
     rows = boxes.double().cpu().numpy()
     there = [(at, slot) for at, slot in product(*map(range, rows.shape[:2])) if rows[at, slot, 4] >= 0]

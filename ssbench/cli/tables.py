@@ -38,9 +38,9 @@ def tables(
         *measures(records, known),
         *mce(records, known),
         *profiles(records, known),
+        *study(records, known),
+        *agreement(records, known),
     ]
-    made: list[render.Shown] = [*build(store, known, records), *grids(found), *optima(found), *measures(records, known)]
-    made += [*study(records, known), *agreement(records, known)]
     if readme is not None:
         if not readme.is_file():
             raise UserError(f"--readme {readme}: there is no such file")

@@ -16,10 +16,6 @@ SHORT: dict[str, dict[str, Any]] = {
     "segmentation": {"iterations": 5},
     "segmentation-finetune": {"epochs": 1, "lrs": (1e-3,)},
     "linear-probe": {"epochs": 2},
-SHORT = {
-    "finetune": {"epochs": 1, "batch": 32},
-    "segmentation": {"iterations": 5},
-    "linear-probe": {"epochs": 2},
     "detection": {"steps": 3},
 }
 TASKS = {
