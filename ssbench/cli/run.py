@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from ssbench.api import Results, Work
     from ssbench.plan import Cell
 
+Labels = Annotated[
+    str, Option(help="How much labelled data tasks see: shares or numbers a class, 1%,10%,4.  [default: 100%]")
+]
+TestOn = Annotated[str, Option(help="Other data whose test splits judge too, comma-separated.")]
+
 
 def run(
     method: Annotated[str, Option(help="Pretraining methods, comma-separated; the controls come along.")] = "",
@@ -21,10 +26,8 @@ def run(
     dataset: Annotated[str, Option(help="Data that is evaluated, and pretrained on.  [default: shapes]")] = "",
     pretrain_on: Annotated[str, Option(help="Other data to pretrain on.")] = "",
     backbone: Annotated[str, Option(help="Presets or timm models.  [default: vit-nano]")] = "",
-    labels: Annotated[
-        str, Option(help="How much labelled data tasks see: shares or numbers a class, 1%,10%,4.  [default: 100%]")
-    ] = "",
-    test_on: Annotated[str, Option(help="Other data whose test splits judge too, comma-separated.")] = "",
+    labels: Labels = "",
+    test_on: TestOn = "",
     seeds: Annotated[str, Option(help="Seeds and ranges of them, such as 0-4 or 0,1,7.  [default: 0,1,2]")] = "",
     budget: Annotated[
         str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=64000]")
