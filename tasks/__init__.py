@@ -39,6 +39,12 @@ TASKS = {
         summary="least squares on one-hot classes in closed form, all penalties at once",
         paper="Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634",
     ),
+    "layers": Entry(
+        "layers:Layers",
+        family="frozen features",
+        summary="the ridge head on every pooling of every block, and where classes are told best",
+        paper="Alain and Bengio 2016, arXiv:1610.01644",
+    ),
     "few-labels": Entry(
         "few_labels:FewLabels",
         family="frozen features",
