@@ -27,6 +27,12 @@ TASKS = {
         summary="best of a grid of linear classifiers on cached features",
         paper="Alain and Bengio 2016, arXiv:1610.01644",
     ),
+    "attentive-probe": Entry(
+        "attentive_probe:AttentiveProbe",
+        family="frozen maps",
+        summary="a learned query pools the places of the feature map under a linear layer",
+        paper="Darcet et al. 2025, arXiv:2502.08769",
+    ),
     "logreg": Entry(
         "logreg:Logreg",
         family="frozen features",
