@@ -45,7 +45,10 @@ class AttentiveProbe(Task):
 
     class Settings(Base):
         lrs: tuple[float, ...] = setting(
-            (1e-3, 3e-3, 1e-2), "peak learning rates", source="project: the best lies inside on shapes", min_length=1
+            (3e-3, 1e-2, 3e-2, 1e-1),
+            "peak learning rates",
+            source="project: 3e-2 for an untrained ViT on shapes",
+            min_length=1,
         )
         weight_decays: tuple[float, ...] = setting(
             (5e-4, 5e-2), "AdamW weight decays, not on biases", source="CAPI's ends", min_length=1
