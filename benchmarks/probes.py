@@ -55,7 +55,7 @@ def timed(answer: Callable[[], Any]) -> Answers:
 def knn(x: Tensor, y: Tensor, test: Tensor, classes: int) -> tuple[Answers, Answers]:
     near = KNeighborsClassifier(20, metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07))
     return (
-        timed(lambda: votes(test, x, y, classes, (20,), 0.07)[20].argmax(1)),
+        timed(lambda: votes(F.normalize(test), F.normalize(x), y, classes, (20,), 0.07)[20].argmax(1)),
         timed(lambda: near.fit(x.numpy(), y.numpy()).predict(test.numpy())),
     )
 

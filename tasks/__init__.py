@@ -27,6 +27,12 @@ TASKS = {
         summary="best of a grid of linear classifiers on cached features",
         paper="Alain and Bengio 2016, arXiv:1610.01644",
     ),
+    "attentive-probe": Entry(
+        "attentive_probe:AttentiveProbe",
+        family="frozen maps",
+        summary="a learned query pools the places of the feature map under a linear layer",
+        paper="Darcet et al. 2025, arXiv:2502.08769",
+    ),
     "logreg": Entry(
         "logreg:Logreg",
         family="frozen features",
@@ -38,6 +44,12 @@ TASKS = {
         family="frozen features",
         summary="least squares on one-hot classes in closed form, all penalties at once",
         paper="Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634",
+    ),
+    "layers": Entry(
+        "layers:Layers",
+        family="frozen features",
+        summary="the ridge head on every pooling of every block, and where classes are told best",
+        paper="Alain and Bengio 2016, arXiv:1610.01644",
     ),
     "few-labels": Entry(
         "few_labels:FewLabels",

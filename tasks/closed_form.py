@@ -1,5 +1,7 @@
 """Ridge regression (Hoerl and Kennard 1970) by one eigendecomposition, for every penalty and every column at once."""
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -33,11 +35,14 @@ class Ridge:
         self.wide = x.shape[1] > len(x)
         values, vectors = torch.linalg.eigh(x @ x.T if self.wide else x.T @ x)
         self.values = values.clamp(min=0)  # (R,)
-        if self.wide:
-            self.back, self.seen = x.T @ vectors, vectors  # (D, R), (N, R)
-        else:
-            self.back, self.seen = vectors, x @ vectors
-        self.found = self.seen.T @ self.targets  # (R, K)
+        self.back = x.T @ vectors if self.wide else vectors  # (D, R)
+        self.found = vectors.T @ (self.targets if self.wide else x.T @ self.targets)  # (R, K)
+        self.x, self.vectors = x, vectors
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """Samples in the directions of the decomposition, (N, R), which no head needs."""
+        return self.vectors if self.wide else self.x @ self.vectors
 
     def head(self, penalty: float | Tensor) -> Tensor:
         """The head (D + 1, K), the bias last, of one penalty above 0, or of one for each target (K,)."""

@@ -13,16 +13,23 @@ from .grids import search
 
 TOP1 = Metric("top1", "%", "higher", "accuracy")
 DECADES = (-2, -1, 0, 1, 2, 3, 4, 5, 6)  # of penalties beside the sum of squared errors: 1 sample to the weight of 10^6
+Found = tuple[Tensor, list[dict[str, Any]], dict[str, Any]]
 
 
-def chosen(bench: Bench, decades: tuple[float, ...] = DECADES) -> tuple[Tensor, list[dict[str, Any]], dict[str, Any]]:
-    """The head (D + 1, C) of `fit` on standardised features of the first pooling, the sweep, and what was selected.
+def chosen(bench: Bench, decades: tuple[float, ...] = DECADES) -> Found:
+    """`chosen_of` the first pooling, which is named in what was selected."""
+    head, sweep, selected = chosen_of(bench.fit.pooled(), bench.select.pooled(), bench, decades)
+    return head, sweep, {**selected, "pooling": bench.fit.poolings[0]}
 
-    One eigendecomposition gives the heads of all penalties. `select` picks one by top-1, the least squared error first
-    among equals. Raises RuntimeError where features are not finite.
+
+def chosen_of(fit: Tensor, select: Tensor, bench: Bench, decades: tuple[float, ...] = DECADES) -> Found:
+    """The head (D + 1, C) of features `fit` (N, D), standardised by themselves, the sweep, and what was selected.
+
+    One eigendecomposition gives the heads of all penalties. `select` (M, D) picks one by top-1, the least squared error
+    first among equals. Raises RuntimeError where features are not finite.
     """
     truth, classes = bench.select.target("label"), len(bench.data.classes)
-    x, chosen_on = standardised(bench.fit.pooled(), bench.select.pooled())
+    x, chosen_on = standardised(fit, select)
     ridge = Ridge(x, one_hot(bench.fit.target("label"), classes))
     wanted, scores = one_hot(truth, classes), dict[float, Tensor]()
 
@@ -39,5 +46,4 @@ def chosen(bench: Bench, decades: tuple[float, ...] = DECADES) -> tuple[Tensor, 
         return {"predicted": scores[sweep[point]["penalty"]].argmax(1).cpu().numpy(), "truth": truth.cpu().numpy()}
 
     best, at_edge = choose(sweep, TOP1, ("penalty",), predictions, "check the features")
-    selected = {**sweep[best], "pooling": bench.fit.poolings[0], "at_edge": at_edge}
-    return ridge.head(sweep[best]["penalty"]), [*found.values()], selected
+    return ridge.head(sweep[best]["penalty"]), [*found.values()], {**sweep[best], "at_edge": at_edge}

@@ -16,6 +16,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "segmentation": {"iterations": 5},
     "segmentation-finetune": {"epochs": 1, "lrs": (1e-3,)},
     "linear-probe": {"epochs": 2},
+    "attentive-probe": {"epochs": 2},
     "detection": {"steps": 3},
 }
 TASKS = {

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from torch import Tensor, nn
 
 from ssbench.data import Split
@@ -16,15 +17,16 @@ from ssbench.method import Method
 from ssbench.results.metrics import score
 from ssbench.task import Bench
 from ssbench.tasks import knn
-from ssbench.tasks.knn import KNN, votes
+from ssbench.tasks.knn import KNN, nearest_mean, votes
 from ssbench.training.diagnostics import measure
 
 MakeBench = Callable[..., Bench]
 
 
 def winners(*words: Any) -> dict[int, torch.Tensor]:
-    """The class that wins each vote."""
-    return {k: found.argmax(1) for k, found in votes(*words).items()}
+    """The class that wins each vote of a bank on queries, both of any length."""
+    query, bank, *more = words
+    return {k: found.argmax(1) for k, found in votes(F.normalize(query), F.normalize(bank), *more).items()}
 
 
 def of_sklearn(query: Tensor, bank: Tensor, labels: Tensor, k: int, temperature: float) -> NDArray[np.int64]:
@@ -105,6 +107,22 @@ def test_the_headline_is_the_vote_of_the_set_k(make_bench: MakeBench, digits: tu
     found = KNN(KNN.Settings(k=1)).evaluate(make_bench(images, {"label": labels}, (200, 100, 100)))
     oracle = of_sklearn(images[300:400].flatten(1), images[:300].flatten(1), labels[:300], 1, 0.07)
     np.testing.assert_array_equal(found.arrays["top1"]["predicted"], oracle)
+
+
+@pytest.mark.filterwarnings("ignore:self.within_class_std_dev_")  # some pixels of digits are always 0
+def test_the_nearest_class_mean_is_scikit_learns(make_bench: MakeBench, digits: tuple[Tensor, Tensor]) -> None:
+    """Among means of unit length the nearest by cosine is the nearest by distance."""
+    images, labels = digits
+    found = KNN(KNN.Settings()).evaluate(make_bench(images, {"label": labels}, (200, 100, 1000)))
+    x = F.normalize(images.flatten(1)).double().numpy()
+    oracle = NearestCentroid().fit(x[:300], labels[:300].numpy())
+    oracle.centroids_ /= np.linalg.norm(oracle.centroids_, axis=1, keepdims=True)
+    np.testing.assert_array_equal(found.arrays["top1@class-mean"]["predicted"], oracle.predict(x[300:1300]))
+
+
+def test_a_class_without_a_mean_is_never_the_nearest() -> None:
+    query, bank = torch.tensor([[-1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    assert nearest_mean(query, bank, torch.tensor([0, 2]), 4).tolist() == [2]
 
 
 class ClassVector(Encoder):
