@@ -107,7 +107,7 @@ def main(dim: int, names: list[str]) -> None:
             outcome, seconds = evaluated(task, bench(split, Path(cache)))
             headline, whole = task.metrics[0], whole + seconds
             value = score(headline.kind, outcome.arrays[headline.name])
-            edge = {True: "yes", False: "no"}.get(outcome.selected.get("at_edge"), "")
+            edge = "yes" if outcome.selected.get("at_edge") else "no"
             print(f"| {name} | {headline.name} {value:.1f} {headline.unit} | {edge} | {seconds:.1f} |", flush=True)
     print(f"| all | | | {whole:.1f} |")
 
