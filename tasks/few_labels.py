@@ -22,6 +22,7 @@ from .classes import one_hot
 from .closed_form import Ridge, apply, standardised
 
 PENALTIES = tuple(10 ** (step / 2) for step in range(-12, 17))  # 10^-6 to 10^8, which is a nearest-mean rule
+GAIN = 1e-3  # of a correlation, by which an end of the penalties is worth going on from
 MANY = 50  # labels a class, from which half as many draws say as much
 
 
@@ -74,8 +75,8 @@ class FewLabels(Task):
             "penalty": "by labelled images left out",
             "pooling": bench.fit.poolings[0],
         }
-        least = sum(point["penalty"] == PENALTIES[0] for point in sweep)
-        selected |= {"at_edge": least > len(sweep) / 20, "refit": "none"}  # the largest is a limit, no edge
+        edges = sum(point["at_edge"] for point in sweep)
+        selected |= {"at_edge": edges > 0, "refit": "none"}
 
         test = bench.test(selected)
         tested, truth = standardised(bench.fit.pooled(), test.pooled())[1], test.target("label")
@@ -89,6 +90,7 @@ class FewLabels(Task):
         assert isinstance(area, Tensor)
         constant = 100 * (truth == truth.bincount().argmax()).double()
         details = {"profile": {"labels a class": curve}, "labels": sizes, "weights": dict(zip(right, weights))}
+        details["heads at an edge"] = edges
         outcome = Outcome(selected, sweep, details=details)
         outcome.add("area", value=area, constant=constant)
         return outcome
@@ -113,16 +115,19 @@ def chosen(features: Tensor, targets: Tensor) -> tuple[Tensor, Mapping[str, floa
 
     Best is the largest correlation, over samples and classes, of what is said of a sample and its class, each less the
     shares of classes among the others. Squared error would shrink weak features to nothing, where the largest score
-    needs no scale; left-out hits are few, and all wrong with one label a class.
+    needs no scale; left-out hits are few, and all wrong with one label a class. At the edge: it is
+    the smallest or largest penalty and ahead of its neighbour by more than `GAIN`; heads come to a limit at both ends.
     """
     ridge, count = Ridge(features, targets), len(features)
     if count < 2:
-        return ridge.head(PENALTIES[-1]), {"penalty": PENALTIES[-1], "left_out_correlation": 0.0}
+        return ridge.head(PENALTIES[-1]), {"penalty": PENALTIES[-1], "left_out_correlation": 0.0, "at_edge": False}
     others = (targets.sum(0) - targets) / (count - 1)  # (N, K)
     truth = F.normalize((targets - others).flatten(), dim=0)
     found = {p: F.normalize((ridge.left_out(p) - others).flatten(), dim=0).dot(truth).item() for p in PENALTIES}
     best = max(reversed(PENALTIES), key=found.__getitem__)
-    return ridge.head(best), {"penalty": best, "left_out_correlation": found[best]}
+    ends = {PENALTIES[0]: PENALTIES[1], PENALTIES[-1]: PENALTIES[-2]}
+    at_edge = best in ends and found[best] - found[ends[best]] > GAIN
+    return ridge.head(best), {"penalty": best, "left_out_correlation": found[best], "at_edge": at_edge}
 
 
 def interval(draws: NDArray[np.float64]) -> list[float] | float:

@@ -20,6 +20,7 @@ from ssbench.training.loop import rate
 from .classes import BESIDE, SURE, classified
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # AdamW's own
+NOTHING = 1e-30  # a share this small moves no weight, but products of subnormal numbers take 100 x as long
 CHUNK = 1024  # samples a product when heads are only applied
 JOINT, STACK = "cls+mean", "cls of all"
 
@@ -158,7 +159,7 @@ def train(
         for part, index in enumerate(torch.randperm(count, generator=order).to(features.device).tensor_split(parts)):
             step = epoch * parts + part
             x = features[index]  # (B, D)
-            wrong = (x @ heads).unflatten(1, (classes, len(grid))).softmax(1)  # (B, C, G)
+            wrong = F.threshold_((x @ heads).unflatten(1, (classes, len(grid))).softmax(1), NOTHING, 0)  # (B, C, G)
             wrong[torch.arange(len(index), device=x.device), labels[index]] -= 1
             gradient = x.T @ wrong.flatten(1) / len(index)  # of the mean cross-entropy
             now = lr * rate(step / (settings.epochs * parts), settings.warmup)

@@ -48,7 +48,7 @@ class Peft(Task):
             source="project: best on shapes; LoRA's 1e-3 is for long trainings",
             min_length=1,
         )
-        epochs: int = setting(2, "passes over fit", source="project: CPU minutes", ge=1)
+        epochs: int = setting(1, "passes over fit", source="project: CPU minutes", ge=1)
         batch: int = setting(
             64, "images a step, at most", source="project: many steps", unit="images", ge=2, multiple_of=2
         )

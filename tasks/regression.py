@@ -16,6 +16,8 @@ from ssbench.task import Bench, Outcome, Task, Work, choose
 from .closed_form import Ridge, apply, standardised
 from .grids import search
 
+CIRCULAR = ("hue:1",)
+
 
 class Regression(Task):
     """Each factor by ridge regression on the standardised features of the first pooling; `select` picks its penalty.
@@ -34,7 +36,9 @@ class Regression(Task):
             min_length=1,
         )
         circular: tuple[str, ...] = setting(
-            ("hue:1",), "factors that come back to the same, as NAME:PERIOD", source="shapes: hue in turns"
+            CIRCULAR,
+            "factors that come back to the same, as NAME:PERIOD; the default where there is such a factor",
+            source="shapes: hue in turns",
         )
 
     needs = frozenset({"factors"})
@@ -46,7 +50,7 @@ class Regression(Task):
         return Work(sum(bench.sizes), gflops=1e-9 * len(bench.data.factors) * each)
 
     def evaluate(self, bench: Bench) -> Outcome:
-        periods = _periods(self.settings.circular)
+        periods = _periods(self.settings.circular, bench.data.factors)
         names, y = columns(bench.fit, bench.data.factors, periods)  # (N, F)
         truth = columns(bench.select, bench.data.factors, periods)[1]
         x, chosen_on = standardised(bench.fit.pooled(), bench.select.pooled())
@@ -113,7 +117,7 @@ def columns(part: Part, factors: tuple[str, ...], periods: dict[str, float]) -> 
     return names, torch.stack(found, 1)
 
 
-def _periods(circular: tuple[str, ...]) -> dict[str, float]:
+def _periods(circular: tuple[str, ...], factors: tuple[str, ...]) -> dict[str, float]:
     found = {}
     for text in circular:
         name, colon, period = text.rpartition(":")
@@ -123,6 +127,8 @@ def _periods(circular: tuple[str, ...]) -> dict[str, float]:
             colon = ""
         if not colon or not found[name] > 0:
             raise UserError(f"regression.circular={text}: expected NAME:PERIOD, such as angle:360")
+        if name not in factors and circular != CIRCULAR:
+            raise UserError(f"regression.circular={text}: no factor {name} here, but {', '.join(factors)}")
     return found
 
 

@@ -26,6 +26,11 @@ def test_it_grows_so_often_and_not_without_a_gain() -> None:
     assert tried(lambda at: 0.0) == [-1.5, -1, -0.5, 0, 1]  # the first of equals
 
 
+def test_a_gain_that_is_too_small_makes_no_grid_grow() -> None:
+    found = search((-1, 0, 1), lambda exponent: exponent, lambda at: 0.1 * at, finer=1, least=0.2)
+    assert [*found] == [-1, 0, 1]
+
+
 def test_a_grid_of_one_value_is_only_made_finer() -> None:
     assert [*search((0,), lambda at: at, lambda at: at, finer=2)] == [-0.5, 0, 0.5]
 

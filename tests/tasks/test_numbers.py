@@ -81,6 +81,9 @@ def test_a_circular_factor_is_its_cosine_and_sine(make_bench: MakeBench) -> None
     assert [*r2] == ["hue cos", "hue sin", "x"] and r2["hue cos"] > 0.999 and r2["hue sin"] > 0.999 and r2["x"] < 0.7
     with pytest.raises(UserError, match="expected NAME:PERIOD"):
         regressed(make_bench, x, turns[:, None], "hue", "hue")
+    with pytest.raises(UserError, match="no factor tilt here, but hue, x"):
+        regressed(make_bench, x, torch.stack([turns, turns], 1), "hue x", "tilt:1")
+    regressed(make_bench, x, turns[:, None], "x", "hue:1")  # the default waits for such a factor
 
 
 def labelled(make_bench: MakeBench, x: Tensor, labels: Tensor) -> Outcome:
