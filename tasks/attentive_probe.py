@@ -22,7 +22,7 @@ from ssbench.task import Bench, Outcome, Task, Work, choose
 from ssbench.training.loop import rate
 
 from .classes import BESIDE, SURE, classified
-from .linear_probe import adamw
+from .joint import adamw
 from .maps import standard
 
 INIT, WARMUP = 0.02, 0.1  # CAPI's deviation of all weights, and its share of steps with a rising rate
@@ -105,10 +105,7 @@ def heads(dim: int) -> int:
 
 
 def started(dim: int, classes: int, generator: torch.Generator) -> Weights:
-    """One probe, G = 1, in CAPI's initialisation; its truncation is at a hundred deviations, and a key has no bias.
-
-    One would add the same to the score of every place.
-    """
+    """One probe, G = 1, in CAPI's initialisation; a key's bias would add the same to the score of every place."""
     shapes = {"query": (dim,), "key": (dim, dim), "value": (dim, dim), "linear": (dim, classes)}
     drawn = {name: INIT * torch.randn(1, *shape, generator=generator) for name, shape in shapes.items()}
     return drawn | {"value bias": torch.zeros(1, dim), "linear bias": torch.zeros(1, classes)}
@@ -148,9 +145,8 @@ def train(bench: Bench, grid: list[tuple[float, float]], s: AttentiveProbe.Setti
             now = lr * rate(step / (s.epochs * parts), WARMUP)
             with torch.no_grad():
                 for (name, value), gradient in zip(live.items(), gradients):
-                    shape = (-1, *[1] * (value.ndim - 1))
-                    decayed = torch.zeros_like(decay) if "bias" in name else decay
-                    adamw(value, gradient, *memory[name], step + 1, now.view(shape), decayed.view(shape))
+                    rates, decays = (one.view(-1, *[1] * (value.ndim - 1)) for one in (now, decay))
+                    adamw(value, gradient, *memory[name], step + 1, rates, decays * ("bias" not in name))
         if (epoch + 1) % 10 == 0:
             bench.progress(f"attentive probe: epoch {epoch + 1}/{s.epochs} of {len(grid)} probes")
     return {name: value.detach() for name, value in weights.items()}

@@ -60,12 +60,8 @@ class Regression(Task):
             sweep += points
             penalties[name] = points[best]["penalty"]
             edges += [name] * at_edge
-        selected = {
-            "penalty": penalties,
-            "pooling": bench.fit.poolings[0],
-            "at_edge": bool(edges),
-            "refit": "fit+select",
-        }
+        read = {"pooling": bench.fit.poolings[0], "at_edge": bool(edges), "refit": "fit+select"}
+        selected = {"penalty": penalties, **read}
 
         test = bench.test(selected)
         x, tested = standardised(torch.cat([bench.fit.pooled(), bench.select.pooled()]), test.pooled())

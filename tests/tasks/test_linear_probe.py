@@ -15,7 +15,8 @@ from torch.profiler import ProfilerActivity, profile
 from ssbench.encoders.encoder import Encoder
 from ssbench.results.metrics import score
 from ssbench.task import Bench
-from ssbench.tasks.linear_probe import LinearProbe, train
+from ssbench.tasks.joint import train
+from ssbench.tasks.linear_probe import LinearProbe
 from ssbench.training.loop import rate
 
 MakeBench = Callable[..., Bench]
