@@ -1,6 +1,6 @@
 """COCO's average precision of boxes, by faster-coco-eval, of any images without matching them again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import product

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import batched_nms
 
+from .boxes import OVERLAP
+
 WIDTH = 64  # of the pyramid, a multiple of the head's 32 groups; ViTDet's is 256
 CONVS = 2  # of each tower of the head; torchvision's default is 4
 REACH = 4  # strides from a place to the furthest side of its box, at most, but on the coarsest level; FCOS: 8
 NEAR = 1.5  # strides from a place to the centre of its box, at most; FCOS
 CANDIDATES = 3  # boxes that go into the suppression, for each that may come out
-OVERLAP = 0.6  # from which the less sure of two boxes of a class goes; torchvision's FCOS
 FIELDS = 6  # of a found box: x0, y0, x1, y1, class, score
 
 
