@@ -33,23 +33,23 @@ class Detection(Task):
 
     class Settings(Base):
         trunk: Literal["frozen", "tuned"] = setting("frozen", "what is done with the encoder", source="PROTOCOLS S5.5")
-        lrs: tuple[float, ...] = setting((1e-3, 3e-3), "learning rates", source="project: not yet tuned", min_length=1)
+        lrs: tuple[float, ...] = setting((4e-3, 8e-3, 1.6e-2), "learning rates", source="project: shapes", min_length=1)
         steps: int = setting(500, "of training, for each rate", source="project: for a CPU", unit="steps", ge=1)
         batch: int = setting(16, "images a step", source="project: for a CPU", unit="images", ge=1)
         weight_decay: float = setting(0.1, "AdamW decay", source="ViTDet, optim.py", ge=0)
         warmup: float = setting(0.1, "share with a rising rate", source="project", ge=0, lt=1)
 
-    version = 1
+    version = 2
     needs = frozenset({"boxes"})
     metrics = tuple(Metric(name, "%", "higher", "mean") for name in SCORES)
     settings: Settings
 
     def work(self, bench: Bench) -> Work:
-        """A tuned encoder sees `select` and the test again; the detector's own products are some 50 MFLOPs a place."""
+        """A tuned encoder sees `select` and the test again; the detector's own are 0.5 MFLOPs a place."""
         s, (_, select, test) = self.settings, bench.sizes
         seen = len(s.lrs) * s.steps * s.batch
         places = bench.fit.grid[0] * bench.fit.grid[1]
-        gflops = (3 * seen + len(s.lrs) * select + test) * places * 2.5e-3
+        gflops = (3 * seen + len(s.lrs) * select + test) * places * 3e-4
         tuned = seen + (len(s.lrs) * select + test) // 3
         return Work(sum(bench.sizes), trained=tuned if s.trunk == "tuned" else 0, gflops=gflops)
 

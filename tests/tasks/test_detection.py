@@ -81,16 +81,19 @@ def test_a_box_is_matched_where_its_middle_is_and_an_empty_image_nowhere() -> No
 
 
 def planted(count: int, kinds: int = 2) -> tuple[Tensor, dict[str, Tensor]]:
-    """Maps (N, 1 + kinds, 16, 16), 1 px a place, of one box, whose places say its class; and the boxes."""
+    """Maps (N, 4 + kinds, 8, 8), 1 px a place, of one box, whose places say its class and sides; and the boxes."""
     generator = torch.Generator().manual_seed(0)
-    low = torch.randint(1, 8, (count, 2), generator=generator)
-    high = low + torch.randint(3, 8, (count, 2), generator=generator)
+    low = torch.randint(0, 4, (count, 2), generator=generator)
+    high = low + torch.randint(2, 5, (count, 2), generator=generator)
     kind = torch.randint(kinds, (count,), generator=generator)
-    at = torch.arange(16)
-    across, down = ((at >= low[:, axis, None]) & (at < high[:, axis, None]) for axis in (0, 1))  # (N, 16)
+    at = torch.arange(8)
+    across, down = ((at >= low[:, axis, None]) & (at < high[:, axis, None]) for axis in (0, 1))  # (N, 8)
     inside = (down[:, :, None] & across[:, None]).float()
-    maps = torch.zeros(count, 1 + kinds, 16, 16)
-    maps[torch.arange(count), 1 + kind] = inside
+    maps = torch.zeros(count, 4 + kinds, 8, 8)
+    maps[torch.arange(count), 4 + kind] = inside
+    for side, corner in enumerate((low, high)):
+        maps[:, 2 * side] = (at - corner[:, :1]).abs()[:, None] * inside
+        maps[:, 2 * side + 1] = (at - corner[:, 1:]).abs()[:, :, None] * inside
     none = torch.full((count, 1, 5), -1)  # a place for a second box that is not there
     return maps, {"boxes": torch.cat([torch.cat([low, high, kind[:, None]], 1)[:, None], none], 1)}
 
@@ -152,6 +155,15 @@ def test_the_pyramid_says_something_of_each_anchor(grid: tuple[int, int]) -> Non
     assert said["cls_logits"].shape == (2, len(anchors.squares), 3)
     assert said["bbox_regression"].shape == (2, len(anchors.squares), 4)
     assert detector.detect(torch.randn(2, 6, *grid), anchors, 32, 7).shape == (2, 7, 6)
+
+
+def test_no_layer_of_the_detector_sees_another_place() -> None:
+    detector = Detector(torch.zeros(6, 1, 1), torch.ones(6, 1, 1), 3)
+    maps = torch.randn(1, 6, 4, 4)
+    other = maps.clone()
+    other[:, :, :2, :2] += 1  # four places of a level, sixteen and one of the others
+    moved = detector(maps)["cls_logits"] != detector(other)["cls_logits"]
+    assert moved.any(2).sum() == 16 + 4 + 1
 
 
 def scenes() -> tuple[Tensor, dict[str, Tensor]]:
