@@ -12,12 +12,13 @@ from ssbench.features import Part
 from ssbench.results.metrics import Metric, influences
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work, choose
+from ssbench.task import Bench, Outcome, Task, Work
 from ssbench.training.loop import rate
 
-from .boxes import cleaned, drawn
-from .coco import MOST, SCORES, Matched, matched, required
+from .boxes import cleaned, constant, drawn
+from .coco import MOST, SCORES, SIZES, Matched, matched, required
 from .pyramid import Detector, anchors_of, match
+from .training import Judged, search
 
 CHUNK = 64  # images at a time where nothing is trained
 TRUNK = 0.1  # the encoder's learning rate, where it is tuned, to the detector's
@@ -32,23 +33,23 @@ class Detection(Task):
 
     class Settings(Base):
         trunk: Literal["frozen", "tuned"] = setting("frozen", "what is done with the encoder", source="PROTOCOLS S5.5")
-        lrs: tuple[float, ...] = setting((1e-3, 3e-3), "learning rates", source="project: not yet tuned", min_length=1)
+        lrs: tuple[float, ...] = setting((4e-3, 8e-3, 1.6e-2), "learning rates", source="project: shapes", min_length=1)
         steps: int = setting(500, "of training, for each rate", source="project: for a CPU", unit="steps", ge=1)
         batch: int = setting(16, "images a step", source="project: for a CPU", unit="images", ge=1)
         weight_decay: float = setting(0.1, "AdamW decay", source="ViTDet, optim.py", ge=0)
         warmup: float = setting(0.1, "share with a rising rate", source="project", ge=0, lt=1)
 
-    version = 1
+    version = 2
     needs = frozenset({"boxes"})
     metrics = tuple(Metric(name, "%", "higher", "mean") for name in SCORES)
     settings: Settings
 
     def work(self, bench: Bench) -> Work:
-        """A tuned encoder sees `select` and the test again; the detector's own products are some 50 MFLOPs a place."""
+        """A tuned encoder sees `select` and the test again; the detector's own are 0.5 MFLOPs a place."""
         s, (_, select, test) = self.settings, bench.sizes
         seen = len(s.lrs) * s.steps * s.batch
         places = bench.fit.grid[0] * bench.fit.grid[1]
-        gflops = (3 * seen + len(s.lrs) * select + test) * places * 2.5e-3
+        gflops = (3 * seen + len(s.lrs) * select + test) * places * 3e-4
         tuned = seen + (len(s.lrs) * select + test) // 3
         return Work(sum(bench.sizes), trained=tuned if s.trunk == "tuned" else 0, gflops=gflops)
 
@@ -58,27 +59,41 @@ class Detection(Task):
         if not bench.fit.map().isfinite().all():
             raise RuntimeError("the features are not finite")
         kinds = len(data.box_classes)
+        known, _ = cleaned(bench.fit.target("boxes"), size)
         truth, _ = cleaned(bench.select.target("boxes"), size)
-        trained = [Trained(bench, lr, s) for lr in s.lrs]
-        found = [matched(one.detect(bench.select), truth, kinds) for one in trained]
-        sweep: list[dict[str, Any]] = [
-            {"lr": lr, "select_ap": one.scores()["ap"], "diverged": False} for lr, one in zip(s.lrs, found)
-        ]
-        arrays = lambda point: {"value": values(found[point])["ap"]}  # noqa: E731
-        best, edge = choose(sweep, self.metrics[0], ("lr",), arrays, "lower detection.lrs")
-        selected = {**sweep[best], "at_edge": edge, "refit": "none"}
 
+        def judge(one: Trained) -> Judged:
+            value = values(matched(one.detect(bench.select), truth, kinds))["ap"]
+            return Judged(float(value.mean()), one.finite(), {"value": value}, {})
+
+        found = search(bench, s.lrs, lambda lr: Trained(bench, lr, s), self.metrics[0], "lower detection.lrs", judge)
+        selected = {**found.point, "at_edge": found.at_edge, "refit": "none"}
         test = bench.test(selected)
         truth, dropped = cleaned(test.target("boxes"), size)
-        boxes = trained[best].detect(test)
-        judged = matched(boxes, truth, kinds)
-        each = np.nanmean(judged.precision(), 0) if len(truth) else np.zeros((kinds, 4))  # (classes, sizes)
-        classes = {name: float(value) for name, value in zip(data.box_classes, each[:, 0]) if np.isfinite(value)}
-        outcome = Outcome(selected, sweep, details={"profile": {"class": classes}, "empty_boxes": dropped})
+        boxes, limit = found.network.detect(test), found.network.limit
+        fixed = constant(known, kinds, limit).expand(len(truth), -1, -1)
+        judged, floor = matched(boxes, truth, kinds), values(matched(fixed, truth, kinds))
+        details = {
+            "profile": profiles(judged, data.box_classes),
+            "empty_boxes": dropped,
+            "detections_an_image": limit,
+            "images_with_more_boxes": int(((truth[..., 4] >= 0).sum(1) > limit).sum()),
+        }
+        outcome = Outcome(selected, found.sweep, details=details)
         outcome.pictures["detection"] = drawn(test.images[:8], truth[:8], boxes[:8])
         for name, value in values(judged).items():
-            outcome.add(name, value=torch.from_numpy(value))
+            outcome.add(name, value=torch.from_numpy(value), constant=torch.from_numpy(floor[name]))
         return outcome
+
+
+def profiles(judged: Matched, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """AP of each class, and over classes for each of COCO's sizes; what the truth does not have is left out."""
+    each = judged.precision().mean(0)  # (classes, sizes), NaN at every overlap or at none
+    sizes = {name: column[~np.isnan(column)] for name, column in zip(SIZES, each.T[1:])}
+    return {
+        "class": {name: float(value) for name, value in zip(classes, each[:, 0]) if not np.isnan(value)},
+        "size": {name: float(column.mean()) for name, column in sizes.items() if column.size},
+    }
 
 
 def values(judged: Matched) -> dict[str, NDArray[np.float64]]:
@@ -127,6 +142,10 @@ class Trained:
         """The tuned encoder's, of uint8 images (B, C, S, S)."""
         assert self.encoder is not None
         return self.encoder.map(self.encoder.normalise(images.to(self.anchors.squares.device)))
+
+    def finite(self) -> bool:
+        networks = [self.detector] if self.encoder is None else [self.detector, self.encoder]
+        return all(bool(weight.isfinite().all()) for network in networks for weight in network.parameters())
 
     @torch.no_grad()
     def detect(self, part: Part) -> Tensor:

@@ -1,23 +1,25 @@
 """A detector on one map: ViTDet's simple pyramid (Li et al. 2022, arXiv:2203.16527) with torchvision's FCOS head.
 
 torchvision's whole detectors want images, resize them, and take strides for whole numbers of pixels with anchors at a
-place's corner. Here maps come in, and the anchor of a place lies around its centre, whatever the patch.
+place's corner. Here maps come in, and the anchor of a place lies around its centre, whatever the patch. No layer looks
+beyond its own place: 3x3 convolutions see most of a small map and detect whatever the encoder is (docs/protocol.md).
 """
 
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import batched_nms
 
-WIDTH = 64  # of the pyramid, a multiple of the head's 32 groups; ViTDet's is 256
-CONVS = 2  # of each tower of the head; torchvision's default is 4
+from .boxes import OVERLAP
+
+WIDTH = 64  # of the pyramid; ViTDet's is 256
 REACH = 4  # strides from a place to the furthest side of its box, at most, but on the coarsest level; FCOS: 8
 NEAR = 1.5  # strides from a place to the centre of its box, at most; FCOS
 CANDIDATES = 3  # boxes that go into the suppression, for each that may come out
-OVERLAP = 0.6  # from which the less sure of two boxes of a class goes; torchvision's FCOS
 FIELDS = 6  # of a found box: x0, y0, x1, y1, class, score
 
 
@@ -39,13 +41,10 @@ class Detector(nn.Module):
         super().__init__()
         self.mean, self.std = nn.Buffer(mean), nn.Buffer(std)
         dim = len(mean)
-        self.up = nn.Sequential(nn.ConvTranspose2d(dim, WIDTH, 2, 2), nn.GroupNorm(1, WIDTH), nn.GELU())
+        self.up = nn.Sequential(nn.ConvTranspose2d(dim, WIDTH, 2, 2), LayerNorm2d(WIDTH), nn.GELU())
         self.same, self.down = nn.Conv2d(dim, WIDTH, 1), nn.Conv2d(dim, WIDTH, 1)
-        self.smooth = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(1, WIDTH), nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.GroupNorm(1, WIDTH))
-            for _ in range(3)
-        )
-        self.head = FCOSHead(WIDTH, 1, classes, CONVS)
+        self.norms = nn.ModuleList(LayerNorm2d(WIDTH) for _ in range(3))
+        self.head = local(FCOSHead(WIDTH, 1, classes, 0))
 
     def levels(self, maps: Tensor) -> list[Tensor]:
         """(B, WIDTH, 2h, 2w), (B, WIDTH, h, w), (B, WIDTH, h/2, w/2)."""
@@ -53,7 +52,7 @@ class Detector(nn.Module):
         raised = [self.up(x), self.same(x)]
         if min(x.shape[-2:]) > 1:
             raised.append(self.down(F.max_pool2d(x, 2)))
-        return [smooth(level) for smooth, level in zip(self.smooth, raised)]
+        return [norm(level) for norm, level in zip(self.norms, raised)]
 
     def forward(self, maps: Tensor) -> dict[str, Tensor]:
         """cls_logits (B, A, C), bbox_regression (B, A, 4) in strides, bbox_ctrness (B, A, 1)."""
@@ -86,6 +85,17 @@ class Detector(nn.Module):
             kept = batched_nms(boxes, score, kind, OVERLAP)[:limit]
             found[image, : len(kept)] = torch.cat([boxes[kept], kind[kept, None], score[kept, None]], 1)
         return found
+
+
+def local(head: FCOSHead) -> FCOSHead:
+    """A head without towers, given one layer for each, whose 3x3 convolutions keep their middle alone."""
+    classes, sides = head.classification_head, head.regression_head
+    for part in (classes, sides):
+        part.conv = nn.Sequential(nn.Conv2d(WIDTH, WIDTH, 1), LayerNorm2d(WIDTH), nn.ReLU())
+    for layer in (classes.cls_logits, sides.bbox_reg, sides.bbox_ctrness):
+        layer.weight = nn.Parameter(layer.weight[:, :, 1:2, 1:2].detach().clone())
+        layer.kernel_size, layer.padding = (1, 1), (0, 0)
+    return head
 
 
 def anchors_of(grid: tuple[int, int], size: int, device: torch.device) -> Anchors:

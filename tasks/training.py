@@ -163,11 +163,11 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
             random.setstate(python)
 
 
-N = TypeVar("N", bound=Network)
+N = TypeVar("N")
 
 
 class Found(NamedTuple, Generic[N]):
-    """The network of the rate that `select` chose, and how the choice came about."""
+    """What was trained at the rate that `select` chose, and how the choice came about."""
 
     network: N
     sweep: list[dict[str, Any]]
@@ -196,18 +196,19 @@ def search(
     remedy: str,
     judge: Callable[[N], Judged] | None = None,
 ) -> Found[N]:
-    """Train once for each rate and choose on `select`, by accuracy unless there is another `judge`.
+    """Train once for each rate and choose on `select`; without a `judge`, networks are `Network`s, judged by accuracy.
 
     A grid whose choice is at its edge, as `ssbench.task.choose` has it, grows there: the rate twice as high, or half as
     low, is then trained too, at most twice. A network whose scores are not finite counts as 0 %; raises RuntimeError
     when all are such.
     """
-    judge, rates = judge or partial(accurate, bench.select), list(lrs)
+    by: Callable[[Any], Judged] = judge or partial(accurate, bench.select)
+    rates = list(lrs)
     sweep, networks, arrays = list[dict[str, Any]](), list[N](), list[dict[str, NDArray[np.generic]]]()
     while True:
         for lr in rates[len(sweep) :]:
             networks.append(train(lr))
-            found = judge(networks[-1])
+            found = by(networks[-1])
             score = found.score if found.finite else 0.0
             sweep.append({"lr": lr, **found.more, f"select_{metric.name}": score, "diverged": not found.finite})
             arrays.append(found.arrays)
