@@ -9,7 +9,7 @@ from ssbench.results.alike import cka
 from ssbench.tasks import spectra
 
 
-def normal(*shape: int, seed: int = 0) -> np.ndarray:  # type: ignore[type-arg]
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
