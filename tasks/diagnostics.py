@@ -84,7 +84,7 @@ class Diagnostics(Task):
         profile = {block: cka(values, final) for block, values in [*blocks, (last, final)]} if blocks else {}
         if defined := {block: value for block, value in profile.items() if math.isfinite(value)}:
             outcome.details["profile"] = {"cka with the last block": defined}
-        few = numbers(test)[spaced(len(test), KEPT)]
+        few = numbers(test)[spaced(len(test), KEPT).numpy()]
         outcome.arrays["kept"] = {"features": spectra.principal(few, COORDINATES).astype(np.float16)}
         return outcome
 
@@ -93,7 +93,7 @@ def told(bench: Bench, part: Part, temperatures: Sequence[float]) -> tuple[dict[
     """Each number that is defined as a value an image (N,), whose mean it is; and the temperature of most InfoNCE."""
     bench.progress("diagnostics: features")
     rows, pairs, few = (spaced(len(part), most) for most in (MOST, PAIRED, VIEWED))
-    x = spectra.compact(numbers(part)[rows])
+    x = spectra.compact(numbers(part)[rows.numpy()])
     groups = 20 if x.shape[1] <= WIDE[0] else 5 if x.shape[1] <= WIDE[1] else 1
     placed = {name: (values, rows) for name, values in still(x, groups, bench.generator("halves")).items()}
 
@@ -130,4 +130,4 @@ def still(x: Array, groups: int, generator: torch.Generator) -> dict[str, Array]
 
 def covariance(x: Array, of: Callable[[Array], float]) -> Score:
     """A number of the covariance's eigenvalues as one of positions."""
-    return lambda i: of(spectra.eigenvalues(np.cov(x[i].T, ddof=0)))
+    return lambda i: of(spectra.eigenvalues(np.atleast_2d(np.cov(x[i].T, ddof=0))))

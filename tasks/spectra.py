@@ -77,6 +77,8 @@ def lidar(views: Array) -> float:
     Sb is of the n means, over n - 1; Sw of views about their mean, over n (q - 1), with 1e-4 added to its diagonal.
     """
     n, q, d = views.shape
+    if n < 2:
+        return math.nan
     means = views.mean(1)
     apart, around = means - means.mean(0), (views - means[:, None]).reshape(-1, d)
     within = around.T @ around / (n * (q - 1)) + DELTA * np.eye(d)
@@ -89,6 +91,8 @@ def ratios(distances: Array) -> Array:
 
     `distances` is (N, N), squared; those of rounding, under 1e-12 of the mean, are duplicates.
     """
+    if len(distances) < 3:
+        return np.full(len(distances), np.nan)
     far = np.where(distances > BLANK * distances.mean(), distances, np.inf)
     near = np.partition(far, 1, axis=1)[:, :2]
     with np.errstate(invalid="ignore"):
