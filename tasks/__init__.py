@@ -69,6 +69,12 @@ TASKS = {
         summary="ridge regression of numbers, such as place, size and angle",
         paper="Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634",
     ),
+    "diagnostics": Entry(
+        "diagnostics:Diagnostics",
+        family="no labels",
+        summary="RankMe, LiDAR, alpha-ReQ, uniformity and more of the test images' features; no labels",
+        paper="Garrido et al. 2022, arXiv:2210.02885",
+    ),
     "finetune": Entry(
         "finetune:Finetune",
         family="whole network",

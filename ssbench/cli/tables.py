@@ -16,6 +16,7 @@ def tables(
     from ssbench.errors import UserError, near
     from ssbench.registry import controls
     from ssbench.results import render
+    from ssbench.results.alike import alike
     from ssbench.results.grid import grids, measures, optima, pivots
     from ssbench.results.mce import mce
     from ssbench.results.profiles import profiles
@@ -40,6 +41,7 @@ def tables(
         *profiles(records, known),
         *study(records, known),
         *agreement(records, known),
+        *alike(store, records, known),
     ]
     if readme is not None:
         if not readme.is_file():

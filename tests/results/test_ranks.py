@@ -1,9 +1,15 @@
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
 from ssbench.results.groups import Line
-from ssbench.results.ranks import kendall, resamples, spearman
+from ssbench.results.ranks import agreement, kendall, resamples, spearman, study
+from ssbench.results.record import Record, Score
+from ssbench.spec import Budget, DataRef, Pretraining, Spec
+
+SHAPES = DataRef(name="shapes", fingerprint="f0", settings={})
 
 
 def test_correlations_of_resamples_with_ties_are_those_of_scipy() -> None:
@@ -26,3 +32,63 @@ def test_seeds_of_a_row_are_drawn_together() -> None:
     lines = [Line(method=name) for name in "aabbccdd"]
     counts = resamples(lines, "test")
     assert (counts[0] == 1).all() and (counts[:, ::2] == counts[:, 1::2]).all() and (counts.sum(1) == 8).all()
+
+
+def record(place: int, seed: int, task: str, value: float, **measures: float) -> Record:
+    """A run of the row `method-<place>`."""
+    first = Pretraining(
+        method=f"method-{place}",
+        owner="ssbench",
+        version=1,
+        settings={},
+        backbone="vit-nano",
+        backbone_settings={},
+        data=SHAPES,
+        budget=Budget(unit="samples", amount=1000),
+        train={"lr": 1e-3},
+        seed=seed,
+        precision="float32",
+    )
+    spec = Spec(pretraining=first, task=task, protocol=1, task_owner="ssbench", task_settings={}, data=SHAPES)
+    score = Score(value=value, low=0, high=0, unit="%", better="higher", kind="mean", samples=9)
+    created = "2025-01-01T00:00:00+00:00"
+    scores = {"value": score}
+    return Record(
+        id=spec.id, status="done", spec=spec, headline="value", scores=scores, measures=measures, created=created
+    )
+
+
+ROWS, SEEDS = 12, 2
+BY_CHANCE = np.random.default_rng(3).standard_normal((2, ROWS, SEEDS))
+RUNS = [(place, seed) for place in range(ROWS) for seed in range(SEEDS)]
+
+
+def test_what_orders_runs_as_the_task_does_has_one_and_what_does_not_an_interval_around_zero() -> None:
+    found = [record(place, seed, "knn", place + 0.1 * seed, rankme=BY_CHANCE[0, place, seed]) for place, seed in RUNS]
+    found += [record(place, seed, "diagnostics", math.exp(place + 0.1 * seed)) for place, seed in RUNS]
+    (frame,) = study(found, {})
+    rows = {(row[0].text, row[1].text): row[2:] for row in frame.rows}
+    same, chance = rows["diagnostics value", "knn"], rows["rankme", "knn"]
+    for cell in same[:2]:
+        assert cell.text == "1.00 [1.00, 1.00]"
+    for cell in chance[:2]:
+        low, high = (float(end) for end in cell.text.partition("[")[2].rstrip("]").split(", "))
+        assert low < 0 < high
+    assert [cell.text for cell in same[2:]] == ["12", "24"]
+
+
+def test_tasks_that_order_methods_alike_agree_and_others_do_not() -> None:
+    found = [record(place, seed, "knn", place + 0.1 * seed) for place, seed in RUNS]
+    found += [record(place, seed, "ridge", place**2 + seed) for place, seed in RUNS]
+    found += [record(place, seed, "logreg", BY_CHANCE[1, place, seed]) for place, seed in RUNS]
+    (frame,) = agreement(found, {})
+    cells = {(row[0].text, name): cell for row in frame.rows for name, cell in zip(frame.header[1:], row[1:])}
+    assert cells["knn", "ridge"].text == "1.00 [1.00, 1.00] n=12" and cells["knn", "knn"].text == "–"
+    low, high = (float(end) for end in cells["knn", "logreg"].text.partition("[")[2].partition("]")[0].split(", "))
+    assert low < 0 < high
+
+
+def test_controls_and_few_rows_have_no_study() -> None:
+    found = [record(place, 0, "knn", place, rankme=place) for place in range(6)]
+    assert len(study(found, {})) == 1
+    assert study(found, {"method-0": "floor"}) == [] == agreement(found, {})
