@@ -19,6 +19,7 @@ types: .venv/test
 
 tables: .venv/demo
 	$(BIN)/ssbench tables --results results --readme README.md
+	$(BIN)/ssbench tables --results results/tasks
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
