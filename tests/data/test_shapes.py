@@ -13,7 +13,7 @@ from ssbench.data.sources.looks import CUES
 from ssbench.data.sources.shapes import CLASSES, FACTORS, GRADES, Scenes, draw
 
 FIRST_FIELDS = ("images", "label", "mask", "boxes", "factors")
-FIELDS = (*FIRST_FIELDS, "surface", "depth")
+FIELDS = (*FIRST_FIELDS, "depth", "surface")
 
 
 def same(a: Scenes, b: Scenes) -> bool:
