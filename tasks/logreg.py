@@ -18,6 +18,7 @@ from .grids import search
 from .lbfgs import Path, Solved
 
 STEPS = 200  # of L-BFGS a penalty, about, from which the plan tells the time
+TRIED = 1e-4  # slope at which a point of the sweep is solved, as scikit-learn's tol; the chosen one goes on to 1e-6
 
 
 class Logreg(Task):
@@ -59,7 +60,10 @@ class Logreg(Task):
         s, classes, truth = self.settings, len(bench.data.classes), bench.select.target("label")
         labels = bench.fit.target("label")
         x, chosen_on = standardised(bench.fit.pooled(), bench.select.pooled())
-        path, scores = Path(x, one_hot(labels, classes), iterations=s.iterations), dict[float, Tensor]()
+        path, scores = (
+            Path(x, one_hot(labels, classes), iterations=s.iterations, tolerance=TRIED),
+            dict[float, Tensor](),
+        )
 
         def solve(exponent: float) -> dict[str, Any]:
             solved = path.at(coefficient(10.0**exponent, len(x)))
