@@ -31,7 +31,7 @@ from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError, one_line
 from ssbench.features import LAST, represent
 from ssbench.methods.mim.model import MIM
-from ssbench.methods.simclr import SimCLR
+from ssbench.methods.contrastive.simclr import SimCLR
 from ssbench.settings import make
 from ssbench.spec import Train
 from ssbench.tasks.segmentation import patch_modes

@@ -7,20 +7,20 @@ from .mim.presets import PRESETS
 METHODS = {
     **PRESETS,
     "simclr": Entry(
-        "simclr:SimCLR",
+        "contrastive.simclr:SimCLR",
         "contrastive",
         "two views of an image agree, against all other images of the batch",
         "Chen et al. 2020, arXiv:2002.05709",
     ),
     "swav": Entry(
-        "swav:SwAV",
+        "clustering.swav:SwAV",
         "clustering",
         "each view predicts the balanced cluster assignment of the other views",
         "Caron et al. 2020, arXiv:2006.09882",
     ),
     "rotation": Entry(
-        "rotation:Rotation",
-        "rotation",
+        "pretext.rotation:Rotation",
+        "pretext",
         "tell by how many quarter turns an image was rotated",
         "Gidaris et al. 2018, arXiv:1803.07728",
     ),

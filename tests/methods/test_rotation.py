@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssbench.encoders.build import build
 from ssbench.method import Batch
-from ssbench.methods.rotation import Rotation
+from ssbench.methods.pretext.rotation import Rotation
 
 
 def made(backbone: str = "vit-nano", size: int = 16) -> Any:

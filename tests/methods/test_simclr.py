@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssbench.encoders.build import build
 from ssbench.method import Batch
-from ssbench.methods.simclr import SimCLR, ntxent
+from ssbench.methods.contrastive.simclr import SimCLR, ntxent
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ssbench.encoders.build import build
 from ssbench.errors import UserError
 from ssbench.method import Batch
-from ssbench.methods.swav import SwAV
+from ssbench.methods.clustering.swav import SwAV
 
 Array = NDArray[np.float64]
 SMALL = {"prototypes": 5, "out": 6, "hidden": 16, "local_crops": 2, "queue": 8}

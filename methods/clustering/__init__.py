@@ -1,0 +1,1 @@
+"""Clustering: views predict the group of like images that an image falls into."""

@@ -1,0 +1,1 @@
+"""Contrastive: an image's views are told from those of other images."""
