@@ -30,8 +30,8 @@ from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError, one_line
 from ssbench.features import LAST, represent
-from ssbench.methods.mim.model import MIM
 from ssbench.methods.contrastive.simclr import SimCLR
+from ssbench.methods.mim.model import MIM
 from ssbench.settings import make
 from ssbench.spec import Train
 from ssbench.tasks.segmentation import patch_modes

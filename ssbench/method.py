@@ -1,10 +1,11 @@
 """The contract of a pretraining method: declare views, build parts around the encoder, return named loss terms."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor, nn
 
 from ssbench import settings as declared
@@ -38,6 +39,18 @@ class Batch:
     labels: Tensor | None  # (B,), only for a method that declares itself supervised
     generator: torch.Generator  # named "masks", on the CPU, the same for a given seed and step
     progress: float  # share of the budget spent, 0..1
+    step: int = 0
+    epoch: int = 0  # passes over the training split before this one
+    boxes: list[Tensor] = field(default_factory=list)  # of each view (B, 5): where it was cut, as `training.views` says
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Values in which a method is trained otherwise than all are: of `Train`, and of its own settings."""
+
+    source: str  # of the values, its place in PROTOCOLS or in the authors' code
+    train: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Method(nn.Module):
@@ -46,6 +59,8 @@ class Method(nn.Module):
     `trains = False` marks a control that spends no budget, `network = False` one that builds no backbone; `supervised =
     True` asks for labels.
     `version` is part of a result's identity: raise it when the loss or what it sees changes.
+    `recipes` are the method's own, by the name that `--recipe` takes (`own` for minutes on a CPU, `cifar`, `imagenet`),
+    with `/vit` or `/conv` behind it where the two kinds of backbone differ.
     """
 
     Settings: ClassVar[type[declared.Settings]] = declared.Settings
@@ -53,6 +68,7 @@ class Method(nn.Module):
     trains: ClassVar[bool] = True
     network: ClassVar[bool] = True
     supervised: ClassVar[bool] = False
+    recipes: ClassVar[Mapping[str, Recipe]] = {}
     encoder: Encoder
 
     def __init__(self, encoder: Encoder, settings: declared.Settings, classes: int = 0) -> None:
@@ -83,6 +99,20 @@ class Method(nn.Module):
         Without it the loss must still be finite: the steps that --dry-run times are those of an unprepared method.
         """
 
+    def groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """The optimiser's groups of parameters, each with its `weight_decay`: none on vectors and scalars.
+
+        `lr_scale` multiplies a group's learning rate, and `constant=True` takes it out of the schedule.
+        """
+        return list(param_groups_weight_decay(self, weight_decay))
+
+    def before_epoch(self, epoch: int, images: Tensor) -> None:
+        """Act before an epoch, such as on all images, uint8 (N, C, S, S), on the CPU or the device: cluster them.
+
+        It is in evaluation mode and without gradient, its seconds count and its FLOPs do not. Without it the loss must
+        still be finite, as without `prepare`.
+        """
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar terms."""
         raise NotImplementedError(f"{type(self).__name__} declares that it trains but has no loss")
@@ -93,6 +123,9 @@ class Method(nn.Module):
         A cross-entropy over K choices is then log K. By these, a training that came to nothing is named.
         """
         return {}
+
+    def before_step(self, progress: float) -> None:
+        """Act between the backward pass and the optimiser's step: drop or clip gradients. `progress` is in 0..1."""
 
     def after_step(self, progress: float) -> None:
         """Act after an optimiser step: move a teacher, renormalise prototypes. `progress` is in 0..1."""

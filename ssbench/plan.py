@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from ssbench import recipes
 from ssbench.data import identify
 from ssbench.data.labelled import parse as parse_labels
 from ssbench.errors import UserError, near
@@ -42,6 +43,7 @@ class Suite(Frozen):
     backbone: tuple[str, ...] = Field(default=("vit-nano",), min_length=1)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     budget: str = "samples=64000"
+    recipe: str = "own"  # whose: each method's own for such budgets, `shared`, or published ones, `cifar`, `imagenet`
     precision: str = "float32"
     labels: tuple[str, ...] = ("100%",)  # how much of what is labelled a task may see
     test_on: tuple[str, ...] = ()  # other data whose test splits judge too
@@ -188,6 +190,7 @@ def cells(asked: Suite, given: "Iterable[Given]" = ()) -> list[Cell]:
     variants = _variants(asked)
     _check_scopes(parse_assignments(list(asked.set)), "--set", methods, tasks)
     _check_scopes({key.rpartition(".")[0]: key for key in asked.vary}, "--vary", methods, tasks)
+    recipes.check(asked.recipe)
     if asked.precision not in ("float32", "bf16"):
         raise UserError(f"--precision {asked.precision}: choose float32 or bf16")
     labels = dict.fromkeys(map(parse_labels, asked.labels))
@@ -208,9 +211,11 @@ def cells(asked: Suite, given: "Iterable[Given]" = ()) -> list[Cell]:
             judged_alone = method == GIVEN or (start.given is not None and not start.init)
             origin = source if judged_alone else asked.pretrain_on or source
             first = _pretraining(method, start, ref(origin, read), asked, scopes, seed)
+            called = recipes.called(asked.recipe, scopes.get("train", {})) if first.train else ""
             for task, few, other in product(tasks, labels, ["", *dict.fromkeys(asked.test_on)]):
                 tested = ref(other, read) if other else None
                 spec = _spec(first, task, ref(source, read), scopes, few, tested)
+                spec = spec.model_copy(update={"recipe": called})
                 shared = made.setdefault(first.digest(), {})
                 shared.setdefault(spec.id, Cell(spec, method, task, source, origin, read, start.given, other))
     _check_used(variants, [*methods, *tasks])
@@ -319,20 +324,23 @@ def _verdict(entry: Entry, made: Settings, scopes: Scopes, scope: str, key: str)
     return 0, ""
 
 
-def _settings(entry: Entry, scopes: Scopes) -> Settings:
-    """A part's settings; raises UserError. Its own name alone changes what its preset fixes, not its family's scope."""
-    values = {**scopes.get(entry.scope, {}), **entry.preset, **scopes.get(entry.name, {})}
+def _settings(entry: Entry, scopes: Scopes, recipe: Mapping[str, Any] | None = None) -> Settings:
+    """A part's settings; raises UserError. Its own name alone changes what its preset fixes, not its family's scope.
+
+    A `recipe`'s values are defaults: what is fixed or set counts.
+    """
+    values = {**(recipe or {}), **scopes.get(entry.scope, {}), **entry.preset, **scopes.get(entry.name, {})}
     return make(load(entry).Settings, values, entry.name)
 
 
 def _pretraining(method: Entry, start: Start, data: DataRef, asked: Suite, scopes: Scopes, seed: int) -> Pretraining:
-    kind = load(method)
-    train = make(Train, scopes.get("train", {}), "train")
+    kind, recipe = load(method), recipes.of(method, asked.recipe, start.backbone, start.given)
+    train = make(Train, {**recipe.train, **scopes.get("train", {})}, "train")
     return Pretraining(
         method=method.name,
         owner=_owner(method),
         version=kind.version,
-        settings=_settings(method, scopes).model_dump(mode="json"),
+        settings=_settings(method, scopes, recipe.settings).model_dump(mode="json"),
         backbone=start.backbone,
         backbone_settings=_backbone_settings(start, scopes),
         data=data,

@@ -54,7 +54,7 @@ class Budget(Frozen):
 
 
 class Train(Settings):
-    """The recipe that every trained method of a table shares."""
+    """How a method is trained: the recipe that all share under --recipe shared, of which others change some values."""
 
     batch: int = setting(
         64, "images a step", source="project: small nets learn most from many small steps", unit="images", ge=2
@@ -67,7 +67,29 @@ class Train(Settings):
         0.95, "AdamW second moment decay (the first is 0.9)", source="MAE, main_pretrain.py", gt=0, lt=1
     )
     warmup: float = setting(0.05, "share of the budget with a rising rate", source="MAE: 40 of 800 epochs", ge=0, lt=1)
-    clip: float = setting(3.0, "largest gradient norm", source="DINO, main_dino.py", gt=0)
+    clip: float = setting(3.0, "largest gradient norm; 0: any", source="DINO, main_dino.py", ge=0)
+    optimiser: Literal["adamw", "sgd", "lars"] = setting(
+        "adamw", "adamw, or sgd and lars with a momentum of 0.9", source="MAE, main_pretrain.py"
+    )
+    scaling: Literal["none", "linear", "sqrt"] = setting(
+        "none", "the rate is for 256 images a step, and grows so with them", source="project: one batch, one rate"
+    )
+    trust: float = setting(0.001, "LARS's trust coefficient", source="LARS, arXiv:1708.03888; SimCLR's eeta", gt=0)
+    weight_decay_end: float = setting(
+        0, "weight decay at the end, by a cosine; 0: constant", source="project; DINO 0.04 to 0.4", ge=0
+    )
+
+    @property
+    def peak(self) -> float:
+        """The peak learning rate at this batch."""
+        share = self.batch / 256
+        return self.lr * {"none": 1.0, "linear": share, "sqrt": share**0.5}[self.scaling]
+
+    @model_serializer(mode="wrap")
+    def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without defaults of what came after `clip`: identities are older than they are."""
+        later, fields = ("optimiser", "scaling", "trust", "weight_decay_end"), type(self).model_fields
+        return {k: v for k, v in whole(self).items() if k not in later or v != fields[k].default}
 
 
 class DataSettings(Settings):
@@ -172,11 +194,12 @@ class Spec(Frozen):
     reading: dict[str, Any] = {}  # what was set of `Reading`
     labels: str = ""  # how much of what is labelled the task may see, `5%` or `4` a class; empty: all
     test_on: DataRef | None = None  # other data whose test split judges
+    recipe: str = ""  # whose values `train` has, such as `own`, and what was set besides; empty: the shared ones
 
     @model_serializer(mode="wrap")
     def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is empty of the last three: identities are older than they are."""
-        later = ("reading", "labels", "test_on")
+        """Without what is empty of the last four: identities are older than they are."""
+        later = ("reading", "labels", "test_on", "recipe")
         return {key: value for key, value in whole(self).items() if key not in later or value}
 
     @property

@@ -19,7 +19,7 @@ from ssbench.results.metrics import Metric
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task, Work, choose
-from ssbench.training.loop import rate
+from ssbench.training.optimisers import rate
 
 from .classes import BESIDE, SURE, classified
 from .joint import adamw

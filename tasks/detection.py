@@ -13,7 +13,7 @@ from ssbench.results.metrics import Metric, influences
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task, Work
-from ssbench.training.loop import rate
+from ssbench.training.optimisers import rate
 
 from .boxes import cleaned, constant, drawn
 from .coco import MOST, SCORES, SIZES, Matched, matched, required

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssbench.task import Bench
-from ssbench.training.loop import rate
+from ssbench.training.optimisers import rate
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # AdamW's own
 NOTHING = 1e-30  # a share this small moves no weight, but products of subnormal numbers take 100 x as long

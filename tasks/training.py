@@ -19,7 +19,8 @@ from ssbench.method import View
 from ssbench.results.metrics import Metric
 from ssbench.rng import derive, onto
 from ssbench.task import Bench, choose
-from ssbench.training.loop import rate, resident
+from ssbench.training.loop import resident
+from ssbench.training.optimisers import rate
 from ssbench.training.views import make
 
 A_LAYER = 3  # blocks of a stage that share a rate where the trunk is no ViT

@@ -32,6 +32,9 @@ def run(
     budget: Annotated[
         str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=64000]")
     ] = "",
+    recipe: Annotated[
+        str, Option(help="own, shared, cifar or imagenet: whose rates and schedules.  [default: own]")
+    ] = "",
     set_: Annotated[list[str] | None, Option("--set", help="A setting, scope.key=value; may be repeated.")] = None,
     vary: Annotated[
         list[str] | None, Option(help="A setting's values to compare, scope.key=value,value; may be repeated.")
@@ -64,6 +67,7 @@ def run(
         test_on=test_on,
         seeds=seeds,
         budget=budget,
+        recipe=recipe,
         precision=precision,
     )
     work = api.ready(plan.cells(asked), asked.plugin, results, rerun)

@@ -92,7 +92,7 @@ def _listed(found: list[Record]) -> str:
 
 def _conditions(record: Record) -> dict[str, Any]:
     spec, p = record.spec, record.spec.pretraining
-    known = Line.of(p).shown() | Recipe.of(p).shown() | Place.of(spec).shown()
+    known = Line.of(p).shown() | Recipe.of(spec).shown() | Place.of(spec).shown()
     return known | record.spec.reading | {"task": spec.task}
 
 

@@ -75,15 +75,18 @@ class Recipe(Key):
     """The conditions of those that were trained; both are None for those that were not."""
 
     budget: Budget | None
-    train: dict[str, Any] | None
+    train: dict[str, Any] | None  # empty where each method has its own
+    recipe: str = ""
 
     @classmethod
-    def of(cls, p: Pretraining) -> "Recipe":
-        return cls(budget=p.budget, train=p.train)
+    def of(cls, spec: Spec) -> "Recipe":
+        p = spec.pretraining
+        return cls(budget=p.budget, train={} if spec.recipe else p.train, recipe=spec.recipe)
 
     def shown(self) -> dict[str, Any]:
         budget = self.budget and f"{self.budget.unit}={self.budget.amount!r}"
-        return {"budget": budget, **_scoped({"train": self.train or {}})}
+        own = {"recipe": self.recipe} if self.recipe else {}
+        return {"budget": budget, **own, **_scoped({"train": self.train or {}})}
 
 
 class Line(Key):
@@ -208,7 +211,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
     made = []
     for slug, found in by_slug.items():
         specs = [group[0].spec for _, group in found]
-        conditions = [Place.of(spec).shown() | Recipe.of(spec.pretraining).shown() for spec in specs]
+        conditions = [Place.of(spec).shown() | Recipe.of(spec).shown() for spec in specs]
         for (place, group), condition, label in zip(found, conditions, labels(conditions)):
             suffix = f"-{digest(condition)}" if len(found) > 1 else ""
             made.append(Group(slug + suffix, label, tuple(group), place))
@@ -225,7 +228,7 @@ def _groups(records: Iterable[Record]) -> list[tuple[Place | None, list[Record]]
     untrained: dict[Place, list[Record]] = defaultdict(list)
     guests: dict[str, list[Record]] = defaultdict(list)  # by data, whatever its size
     for record in records:
-        place, recipe = Place.of(record.spec), Recipe.of(record.spec.pretraining)
+        place, recipe = Place.of(record.spec), Recipe.of(record.spec)
         if _guest(record):
             guests[_data(record.spec)].append(record)
         else:
@@ -311,7 +314,8 @@ def heading(group: Group, seeds: list[int]) -> str:
     network = ("from " * bool(p.init) + bare(p.backbone) + _built(group), str(p.budget or "untrained"))
     sizes = {record.data["size"] for record in group.records if "size" in record.data and not _guest(record)}
     pixels = f"{sizes.pop()} px" if group.place and len(sizes) == 1 else ""  # else rows have sizes of their own
-    parts = (spec.data.name, pixels, source, *(network if group.place else ("given encoders",)), count)
+    recipe = next((f"recipe {record.spec.recipe}" for record in group.records if record.spec.recipe), "")
+    parts = (spec.data.name, pixels, source, *(network if group.place else ("given encoders",)), recipe, count)
     return ", ".join(part for part in parts if part) + group.label
 
 

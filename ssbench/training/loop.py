@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,7 +24,9 @@ from ssbench.method import Batch, Method, View
 from ssbench.results.store import drop, replacing
 from ssbench.rng import derive, onto
 from ssbench.spec import Budget, Train
-from ssbench.training.views import make
+from ssbench.training import optimisers
+from ssbench.training.diagnostics import undisturbed
+from ssbench.training.views import cut
 
 IN_MEMORY = 2 * 2**30  # bytes of images that a device keeps beside the network
 LOG = 50  # steps between readings of the loss: each one waits for the device
@@ -55,7 +56,7 @@ class Loop:
 
     method: Method
     images: Tensor  # uint8 (N, C, L, L), on the device unless they are more than memory should hold
-    size: int  # px that views are relative to, at most L
+    whole: Tensor  # the same at the size that is judged, uint8 (N, C, S, S)
     labels: Tensor | None
     recipe: Train
     seed: int
@@ -72,14 +73,22 @@ class Loop:
         pixels = onto(self.images[onto(index, self.images.device)], self.device).float() / 255  # (B, C, S, S)
         encoder = self.method.encoder
         numbered = [view for view in self.method.views for _ in range(view.count)]
-        views = [
-            encoder.normalise(make(view, pixels, derive(self.seed, f"views{k}", step), encoder.patch or 1, self.size))
+        made = [
+            cut(view, pixels, derive(self.seed, f"views{k}", step), encoder.patch or 1, self.whole.shape[-1])
             for k, view in enumerate(numbered)
         ]
+        views, boxes = [encoder.normalise(pixels) for pixels, _ in made], [onto(box, self.device) for _, box in made]
         masks = torch.Generator().manual_seed(derive(self.seed, "masks", step))
         index = onto(index, self.device)
         labels = self.labels[index] if self.labels is not None else None
-        return Batch(views, index, labels, masks, progress)
+        return Batch(views, index, labels, masks, progress, step, epoch, boxes)
+
+    def begin(self, step: int) -> None:
+        """Before the first step of each epoch."""
+        epoch, at = divmod(step, len(self.images) // self.recipe.batch)
+        if at == 0:
+            with undisturbed(self.method, derive(self.seed, "epoch", epoch)):
+                self.method.before_epoch(epoch, self.whole)
 
     def terms(self, step: int, progress: float) -> dict[str, Tensor]:
         """The loss terms of one step, under the autocast asked for and the step's own seed (dropout, drop path)."""
@@ -102,8 +111,7 @@ def loop(method: Method, split: Split, recipe: Train, seed: int, precision: str,
     labels = split.targets["label"].to(device) if method.supervised else None
     autocast = torch.bfloat16 if precision == "bf16" else None
     method = method.to(device)
-    images, size = resident(split.crops, device), split.images.shape[-1]
-    return Loop(method, images, size, labels, recipe, seed, autocast, device)
+    return Loop(method, resident(split.crops, device), split.images, labels, recipe, seed, autocast, device)
 
 
 def resident(images: Tensor, device: torch.device) -> Tensor:
@@ -126,13 +134,6 @@ def total_steps(budget: Budget, images: int, batch: int, flops_a_step: float) ->
     return max(1, math.floor(steps[budget.unit])) if budget.unit in steps else None
 
 
-def rate(progress: float, warmup: float) -> float:
-    """Share of the peak learning rate: linear warm-up, then half a cosine to zero (MAE, util/lr_sched.py)."""
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
 def flops_a_step(run: Loop) -> float:
     """FLOPs of a step with its backward pass and `after_step`, 2 a multiply-add, by torch's counter.
 
@@ -151,6 +152,7 @@ def flops_a_step(run: Loop) -> float:
             loss = total(terms)
             if loss.requires_grad:
                 loss.backward()
+            method.before_step(progress)
             method.after_step(progress)
     reached = any(weight.grad is not None for part in (method.encoder, method.judged()) for weight in part.parameters())
     method.zero_grad(set_to_none=True)
@@ -241,8 +243,7 @@ def pretrain(
     method, recipe = run.method.train(), run.recipe
     flops = flops_a_step(run)
     steps = total_steps(budget, len(run.images), recipe.batch, flops)
-    groups = param_groups_weight_decay(method, recipe.weight_decay)
-    optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=True)
+    optimiser = optimisers.optimiser(method.groups(recipe.weight_decay), recipe)
     step, spent, log, before = _resume(checkpoint, method, optimiser)
     started = saved = time.perf_counter()
     sums: dict[str, Tensor] = {}
@@ -256,11 +257,12 @@ def pretrain(
         if picture and any(before < share <= progress for share in PICTURED):
             started += _timed(picture, step, run.device)  # the clock of the budget stands still
         before = progress
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.lr * rate(progress, recipe.warmup)
+        optimisers.schedule(optimiser, recipe, progress)
+        run.begin(step)
         terms = run.terms(step, progress)
         total(terms).backward()
-        torch.nn.utils.clip_grad_norm_(method.parameters(), recipe.clip)
+        method.before_step(progress)
+        optimisers.clip([*method.parameters()], recipe)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         method.after_step(progress)

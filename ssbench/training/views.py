@@ -24,6 +24,14 @@ def make(view: View, images: Tensor, seed: int, patch: int = 1, size: int = 0) -
 
     A view's size is relative to `size` px, which is less than the images' own where they are kept larger; 0: theirs.
     """
+    return cut(view, images, seed, patch, size)[0]
+
+
+def cut(view: View, images: Tensor, seed: int, patch: int = 1, size: int = 0) -> tuple[Tensor, Tensor]:
+    """One view of each image, and where each was cut (B, 5), on the CPU.
+
+    That is its centre x, centre y, width and height, relative to the image, and 1 where it is mirrored.
+    """
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.no_grad():
         torch.manual_seed(seed)
@@ -32,7 +40,8 @@ def make(view: View, images: Tensor, seed: int, patch: int = 1, size: int = 0) -
         flips = torch.rand(len(images)) < view.flip
         most = min(math.sqrt(view.crop[1] * ASPECT[1]), 1.0) * images.shape[-1] / side
         seen = resample(images, onto(boxes, images.device), onto(flips, images.device), side, math.ceil(most - 1e-6))
-        return _colour(view, images.shape[1], side)(seen).clamp(0, 1)
+        where = torch.cat([boxes, flips[:, None].to(boxes)], 1)
+        return _colour(view, images.shape[1], side)(seen).clamp(0, 1), where
 
 
 def side_of(view: View, size: int, patch: int = 1) -> int:

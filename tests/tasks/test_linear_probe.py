@@ -17,7 +17,7 @@ from ssbench.results.metrics import score
 from ssbench.task import Bench
 from ssbench.tasks.joint import train
 from ssbench.tasks.linear_probe import LinearProbe
-from ssbench.training.loop import rate
+from ssbench.training.optimisers import rate
 
 MakeBench = Callable[..., Bench]
 GRID = list(product((1e-3, 3e-2), (0.0, 1e-2, 1.0)))

@@ -16,7 +16,8 @@ from ssbench.errors import Broken, UserError
 from ssbench.method import Batch, Method
 from ssbench.registry import entries
 from ssbench.spec import Budget, Train
-from ssbench.training.loop import flops_a_step, loop, pretrain, rate, resident, total_steps
+from ssbench.training.loop import flops_a_step, loop, pretrain, resident, total_steps
+from ssbench.training.optimisers import rate
 
 CPU = torch.device("cpu")
 
