@@ -27,12 +27,14 @@ _HOME = {  # no public name is also a module's: importing the module would put i
     "Method": "method",
     "Metric": "results.metrics",
     "Outcome": "task",
+    "Recipe": "method",
     "Record": "results.record",
     "Results": "api",
     "Settings": "settings",
     "Store": "results.store",
     "Suite": "plan",
     "Task": "task",
+    "Teacher": "teacher",
     "UserError": "errors",
     "View": "method",
     "Workshop": "workshop",
@@ -56,6 +58,7 @@ if TYPE_CHECKING:  # the same names once more, since a type checker follows no d
     from ssbench.line import execute as execute
     from ssbench.method import Batch as Batch
     from ssbench.method import Method as Method
+    from ssbench.method import Recipe as Recipe
     from ssbench.method import View as View
     from ssbench.plan import Cell as Cell
     from ssbench.plan import Suite as Suite
@@ -73,6 +76,7 @@ if TYPE_CHECKING:  # the same names once more, since a type checker follows no d
     from ssbench.task import Outcome as Outcome
     from ssbench.task import Task as Task
     from ssbench.task import choose as choose
+    from ssbench.teacher import Teacher as Teacher
     from ssbench.workshop import Workshop as Workshop
 
 

@@ -1,7 +1,7 @@
 """Masked image modelling: hide patches, predict them from the rest (MAE, He et al. 2021, arXiv:2111.06377)."""
 
 from copy import deepcopy
-from math import cos, log, pi
+from math import log
 from typing import Any, NamedTuple
 
 import torch
@@ -11,13 +11,14 @@ from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError
 from ssbench.method import Batch, Cached, Method, View
 from ssbench.rng import onto
+from ssbench.teacher import cosine, follow
 
 from .architectures import ARCHITECTURES, Architecture, MAEDecoder, Seen, take
 from .content import MASKS
 from .masks import hidden_count, split
 from .measures import measures
 from .objective import ranking
-from .online import Heads, follow
+from .online import Heads
 from .pairs import PAIRS, Follows, Pair
 from .regularisers import REGULARISERS
 from .settings import MIMSettings, named
@@ -189,7 +190,7 @@ class MIM(Method):
         if self.teacher is None:
             return
         s = self.settings
-        momentum = s.momentum_end - (s.momentum_end - s.momentum) * (cos(pi * progress) + 1) / 2  # DINO's cosine
+        momentum = cosine(s.momentum, s.momentum_end, progress)
         follow(self.teacher, self.encoder, momentum)
         if self.rank is not None and self.rank_teacher is not None:
             follow(self.rank_teacher, self.rank, momentum)

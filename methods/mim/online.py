@@ -1,43 +1,21 @@
 """Tokens that are learned while they are predicted: iBOT's from a projection head, CAPI's from a clustering."""
 
-import warnings
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
-from lightly.models.modules import DINOProjectionHead
 from torch import Tensor, nn
 
 from ssbench.encoders.encoder import Encoder
+from ssbench.teacher import follow
 
+from ..parts.heads import Prototypes
 from .objective import cross_entropy
 
 HIDDEN, BOTTLENECK = 256, 64  # of projection heads, for small trunks; DINO has 2048 and 256 for a width of 384
 STUDENT, CENTRE = 0.1, 0.9  # temperature, and the centre's momentum (iBOT, main_ibot.py)
 FIRST, TEACHER, WARMUP = 0.04, 0.07, 0.3  # the teacher's: README.md's; 30 epochs of main_ibot.py's 100
 CODING, CLUSTERING, ITERATIONS = 0.06, 0.12, 3  # CAPI, default_pretrain_config.yaml
-
-
-class Projector(DINOProjectionHead):
-    """DINO's head: three layers, a unit vector, its cosines with `out` prototypes, which are float32 under autocast."""
-
-    def __init__(self, width: int, out: int) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # lightly still calls torch's older weight norm
-            super().__init__(width, HIDDEN, BOTTLENECK, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        unit = F.normalize(self.layers(x).float(), dim=-1)
-        with torch.autocast(x.device.type, enabled=False):  # cosines over a temperature lose digits in bfloat16
-            return self.last_layer(unit)
-
-
-@torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Move the teacher's weights towards the student's: teacher = momentum * teacher + (1 - momentum) * student."""
-    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
-    for moved, buffer in zip(teacher.buffers(), student.buffers()):
-        moved.copy_(buffer)
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -59,8 +37,8 @@ class Heads(nn.Module):
 
     def __init__(self, encoder: Encoder, *, prototypes: int) -> None:
         super().__init__()
-        self.student = Projector(encoder.dim, prototypes)
-        self.teacher = copy_of(Projector(encoder.dim, prototypes), self.student)
+        self.student = Prototypes(encoder.dim, HIDDEN, BOTTLENECK, prototypes)
+        self.teacher = copy_of(Prototypes(encoder.dim, HIDDEN, BOTTLENECK, prototypes), self.student)
         self.register_buffer("temperature", torch.tensor(FIRST))  # of the teacher; state, so that a run can go on
 
     def follow(self, momentum: float, progress: float) -> None:

@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssbench.encoders.encoder import Encoder
+from ssbench.teacher import follow
 
 from .architectures import Seen
 from .objective import cross_entropy
-from .online import HIDDEN, STUDENT, Centred, Heads, copy_of, follow
+from .online import HIDDEN, STUDENT, Centred, Heads, copy_of
 
 TEMPERATURE = 0.07  # of InfoNCE; CMAE, section 4.1
 OUT = 128  # of the projector

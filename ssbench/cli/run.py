@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 Labels = Annotated[
     str, Option(help="How much labelled data tasks see: shares or numbers a class, 1%,10%,4.  [default: 100%]")
 ]
+Recipe = Annotated[str, Option(help="own, shared, cifar or imagenet: whose rates and schedules.  [default: own]")]
 TestOn = Annotated[str, Option(help="Other data whose test splits judge too, comma-separated.")]
 
 

@@ -44,7 +44,7 @@ FLOORS = (  # from the ground; a package stands for all of its files
     ("settings", "registry", "spec"),
     ("encoders",),
     ("data", "results"),
-    ("plan", "recipes", "method", "features", "workshop", "task"),
+    ("plan", "recipes", "method", "teacher", "features", "workshop", "task"),
     ("training",),
     ("check", "contracts", "line", "progress"),
     ("api",),
@@ -152,8 +152,9 @@ def test_every_file_is_on_its_contents_page(kind: Kind) -> None:
     found = entries(kind).values()
     named = {entry.target.partition(":")[0].split(".")[2] for entry in found if entry.owner == "ssbench"}
     there = {path.stem for path in (ROOT / kind).iterdir() if path.stem not in ("__init__", "__pycache__")}
-    files = [*(ROOT / kind).glob("*.py")]
-    shared = {name.split(".")[0] for file in files for level, name in imports(file) if level == 1}
+    files = [*(ROOT / kind).glob("*.py"), *(ROOT / kind).glob("*/*.py")]
+    near = ((file.parent == ROOT / kind, name.split(".")[0], level) for file in files for level, name in imports(file))
+    shared = {name for above, name, level in near if level == (1 if above else 2)}
     assert named <= there <= named | shared, "what is no entry is imported by its neighbours"
 
 
