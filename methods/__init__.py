@@ -12,6 +12,12 @@ METHODS = {
         "two views of an image agree, against all other images of the batch",
         "Chen et al. 2020, arXiv:2002.05709",
     ),
+    "byol": Entry(
+        "distillation.byol:BYOL",
+        "distillation",
+        "a view predicts what a slow teacher makes of another view",
+        "Grill et al. 2020, arXiv:2006.07733",
+    ),
     "swav": Entry(
         "clustering.swav:SwAV",
         "clustering",

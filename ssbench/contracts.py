@@ -21,6 +21,7 @@ from ssbench.encoders.encoder import Encoder
 from ssbench.errors import Broken
 from ssbench.features import Part
 from ssbench.method import Method
+from ssbench.recipes import RECIPES
 from ssbench.registry import Entry, load
 from ssbench.results import metrics
 from ssbench.rng import derive
@@ -43,7 +44,7 @@ def of_methods(entry: Entry) -> tuple[Promise, ...]:
     if not (isinstance(kind, type) and issubclass(kind, Method)):
         raise Broken(f"{entry.target.rpartition(':')[2]} is no subclass of ssbench.Method")
     trained = (loss_is_sound, loss_is_sound_in_bf16, loss_repeats, training_resumes) if kind.trains else (is_control,)
-    return settings_are_described, method_is_described, gives_vectors, *trained, shows_and_measures
+    return settings_are_described, method_is_described, recipes_are_sound, gives_vectors, *trained, shows_and_measures
 
 
 def of_tasks(entry: Entry) -> tuple[Promise, ...]:
@@ -109,6 +110,18 @@ def method_is_described(entry: Entry, data: Dataset) -> None:
     _hold(bool(entry.family and entry.summary), "its Entry has no family or no summary")
     _hold(bool(entry.paper or entry.control), "its Entry has no paper; a control needs none")
     _hold(bool(entry.source or not entry.preset), "its Entry fixes a preset and has no source for it")
+
+
+def recipes_are_sound(entry: Entry, data: Dataset) -> None:
+    """its recipes have names that --recipe takes, a source, and values that can be set"""
+    kind = load(entry)
+    for key, recipe in kind.recipes.items():
+        name, _, backbone = key.partition("/")
+        known = name in RECIPES and name != "shared" and backbone in ("", "vit", "conv")
+        _hold(known, f"recipes has {key!r}: known are own, cifar and imagenet, with /vit or /conv where they differ")
+        _hold(bool(recipe.source), f"its recipe {key} has no source")
+        make(Train, recipe.train, f"recipes[{key}].train")
+        make(kind.Settings, {**recipe.settings, **entry.preset}, f"recipes[{key}].settings")
 
 
 def loss_is_sound(entry: Entry, data: Dataset) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 Labels = Annotated[
     str, Option(help="How much labelled data tasks see: shares or numbers a class, 1%,10%,4.  [default: 100%]")
 ]
+Budget = Annotated[str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=64000]")]
 Recipe = Annotated[str, Option(help="own, shared, cifar or imagenet: whose rates and schedules.  [default: own]")]
 TestOn = Annotated[str, Option(help="Other data whose test splits judge too, comma-separated.")]
 
@@ -30,9 +31,7 @@ def run(
     labels: Labels = "",
     test_on: TestOn = "",
     seeds: Annotated[str, Option(help="Seeds and ranges of them, such as 0-4 or 0,1,7.  [default: 0,1,2]")] = "",
-    budget: Annotated[
-        str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=64000]")
-    ] = "",
+    budget: Budget = "",
     recipe: Annotated[
         str, Option(help="own, shared, cifar or imagenet: whose rates and schedules.  [default: own]")
     ] = "",
