@@ -66,8 +66,10 @@ def _architecture(name: str, size: int, channels: int, patch: int) -> Architectu
         options["img_size"] = size
     if vit:
         options["dynamic_img_size"] = True
-    if patch or preset:
+    if patch or (preset and preset.grid):
         options["patch_size"] = patch or names.preset_patch(name, size)
+    if preset and preset.unpooled:
+        return Architecture(trunk, options, unpooled=True)
     return Architecture(trunk, options, small_stem=trunk.startswith("resnet") and size <= 64)
 
 

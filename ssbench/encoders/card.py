@@ -67,12 +67,13 @@ def lines(found: Description, weights: str) -> list[str]:
     options = {"num_classes": 0, **found.architecture.options}
     size = (len(found.mean), found.size, found.size)
     seen = {"input_size": size, "mean": found.mean, "std": found.std, "interpolation": "bicubic", "crop_pct": 1.0}
-    small = found.architecture.small_stem
+    small, unpooled = found.architecture.small_stem, found.architecture.unpooled
     conv = f"torch.nn.Conv2d({len(found.mean)}, model.conv1.out_channels, 3, 1, 1, bias=False)"
     return [
-        f"import {'torch, ' * small}timm.data, safetensors.torch",
+        f"import {'torch, ' * (small or unpooled)}timm.data, safetensors.torch",
         f"model = timm.create_model({found.architecture.name!r}, {_arguments(options)}).eval()",
         *([f"model.conv1, model.maxpool = {conv}, torch.nn.Identity()"] if small else []),
+        *(["model.maxpool = torch.nn.Identity()"] if unpooled else []),
         f"model.load_state_dict(safetensors.torch.load_file({weights!r}))",
         f"prepare = timm.data.create_transform({_arguments(seen)})  # of a PIL image",
     ]

@@ -30,9 +30,9 @@ def contents(encoder: Encoder, found: Description, out: Path, format: Format) ->
         told = found.model_dump_json(indent=1) + "\n"
         page = card(found, out.stem, lines(found, out.name))
         return {out.with_suffix(".md"): page.encode(), out.with_suffix(".json"): told.encode(), out: weights}
-    if found.architecture.small_stem:
+    if found.architecture.small_stem or found.architecture.unpooled:
         raise UserError(
-            f"--format hf-folder: {found.architecture.name} has the stem for images up to 64 px, which timm "
+            f"--format hf-folder: {found.architecture.name} has a stem for small images, which timm "
             "builds under no name; take --format safetensors"
         )
     config = json.dumps(_hub(encoder.trunk, found), indent=1) + "\n"
@@ -111,7 +111,7 @@ def plain(encoder: Encoder) -> Architecture:
     check_parts(encoder.state_dict())
     known = encoder.architecture
     replaced = known.small_stem and "conv1.weight" in encoder.trunk.state_dict()  # a deep stem stays
-    return Architecture(known.name, dict(known.options), replaced)
+    return Architecture(known.name, dict(known.options), replaced, known.unpooled)
 
 
 def check_parts(names: Iterable[str]) -> None:

@@ -30,7 +30,11 @@ CASES: dict[str, tuple[Architecture | str, int, int]] = {  # architecture or ssb
     "fixed size": (Architecture("swin_tiny_patch4_window7_224", {"img_size": 56, "embed_dim": 24}), 56, 3),
     "vectors alone": (Architecture("ghostnet_050", {}), 32, 3),
 }
-SMALL = {"small stem": ("resnet18", 32, 3), "grey small stem": ("resnet18", 32, 1)}
+SMALL = {
+    "small stem": ("resnet18", 32, 3),
+    "grey small stem": ("resnet18", 32, 1),
+    "conv preset": ("resnet-nano", 32, 3),
+}
 
 
 def encoder_of(case: str) -> Encoder:
