@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
-from ssbench.data import Dataset, Split
+from ssbench.check import check
+from ssbench.data import Split
 from ssbench.encoders.build import build
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import UserError
@@ -161,17 +163,20 @@ def test_windows_that_do_not_start_at_places_are_an_error() -> None:
         part(resnet(64), pixels(60)).map(40)
 
 
-def test_a_window_that_no_place_fits_is_refused_before_the_run(tmp_path: Path, tiny: Dataset) -> None:
-    from ssbench.check import check
+def test_a_window_that_no_place_fits_is_refused_before_the_run(tmp_path: Path) -> None:
+    for at, image in enumerate(pixels(16, 30)):
+        for name, seen in (("images", image.permute(1, 2, 0)), ("masks", image[0] // 128)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(seen.numpy()).save(tmp_path / name / f"{at}.png")
 
     def asked(window: int) -> Suite:
-        sizes = ("data.image_size=32", f"segmentation.window={window}")
-        return Suite(method=("random-init",), task=("knn", "segmentation"), seeds=(0,), set=sizes)
+        tasks, words = ("diagnostics", "segmentation"), (f"segmentation.window={window}",)
+        return Suite(method=("random-init",), task=tasks, dataset=(f"folder:{tmp_path}",), seeds=(0,), set=words)
 
-    shop = Workshop(Store(tmp_path), torch.device("cpu"))
-    with pytest.raises(UserError, match=r"segmentation.window=20: vit-nano can't .*is 8 px wide; take 16 or 24"):
-        check(cells(asked(20)), shop)
-    check(cells(asked(16)), shop)
+    shop = Workshop(Store(tmp_path / "results"), torch.device("cpu"))
+    check(cells(asked(8)), shop)
+    with pytest.raises(UserError, match=r"^segmentation.window=10: vit-nano can't .* is 4 px wide; take 8 or 12$"):
+        check(cells(asked(10)), shop)
 
 
 def test_identities_are_older_than_windows() -> None:
