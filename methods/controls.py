@@ -30,6 +30,7 @@ class RandomInit(Method):
 class PixelEncoder(Encoder):
     """No network, no parameters: principal components of the pixels as the vector, raw patches as the map."""
 
+    local = True
     components: Tensor
     centre: Tensor
 

@@ -190,24 +190,27 @@ def ready(cells: list[plan.Cell], plugins: tuple[str, ...], results: str | Path,
     return Work(cells, todo, _names(cells), controls(plugins), store, rerun)
 
 
-def opened(work: Work, device: str, progress: Progress) -> "Workshop":
+def opened(work: Work, device: str, progress: Progress, on_collapse: str = "go-on") -> "Workshop":
     """The workshop of a work's cells, once nothing is wrong with any that is to run; raises UserError."""
     from ssbench.check import check
+    from ssbench.errors import UserError
     from ssbench.workshop import Workshop
     from ssbench.workshop import device as find_device
 
-    shop = Workshop(work.store, find_device(device), progress.tell, progress.say)
+    if on_collapse not in ("stop", "go-on"):
+        raise UserError(f"--on-collapse {on_collapse}: choose stop or go-on")
+    shop = Workshop(work.store, find_device(device), progress.tell, progress.say, on_collapse == "stop")
     check(work.todo, shop)
     return shop
 
 
-def carry_out(work: Work, device: str) -> Results:
+def carry_out(work: Work, device: str, on_collapse: str = "go-on") -> Results:
     """Run what is to run and collect the records of all cells. Raises UserError; what failed is a record."""
     from ssbench.line import execute
     from ssbench.training.trained import forget
 
     with Progress(len(work.todo)) as progress:
-        shop = opened(work, device, progress)
+        shop = opened(work, device, progress, on_collapse)
         if work.rerun:
             forget(work.store.cache, [cell.spec.pretraining for cell in work.todo])
         for record in execute(work.todo, shop, lambda cell: progress.cell(_called(cell, work.names))):

@@ -19,6 +19,7 @@ from ssbench.task import Work
 from ssbench.training.loop import Loop, flops_a_step, total, total_steps
 from ssbench.training.trained import assemble
 from ssbench.training.views import side_of
+from ssbench.windows import Windowed, misfit
 from ssbench.workshop import Job, Workshop
 
 LOOKED_AT = 8  # images that show whether features are alive
@@ -40,7 +41,9 @@ def check(cells: list[Cell], shop: Workshop) -> None:
         channels = job.judged.fit.images.shape[1], job.origin.fit.images.shape[1]
         if channels[0] not in (1, channels[1]):  # grey is seen by each channel
             raise UserError(f"{cell.data} has {channels[0]} channels and {cell.pretrain_on} has {channels[1]}")
-        key = job.pretraining.model_copy(update={"seed": 0}).digest(), job.judged.size, str(cell.spec.reading)
+        window = _window(cell)
+        pretraining = job.pretraining.model_copy(update={"seed": 0}).digest()
+        key = pretraining, job.judged.size, str(cell.spec.reading), window
         if key not in seen:
             seen.add(key)
             try:
@@ -51,12 +54,21 @@ def check(cells: list[Cell], shop: Workshop) -> None:
                 if run is not None:
                     _try_views(method, job)
                 encoder.read(**cell.spec.reading)
+                if said := misfit(encoder, job.judged.size, window):
+                    name = job.pretraining.backbone
+                    raise UserError(f"{cell.task.name}.window={window}: {name} can't be read in such windows: {said}")
                 if cell.spec.pretraining.init and cell.spec.pretraining.budget is None:
                     _try_features(encoder, job)
             except UserError:
                 raise
             except Exception:  # what does not apply or fails: its cells meet it again
                 continue
+
+
+def _window(cell: Cell) -> int:
+    """The windows that its task reads maps of, 0 of those that read no such."""
+    settings = make(load(cell.task).Settings, cell.spec.task_settings, cell.task.name)
+    return settings.window if isinstance(settings, Windowed) else 0
 
 
 def _try_channels(encoder: Encoder, job: Job) -> None:

@@ -6,6 +6,7 @@ mode, no gradient, float32.
 
 from collections.abc import Callable
 from copy import copy
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from ssbench.data import Split
 from ssbench.encoders.encoder import Encoder
 from ssbench.results.store import read_tensors, write_tensors
+from ssbench.windows import origins, stitched
 
 CHUNK = 512  # images a forward pass, of 64 px; of larger ones as many pixels
 LAST = 4  # blocks whose vectors are kept, as many as DINO's eval_linear.py reads
@@ -52,10 +54,12 @@ class Part:
         """What the crops of training are cut from, uint8 (N, C, L, L)."""
         return self._of(self._split.crops)
 
-    @property
+    @cached_property
     def grid(self) -> tuple[int, int]:
         """Places of a map, down and across; from one image."""
-        maps = represent(self._encoder, self._split.images[:1], self._map)["map"]
+        maps = represent(self._encoder, self._split.images[:1], lambda images: {"map": self._encoder.map(images)})[
+            "map"
+        ]
         return maps.shape[-2], maps.shape[-1]
 
     def target(self, name: str) -> Tensor:
@@ -88,22 +92,35 @@ class Part:
         """Every pooling of the `last` blocks, each (N, D), named as `readings` are."""
         return {name: self._of(values) for name, values in self._vectors(last).items()}
 
-    def map(self) -> Tensor:
-        """Feature maps, (N, D, h, w)."""
-        return self._of(self._features("map", self._map)["map"])
+    def map(self, window: int = 0) -> Tensor:
+        """Feature maps, (N, D, h, w); of images that are larger than a `window` in px, put together from windows."""
+        return self._maps("map", self._encoder.map, window)
 
-    def maps(self, last: int) -> Tensor:
+    def maps(self, last: int, window: int = 0) -> Tensor:
         """The maps of up to `last` blocks or stages side by side, (N, D', h, w), the deepest last."""
-        found = self._features(f"maps-{last}", lambda images: {"map": self._encoder.maps(images, last)})
-        return self._of(found["map"])
+        return self._maps(f"maps-{last}", lambda images: self._encoder.maps(images, last), window)
+
+    def looks(self, window: int) -> float:
+        """How often the pixels of an image go through the encoder for a map; 1 of the whole image."""
+        at = self._origins(window)
+        return (len(at) * window / self._split.images.shape[-1]) ** 2 if at else 1
 
     @property
     def _last(self) -> int:
         """A block that was chosen is read alone."""
         return 1 if self._encoder.block else min(LAST, self.depth)
 
-    def _map(self, images: Tensor) -> dict[str, Tensor]:
-        return {"map": self._encoder.map(images)}
+    def _origins(self, window: int) -> list[int]:
+        """Where windows start along a side; nowhere if the image is read as a whole."""
+        side = self._split.images.shape[-1]
+        if self._encoder.local or not 0 < window < side:
+            return []
+        return origins(side, window, side // self.grid[1])
+
+    def _maps(self, kind: str, read: Callable[[Tensor], Tensor], window: int) -> Tensor:
+        if at := self._origins(window):
+            kind, read = f"{kind}-window-{window}", partial(stitched, window=window, at=at, read=read)
+        return self._of(self._features(kind, lambda images: {"map": read(images)})["map"])
 
     def _vectors(self, last: int) -> dict[str, Tensor]:
         last = min(last, self.depth)

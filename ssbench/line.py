@@ -92,6 +92,7 @@ def _measure(
         "sweep": outcome.sweep,
         "loss": trained.log,
         "measures": trained.measures,
+        "health": trained.health,
         "warning": trained.warning,
         "costs": _costs(trained, encoder, seconds, job.device),
         "data": {

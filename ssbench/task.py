@@ -45,7 +45,7 @@ class Work:
     forward: int  # images through the frozen encoder, which tasks share
     trained: int = 0  # images forward and backward through a copy of it
     gflops: float = 0.0  # of products on features
-    changed: int = 0  # images through the frozen encoder that this task alone makes: corrupted or augmented ones
+    changed: int = 0  # as many that this task alone makes: corrupted or augmented ones, windows
 
 
 class Bench:

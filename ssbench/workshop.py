@@ -30,6 +30,8 @@ class Job:
     cache: Path
     device: torch.device
     tell: Tell
+    say: Tell = lambda text: None
+    stop_collapsed: bool = False
 
     @property
     def pretraining(self) -> Pretraining:
@@ -44,6 +46,7 @@ class Workshop:
     device: torch.device = field(default_factory=lambda: device("auto"))
     tell: Tell = lambda text: None
     say: Tell = lambda text: None  # what stays on the screen
+    stop_collapsed: bool = False  # a pretraining ends where it looks collapsed, and its cells fail
     _datasets: dict[tuple[str, str], Dataset] = field(default_factory=dict)
     _copied: dict[tuple[str, str], Copied] = field(default_factory=dict)
 
@@ -61,7 +64,7 @@ class Workshop:
             ref = cell.spec.test_on.model_copy(update={"settings": cell.spec.test_on.settings | size})
             other = self._dataset(cell, cell.test_on, ref, cell.data_settings.model_copy(update=size))
             judged = judged_on(judged, other, cell.test_on, load(cell.task).needs)
-        return Job(cell, origin, judged, self.store.cache, self.device, self.tell)
+        return Job(cell, origin, judged, self.store.cache, self.device, self.tell, self.say, self.stop_collapsed)
 
     def copied(self, job: Job) -> Copied:
         """How many test images of a cell are copies of what it trains and chooses on.

@@ -1,6 +1,7 @@
 """A number for every pixel, such as depth, from frozen maps: ridge regression on places, brought to pixels."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,14 +9,14 @@ from torch import Tensor
 
 from ssbench.features import Part
 from ssbench.results.metrics import Metric
-from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task, Work, choose
+from ssbench.windows import Windowed
 
 from .closed_form import Ridge
 from .grids import search
 from .heads import Head
-from .maps import CHUNK, SHOWN, pixels, places, shown, standard
+from .maps import CHUNK, SHOWN, looked, pixels, places, shown, standard
 
 
 class DenseRegression(Task):
@@ -26,7 +27,7 @@ class DenseRegression(Task):
     are left out. Raises RuntimeError where the features are not finite.
     """
 
-    class Settings(Base):
+    class Settings(Windowed):
         decades: tuple[float, ...] = setting(
             tuple(range(-4, 7)), "penalties as exponents of ten", source="project: scikit-learn's alpha", min_length=1
         )
@@ -42,13 +43,14 @@ class DenseRegression(Task):
         seen = math.prod(part.grid)
         learnt = 2 * min(fit * seen, s.places) * part.dim**2 + 10 * part.dim**3
         asked = 2 * (select * len(s.decades) + test) * seen * part.dim
-        return Work(fit + select + test, gflops=1e-9 * (learnt + asked))
+        return replace(looked(bench, s.window), gflops=1e-9 * (learnt + asked))
 
     def evaluate(self, bench: Bench) -> Outcome:
         s, headline = self.settings, self.metrics[0]
-        scale, depth = standard(bench.fit.map()), bench.fit.target("depth").float()
-        ridge = Ridge(*taught(scale(bench.fit.map()), depth, s.places, bench.generator("places")))
-        maps, truth = scale(bench.select.map()), bench.select.target("depth").float()
+        known, depth = bench.fit.map(s.window), bench.fit.target("depth").float()
+        scale = standard(known)
+        ridge = Ridge(*taught(scale(known), depth, s.places, bench.generator("places")))
+        maps, truth = scale(bench.select.map(s.window)), bench.select.target("depth").float()
         found: dict[float, dict[str, Tensor]] = {}
 
         def solve(exponent: float) -> dict[str, Any]:
@@ -67,7 +69,7 @@ class DenseRegression(Task):
         )
         test = bench.test(selected := {**sweep[best], "at_edge": at_edge, "refit": "none"})
         truth = test.target("depth").float()  # (N, S, S)
-        said = predict(head(ridge, exponents[best]), scale(test.map()), truth)
+        said = predict(head(ridge, exponents[best]), scale(test.map(s.window)), truth)
         values, constant = errors(said, truth), errors(torch.full_like(truth, depth.nanmean().item()), truth)
         outcome = Outcome(selected, sweep, details={"r2": r2(said, truth), "label_resolution": truth.shape[-1]})
         for metric in self.metrics:

@@ -15,6 +15,7 @@ from ssbench.data import Facts
 from ssbench.data.pages.pictures import colour
 from ssbench.features import Part
 from ssbench.results.metrics import iou_per_class, score
+from ssbench.task import Bench, Work
 
 CHUNK = 32  # images at a time
 FLAT = 1e-6  # a deviation of rounding alone, by which nothing is divided
@@ -31,6 +32,13 @@ def standard(maps: Tensor) -> Callable[[Tensor], Tensor]:
         raise RuntimeError("the features are not finite")
     mean, std = (of((0, 2, 3))[:, None, None] for of in (maps.mean, maps.std))
     return lambda others: (others - mean) / std.where(std > FLAT, 1)
+
+
+def looked(bench: Bench, window: int, maps: int = 1) -> Work:
+    """Every image through the encoder for each of its `maps`; those of windows are not what other tasks read."""
+    count = maps * sum(bench.sizes)
+    looks = bench.fit.looks(window)
+    return Work(count) if looks == 1 else Work(0, changed=round(count * looks))
 
 
 def places(maps: Tensor) -> Tensor:

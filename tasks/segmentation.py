@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from pydantic import PositiveInt
@@ -9,13 +10,13 @@ from torch import Tensor
 
 from ssbench.features import Part
 from ssbench.results.metrics import Metric
-from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.task import Bench, Outcome, Task, Work, choose
+from ssbench.windows import Windowed
 
 from .heads import Trained, chosen, sample, shifts
 from .lbfgs import Path
-from .maps import boundaries, confusion, confusions, details, masks, miou, patch_modes, pictures, standard
+from .maps import boundaries, confusion, confusions, details, looked, masks, miou, patch_modes, pictures, standard
 from .neighbours import Bank
 
 
@@ -34,7 +35,7 @@ class Segmentation(Task):
     2021, arXiv:2103.16562). Raises RuntimeError where the features are not finite.
     """
 
-    class Settings(Base):
+    class Settings(Windowed):
         decades: tuple[float, ...] = setting(
             tuple(range(-6, -1)),
             "penalties as exponents of ten, of half the squared weights beside the mean loss; grows where needed",
@@ -81,15 +82,14 @@ class Segmentation(Task):
         seen = min(fit * places, s.places)
         heads = 4 * seen * wide * bench.data.mask_classes * 1.25 * s.iterations * len(s.decades)
         near = 2 * (select + test) * places * part.dim * min(s.bank, fit * places)
-        again = (fit + select + test) * (several > 1)
-        return Work(fit + select + test + again, gflops=1e-9 * (heads + near))
+        return replace(looked(bench, s.window, 1 + (several > 1)), gflops=1e-9 * (heads + near))
 
     def evaluate(self, bench: Bench) -> Outcome:
         s, classes = self.settings, bench.data.mask_classes
         linear, multi, nearest, contours = self.metrics
-        views = {linear: View(bench, Part.map)}
-        if bench.fit.maps(s.blocks).shape[1] > bench.fit.map().shape[1]:
-            views[multi] = View(bench, lambda part: part.maps(s.blocks))
+        views = {linear: View(bench, lambda part: part.map(s.window))}
+        if bench.fit.maps(s.blocks, s.window).shape[1] > bench.fit.map(s.window).shape[1]:
+            views[multi] = View(bench, lambda part: part.maps(s.blocks, s.window))
         heads = {metric: trained(bench, view, metric, s) for metric, view in views.items()}
         see = views[linear]
         bank = Bank.of(*see(bench.fit), classes, s.bank, bench.generator("bank"))
@@ -113,7 +113,7 @@ class Segmentation(Task):
         both = [torch.cat(each) for each in zip(see(bench.fit), see(bench.select))]
         bank = Bank.of(both[0], both[1], classes, s.bank, bench.generator("bank"))
         outcome.add(nearest.name, confusion=bank.tables(*see(test), (s.ks[at],))[0])
-        bound = confusion(patch_modes(truth, test.map().shape[-2:], classes), truth, classes)
+        bound = confusion(patch_modes(truth, test.map(s.window).shape[-2:], classes), truth, classes)
         outcome.details |= {"patch_oracle_miou": miou(bound), "label_resolution": truth.shape[-1]}
         return outcome
 

@@ -15,6 +15,10 @@ Labels = Annotated[
 ]
 Budget = Annotated[str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=64000]")]
 Recipe = Annotated[str, Option(help="own, shared, cifar or imagenet: whose rates and schedules.  [default: own]")]
+Collapse = Annotated[str, Option(help="stop or go-on, where a pretraining looks collapsed.")]
+Vary = Annotated[
+    list[str] | None, Option(help="A setting's values to compare, scope.key=value,value; may be repeated.")
+]
 TestOn = Annotated[str, Option(help="Other data whose test splits judge too, comma-separated.")]
 
 
@@ -36,15 +40,14 @@ def run(
         str, Option(help="own, shared, cifar or imagenet: whose rates and schedules.  [default: own]")
     ] = "",
     set_: Annotated[list[str] | None, Option("--set", help="A setting, scope.key=value; may be repeated.")] = None,
-    vary: Annotated[
-        list[str] | None, Option(help="A setting's values to compare, scope.key=value,value; may be repeated.")
-    ] = None,
+    vary: Vary = None,
     suite: Annotated[str, Option(help="A shipped suite or a YAML file; other options override its keys.")] = "",
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
     on_bad_image: Annotated[str, Option(help="error or skip.")] = "",
     precision: Annotated[str, Option(help="float32 or bf16.  [default: float32]")] = "",
     device: Annotated[str, Option(help="auto, cpu, cuda, mps.")] = "auto",
     results: Annotated[Path, Option(help="Folder of records, tables and caches.")] = Path("results"),
+    on_collapse: Collapse = "go-on",
     rerun: Annotated[bool, Option("--rerun", help="Run cells again that have a record.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and what it will cost.")] = False,
 ) -> None:
@@ -75,7 +78,7 @@ def run(
         _print_plan(work, device)
         return
     try:
-        found = api.carry_out(work, device)
+        found = api.carry_out(work, device, on_collapse)
     except KeyboardInterrupt:
         print("ssbench: interrupted; the same command goes on from here", file=sys.stderr)
         raise Exit(130) from None

@@ -33,12 +33,14 @@ class Form(NamedTuple):
 class Encoder(nn.Module):
     """A trunk and the pixel statistics it was trained with. Images are float (B, C, H, W), out of `normalise`.
 
-    `block` is the block that is read, counted from 1, and 0 the last; `architecture` says how the trunk is built again.
+    `block` is the block that is read, counted from 1, and 0 the last; `architecture` says how the trunk is built again;
+    `local` that a place of the map says nothing of pixels other than its own.
     """
 
     mean: Tensor
     std: Tensor
     block: int = 0
+    local: bool = False
     architecture: Architecture | None = None
 
     def __init__(self, trunk: nn.Module, mean: Tensor, std: Tensor, size: int = 0) -> None:

@@ -51,6 +51,7 @@ class Record(Frozen):
     sweep: list[dict[str, Any]] = []
     loss: list[dict[str, float]] = []  # the training log: step and each loss term
     measures: dict[str, float] = {}  # of the pretrained method itself: RankMe, then what the method adds
+    health: list[dict[str, float]] = []  # along the training: step, share of clipped gradients, deviation, measures
     warning: str = ""  # why the pretrained method is to be taken for collapsed
     costs: Costs = Costs()
     data: dict[str, Any] = {}  # sizes of the splits, classes, images skipped

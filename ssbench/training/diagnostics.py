@@ -14,6 +14,8 @@ from ssbench.method import Method
 from ssbench.rng import derive
 
 MEASURED = 64  # images that a method's own measures see
+WATCHED = 256  # images that are looked at along the training
+EARLY = 0.25  # share of the budget before which nothing is called a collapse: many nets start with alike features
 # Of the runs that results/ held when these were set, the loss of all that learned ended below 0.85 of chance, that of
 # all whose prototypes had become alike above 0.91; features had a RankMe of 3.6 and more, and 1 is one direction.
 NEAR_CHANCE, FLAT = 0.9, 2.0
@@ -56,6 +58,30 @@ def measure(method: Method, select: Split, seed: int, ignore_index: int, most: i
         except Exception as error:  # a plugin may fail in any way, and what was trained is worth more
             warn(f"{type(method).__name__}.measures is left out: {type(error).__name__}: {one_line(error)}")
     return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def watch(method: Method, select: Split, seed: int, ignore_index: int, most: int = MEASURED) -> dict[str, float]:
+    """How a method fares along its training: spread and RankMe of a few held-out images' vectors, and its measures.
+
+    `deviation` is that of the unit vectors' dimensions times the root of their number: 1 where they point everywhere,
+    0 where all are one (SimSiam, Chen & He 2020, arXiv:2011.10566, section 4.1).
+    """
+    index = torch.linspace(0, len(select) - 1, min(len(select), WATCHED)).long().unique()
+    some = Split(select.images[index], (), {name: value[index] for name, value in select.targets.items()})
+    found = measure(method, some, seed, ignore_index, most)
+    with undisturbed(method, derive(seed, "measures")), suppress(NotApplicable):
+        encoder = method.judged()
+        vectors = represent(encoder, some.images, lambda images: {"pooled": encoder.pooled(images)})["pooled"]
+        unit = torch.nn.functional.normalize(vectors, dim=1)
+        found["deviation"] = float(unit.std(0).mean() * unit.shape[1] ** 0.5)
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def collapsing(watched: dict[str, float], progress: float) -> str:
+    """Why a method looks collapsed at a `progress` of 0..1, empty where it does not."""
+    if progress < EARLY or watched.get("rankme", math.inf) >= FLAT:
+        return ""
+    return f"features of {WATCHED} held-out images are all but one direction (RankMe {watched['rankme']:.1f})"
 
 
 def warning(log: list[dict[str, float]], chance: dict[str, float], measures: dict[str, float]) -> str:

@@ -32,7 +32,8 @@ IN_MEMORY = 2 * 2**30  # bytes of images that a device keeps beside the network
 LOG = 50  # steps between readings of the loss: each one waits for the device
 SAVE = 30.0  # seconds between checkpoints
 COUNTED = (1 / 8, 3 / 8, 5 / 8, 7 / 8)  # shares of the budget at which FLOPs are counted
-PICTURED = (0.0, 0.25, 0.5)  # shares of the budget at which a picture is taken; the end is another
+LOOKS = (0.0, 0.25, 0.5, 0.75)  # shares of the budget at which it is looked at; the end is another
+Look = Callable[[int, float], dict[str, float]]  # at a step and a share of the budget; gives numbers for the log
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Trained:
     prepare_seconds: float = 0.0
     measures: dict[str, float] = field(default_factory=dict)
     warning: str = ""
+    health: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -234,19 +236,20 @@ def pretrain(
     budget: Budget,
     checkpoint: Path,
     tell: Callable[[str], None],
-    picture: Callable[[int], None] | None = None,
+    look: Look | None = None,
 ) -> Trained:
     """Train the method for the budget. `checkpoint` is where an interrupted run left off, and is removed at the end.
 
-    `picture(step)`, if any, is called a few times on the way and at the end; it must leave the method as it is.
+    `look`, if any, is called at quarters of the budget; it must leave the method as it is.
     """
     method, recipe = run.method.train(), run.recipe
     flops = flops_a_step(run)
     steps = total_steps(budget, len(run.images), recipe.batch, flops)
     optimiser = optimisers.optimiser(method.groups(recipe.weight_decay), recipe)
-    step, spent, log, before = _resume(checkpoint, method, optimiser)
+    step, spent, log, health, before = _resume(checkpoint, method, optimiser)
     started = saved = time.perf_counter()
-    sums: dict[str, Tensor] = {}
+    sums, cut = dict[str, Tensor](), torch.zeros((), device=run.device)  # `cut`: steps whose gradient was clipped
+    seen = step  # steps before the last look
     while True:
         if steps is None and run.device.type != "cpu":
             torch.accelerator.synchronize()  # a budget of seconds is of the device's, which the host runs ahead of
@@ -254,15 +257,18 @@ def pretrain(
         progress = step / steps if steps else elapsed / budget.amount
         if progress >= 1:
             break
-        if picture and any(before < share <= progress for share in PICTURED):
-            started += _timed(picture, step, run.device)  # the clock of the budget stands still
+        if look and any(before < share <= progress for share in LOOKS):
+            stopped = time.perf_counter()
+            health.append({"step": step, "clipped": float(cut) / max(step - seen, 1), **look(step, progress)})
+            cut, seen = torch.zeros_like(cut), step
+            started += time.perf_counter() - stopped  # the clock of the budget stands still
         before = progress
         optimisers.schedule(optimiser, recipe, progress)
         run.begin(step)
         terms = run.terms(step, progress)
         total(terms).backward()
         method.before_step(progress)
-        optimisers.clip([*method.parameters()], recipe)
+        cut += optimisers.clip([*method.parameters()], recipe)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         method.after_step(progress)
@@ -273,16 +279,18 @@ def pretrain(
             sums = {}
             tell(_line(log[-1], step, steps, progress, elapsed, recipe.batch))
             if time.perf_counter() - saved > run.save:
-                _save(checkpoint, method, optimiser, step, spent + time.perf_counter() - started, log, progress)
+                _save(
+                    checkpoint, method, optimiser, (step, spent + time.perf_counter() - started, log, health, progress)
+                )
                 saved = time.perf_counter()
     if sums:  # a budget of seconds ends between two readings
         log.append(_read(sums, step, 1 + (step - 1) % run.log))
     elapsed = spent + time.perf_counter() - started  # once more: reading the terms has waited for the device
-    if picture:
-        picture(step)
+    if look:
+        health.append({"step": step, "clipped": float(cut) / max(step - seen, 1), **look(step, 1.0)})
     checkpoint.unlink(missing_ok=True)
     views = sum(view.count for view in method.views)
-    return Trained(step, step * recipe.batch, views, elapsed, flops * step / 1e9, log)
+    return Trained(step, step * recipe.batch, views, elapsed, flops * step / 1e9, log, health=health)
 
 
 def _read(sums: dict[str, Tensor], step: int, count: int) -> dict[str, float]:
@@ -294,47 +302,24 @@ def _read(sums: dict[str, Tensor], step: int, count: int) -> dict[str, float]:
     return {"step": step, **values}
 
 
-def _timed(picture: Callable[[int], None], step: int, device: torch.device) -> float:
-    """Seconds that a picture took, what the device still had to do for training not among them."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
-    started = time.perf_counter()
-    picture(step)
-    return time.perf_counter() - started
-
-
 def _line(terms: dict[str, float], step: int, steps: int | None, progress: float, elapsed: float, batch: int) -> str:
     loss = " ".join(f"{name} {value:.3f}" for name, value in terms.items() if name != "step")
     left = elapsed * (1 - progress) / progress if progress else 0
     return f"step {step}/{steps or '?'}  {loss}  {step * batch / max(elapsed, 1e-9):.0f} images/s  {left:.0f} s left"
 
 
-def _save(
-    file: Path,
-    method: Method,
-    optimiser: torch.optim.Optimizer,
-    step: int,
-    seconds: float,
-    log: list[Any],
-    progress: float,
-) -> None:
-    state = {
-        "method": method.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "step": step,
-        "seconds": seconds,
-        "log": log,
-        "progress": progress,  # of the last step: which pictures are taken
-    }
+# steps done, seconds spent, the log, how it fared, and the progress that the last step had: what is looked at is known
+Story = tuple[int, float, list[dict[str, float]], list[dict[str, float]], float]
+
+
+def _save(file: Path, method: Method, optimiser: torch.optim.Optimizer, story: Story) -> None:
     with replacing(file) as path:
-        torch.save(state, path)
+        torch.save({"method": method.state_dict(), "optimiser": optimiser.state_dict(), "story": story}, path)
 
 
-def _resume(
-    file: Path, method: Method, optimiser: torch.optim.Optimizer
-) -> tuple[int, float, list[dict[str, float]], float]:
-    """Steps done, seconds spent, the log, and the progress that the last step had; -1 for none. Raises RuntimeError."""
-    nothing: tuple[int, float, list[dict[str, float]], float] = 0, 0.0, [], -1.0
+def _resume(file: Path, method: Method, optimiser: torch.optim.Optimizer) -> Story:
+    """How far an interrupted training came; a progress of -1 where there is none. Raises RuntimeError."""
+    nothing: Story = 0, 0.0, [], [], -1.0
     if not file.exists():
         return nothing
     try:
@@ -347,7 +332,8 @@ def _resume(
     try:
         method.load_state_dict(state["method"])
         optimiser.load_state_dict(state["optimiser"])
-        return state["step"], state["seconds"], state["log"], state["progress"]
+        story: Story = state["story"]
+        return story
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # what is of other code fails in any way

@@ -31,10 +31,9 @@ def schedule(optimiser: Optimizer, recipe: Train, progress: float) -> None:
             group["weight_decay"] = decay
 
 
-def clip(parameters: list[torch.nn.Parameter], recipe: Train) -> None:
-    """Cut the gradient's norm to the recipe's largest, if it has one."""
-    if recipe.clip:
-        torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
+def clip(parameters: list[torch.nn.Parameter], recipe: Train) -> torch.Tensor | float:
+    """Cut the gradient's norm to the recipe's largest, if it has one; gives 1 where it was cut, else 0."""
+    return (torch.nn.utils.clip_grad_norm_(parameters, recipe.clip) > recipe.clip).float() if recipe.clip else 0.0
 
 
 def rate(progress: float, warmup: float) -> float:

@@ -153,10 +153,23 @@ def _train(job: Job, run: Loop, checkpoint: Path) -> Trained:
     images = job.origin.fit.images
     seconds = artifacts.prepare(method, images, job.cache / "artifacts", spec.owner, spec.data.digest(), spec.seed)
     method.to(job.device)  # artifacts come on the CPU
-    shown = job.origin.select.images[: pictures.IMAGES]
-    picture = partial(pictures.keep, method, shown, picture_folder(job.cache, spec), spec.seed)
-    done = pretrain(run, spec.budget, checkpoint, job.tell, picture)
+    done = pretrain(run, spec.budget, checkpoint, job.tell, partial(_look, job, run))
     return replace(done, prepare_seconds=seconds)
+
+
+def _look(job: Job, run: Loop, step: int, progress: float) -> dict[str, float]:
+    """A picture, and how it fares. A collapse is said at once, and raises RuntimeError where that is to stop it."""
+    spec, method = job.pretraining, run.method
+    shown = job.origin.select.images[: pictures.IMAGES]
+    pictures.keep(method, shown, picture_folder(job.cache, spec), spec.seed, step)
+    most = min(diagnostics.MEASURED, run.recipe.batch)
+    found = diagnostics.watch(method, job.origin.select, spec.seed, job.origin.ignore_index, most)
+    if said := diagnostics.collapsing(found, progress):
+        if job.stop_collapsed:
+            raise RuntimeError(f"collapsed at step {step}: {said}")
+        if progress < 1:  # at the end the record's warning says it
+            job.say(f"{spec.method}, seed {spec.seed}: it looks collapsed at step {step}: {said}")
+    return found
 
 
 def pictured(job: Job) -> list[Path]:

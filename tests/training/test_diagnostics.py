@@ -9,7 +9,7 @@ from ssbench.data import Dataset
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable
 from ssbench.method import Method
-from ssbench.training.diagnostics import measure, rankme, undisturbed, warning
+from ssbench.training.diagnostics import collapsing, measure, rankme, undisturbed, warning, watch
 
 
 def test_orthonormal_rows_have_their_number_as_rank() -> None:
@@ -101,3 +101,27 @@ def test_a_training_that_came_to_nothing_is_named(
 ) -> None:
     found = warning(log, chance, measures)
     assert said in found and bool(said) == bool(found)
+
+
+class OneDirection(Encoder):
+    """Sees the same in every image, up to its length."""
+
+    def pooled(self, images: Tensor) -> Tensor:
+        return torch.ones(len(images), self.dim) * (1 + images.mean((1, 2, 3))[:, None].abs())
+
+
+def test_vectors_that_point_one_way_have_no_deviation_and_are_named(untrained: Encoder, tiny: Dataset) -> None:
+    alike = OneDirection(untrained.trunk, untrained.mean, untrained.std)
+    found = watch(Method(alike, Method.Settings()), tiny.select, 0, 255)
+    assert found["deviation"] == pytest.approx(0, abs=1e-5) and found["rankme"] == pytest.approx(1, abs=1e-2)
+    assert "one direction" in collapsing(found, 0.5) and not collapsing(found, 0.1)
+
+
+def test_vectors_that_point_everywhere_have_a_deviation_of_one(untrained: Encoder, tiny: Dataset) -> None:
+    class Everywhere(Encoder):
+        def pooled(self, images: Tensor) -> Tensor:
+            return torch.randn(len(images), self.dim, generator=torch.Generator().manual_seed(0))
+
+    spread = Everywhere(untrained.trunk, untrained.mean, untrained.std)
+    found = watch(Method(spread, Method.Settings()), tiny.select, 0, 255)
+    assert found["deviation"] == pytest.approx(1, abs=0.05) and not collapsing(found, 0.5)

@@ -1,6 +1,7 @@
 import math
 import random
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -221,31 +222,50 @@ def test_a_buffer_that_is_in_the_state_may_remember(tiny: Dataset) -> None:
     assert flops_a_step(loop(method(Keeps), tiny.fit, Train(batch=16), 0, "float32", CPU)) > 0
 
 
-@pytest.mark.parametrize(("steps", "taken"), [(8, [0, 2, 4, 8]), (6, [0, 2, 3, 6]), (2, [0, 1, 2]), (1, [0, 1])])
-def test_a_picture_is_taken_at_the_start_a_quarter_half_and_the_end(
+@pytest.mark.parametrize(("steps", "taken"), [(8, [0, 2, 4, 6, 8]), (6, [0, 2, 3, 5, 6]), (2, [0, 1, 2]), (1, [0, 1])])
+def test_it_is_looked_at_at_each_quarter(
     tiny: Dataset,
     tmp_path: Path,
     steps: int,
     taken: list[int],
 ) -> None:
     run, at = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU), list[int]()
-    pretrain(run, Budget(unit="steps", amount=steps), tmp_path / "part", lambda text: None, at.append)
-    assert at == taken
+    done = pretrain(run, Budget(unit="steps", amount=steps), tmp_path / "part", lambda text: None, looking(at))
+    assert at == taken == [row["step"] for row in done.health]
+    assert all(row["found"] == row["step"] and 0 <= row["clipped"] <= 1 for row in done.health)
 
 
-def test_time_for_pictures_is_no_part_of_a_budget_of_seconds(tiny: Dataset, tmp_path: Path) -> None:
+def looking(at: list[int]) -> Callable[[int, float], dict[str, float]]:
+    """A look that keeps the steps that it was taken at."""
+
+    def look(step: int, progress: float) -> dict[str, float]:
+        at.append(step)
+        return {"found": step}
+
+    return look
+
+
+@pytest.mark.parametrize(("clip", "share"), [(1e-9, 1.0), (1e9, 0.0), (0, 0.0)])
+def test_the_share_of_clipped_gradients_is_watched(tiny: Dataset, tmp_path: Path, clip: float, share: float) -> None:
+    run = loop(method(), tiny.fit, Train(batch=16, clip=clip), 0, "float32", CPU)
+    done = pretrain(run, Budget(unit="steps", amount=4), tmp_path / "part", lambda text: None, lambda step, at: {})
+    assert [row["clipped"] for row in done.health] == [0, *[share] * 4]
+
+
+def test_time_for_looking_is_no_part_of_a_budget_of_seconds(tiny: Dataset, tmp_path: Path) -> None:
     run, at = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU), list[int]()
 
-    def slow(step: int) -> None:
+    def slow(step: int, progress: float) -> dict[str, float]:
         at.append(step)
         time.sleep(0.5)
+        return {}
 
     done = pretrain(run, Budget(unit="seconds", amount=0.4), tmp_path / "part", lambda text: None, slow)
-    assert len(at) == 4 and at[0] == 0 and at[1] > 0 and at[-1] == done.steps > 3 and done.seconds < 0.9
+    assert len(at) == 5 and at[0] == 0 and at[1] > 0 and at[-1] == done.steps > 3 and done.seconds < 0.9
 
 
 @pytest.mark.parametrize("broken_at", [2, 4, 5])
-def test_an_interrupted_training_misses_no_picture(tiny: Dataset, tmp_path: Path, broken_at: int) -> None:
+def test_an_interrupted_training_misses_no_look(tiny: Dataset, tmp_path: Path, broken_at: int) -> None:
     budget, at = Budget(unit="steps", amount=8), list[int]()
 
     def pull_the_plug(text: str) -> None:
@@ -254,10 +274,11 @@ def test_an_interrupted_training_misses_no_picture(tiny: Dataset, tmp_path: Path
 
     with pytest.raises(KeyboardInterrupt):
         run = replace(loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU), log=1, save=0.0)
-        pretrain(run, budget, tmp_path / "part", pull_the_plug, at.append)
+        pretrain(run, budget, tmp_path / "part", pull_the_plug, looking(at))
     run = replace(loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU), log=1, save=0.0)
-    pretrain(run, budget, tmp_path / "part", lambda text: None, at.append)
-    assert sorted(set(at)) == [0, 2, 4, 8]  # one taken after the last checkpoint is taken again
+    done = pretrain(run, budget, tmp_path / "part", lambda text: None, looking(at))
+    assert [row["step"] for row in done.health] == [0, 2, 4, 6, 8]
+    assert sorted(set(at)) == [0, 2, 4, 6, 8]  # one taken after the last checkpoint is taken again
 
 
 @pytest.mark.parametrize("left", [{"method": {"w": torch.zeros(1)}}, {"method": None}, {}], ids=str)

@@ -1,5 +1,4 @@
 from copy import deepcopy
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -67,7 +66,13 @@ class Pictured(Method):
 def weights(encoder: Encoder, tiny: Dataset, tmp_path: Path, folder: Path | None) -> dict[str, Tensor]:
     method = Pictured(encoder, Pictured.Settings())
     run = loop(method, tiny.fit, Train(batch=16), 0, "float32", torch.device("cpu"))
-    look = partial(pictures.keep, method, tiny.select.images[:8], folder, 0) if folder else None
+
+    def keep(step: int, progress: float) -> dict[str, float]:
+        assert folder
+        pictures.keep(method, tiny.select.images[:8], folder, 0, step)
+        return {}
+
+    look = keep if folder else None
     pretrain(run, Budget(unit="steps", amount=8), tmp_path / "part", lambda text: None, look)
     assert method.training
     return method.state_dict()
@@ -80,7 +85,7 @@ def test_training_ends_with_the_same_weights_with_and_without_pictures(
     pictured = weights(untrained, tiny, tmp_path, tmp_path / "pictures")
     assert all(torch.equal(plain[name], pictured[name]) for name in plain)
     found = pictures.of(tmp_path / "pictures")
-    assert [file.name for file in found] == ["000000.png", "000002.png", "000004.png", "000008.png"]
+    assert [file.name for file in found] == ["000000.png", "000002.png", "000004.png", "000006.png", "000008.png"]
     noise = [pixels(file.read_bytes())[:, 96 + pictures.GAP :] for file in found]
     assert all(np.array_equal(noise[0], other) for other in noise)  # drawn anew each time, and the same
 
