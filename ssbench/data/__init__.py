@@ -224,7 +224,8 @@ def _decoded(found: "Listing", settings: DataSettings, room: "Arrays", tell: Cal
     tell(f"looking at {found.where}")
     seen = survey(found, settings)
     if settings.depth and not any(one.depth for rows in seen.seen.values() for one in rows):
-        raise UserError(f"{found.where}: no image has a map (data.depth={settings.depth}), or such sources have none")
+        text = f"{found.where}: no image has a map of depth (data.depth={settings.depth})"
+        raise UserError(f"{text}; folder:, parquet: and hf: are read for them")
     known = classes((one.label for rows in seen.seen.values() for one in rows), found.names)
     doubt(found.where, known, settings)
     rows = {

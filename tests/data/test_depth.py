@@ -210,6 +210,15 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         loaded(f"parquet:{tmp_path}", depth="z")
 
 
+def test_a_source_that_has_no_maps_says_so(tmp_path: Path) -> None:
+    table = {"image": [held(np.asarray(image(0)), "png")] * 3, "depth": pa.nulls(3, pa.binary())}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    with pytest.raises(
+        UserError, match=r"no image has a map of depth \(data\.depth=depth\); folder:, parquet: and hf:"
+    ):
+        loaded(f"parquet:{tmp_path}")
+
+
 def test_one_map_is_never_that_of_two_images(tmp_path: Path) -> None:
     for place in ("cat", "dog"):
         draw(tmp_path, to=f"{place}/{{}}.png")
