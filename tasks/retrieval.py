@@ -14,7 +14,7 @@ from ssbench.task import Bench, Outcome, Task, Work
 RANKS = (1, 5, 10)
 POOLINGS = ("mean", "cls")  # those that are not the headline's, where the encoder has them, stand beside it
 CHUNK = 256  # queries ranked at once
-RANKING = 10_000  # FLOPs of a product in the time of one image's rank, measured on CPUs at 2,000 to 10,000 images
+RANKING = 10_000  # FLOPs of a product in the time of one image's rank, measured on a CPU core at 2,000 to 10,000 images
 
 
 class Retrieval(Task):
