@@ -116,6 +116,7 @@ class DataSettings(Settings):
         "", "label column; empty: label, class, species, ..., else the folders' names", source="Hugging Face datasets"
     )
     mask: str = setting("", "mask column; empty: the one called so, if any", source="Hugging Face datasets")
+    depth: str = setting("", "depth column, or folder of maps named as images are", source="project: none is guessed")
     boxes: str = setting("", "box column; empty: the one called so, if any", source="Hugging Face datasets")
     numbers: tuple[str, ...] = setting((), "columns of numbers to predict", source="project: none is guessed")
     group: str = setting("", "column of what is never split: patient, video; empty: one called group", source="project")
@@ -124,7 +125,7 @@ class DataSettings(Settings):
     )
     ignore_index: int = setting(
         -1,
-        "mask value that is no class; -1: 255 beside two classes or more",
+        "mask or depth value that is none; -1: 255 beside two classes or more, and 0 in 16-bit depth",
         source="PASCAL VOC's 255",
         ge=-1,
         le=65535,

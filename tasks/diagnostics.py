@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ssbench.features import Part
 from ssbench.results.alike import cka
 from ssbench.results.metrics import Array, Metric, influences
-from ssbench.task import Bench, Outcome, Task, Work
+from ssbench.task import Bench, Outcome, Task, Work, choose
 
 from . import spectra
 from .clustering import kmeans
@@ -26,6 +26,8 @@ TEMPERATURES = 0.05, 0.1, 0.2, 0.5, 1.0, 2.0  # of which InfoNCE takes the best 
 KEPT, COORDINATES = 256, 64  # images and their leading principal coordinates, which tables of CKA are made of
 WIDE = 512, 1024  # dimensions above which a jackknife has 5 groups, and none
 ITERATIONS = 100  # of Lloyd's algorithm, at most
+
+INFONCE = Metric("infonce", "nats", "higher", "mean")
 
 Score = Callable[[NDArray[np.int64]], float]
 SPECTRAL = {
@@ -43,7 +45,7 @@ class Diagnostics(Task):
     `lidar`, `alignment` and `infonce` are of augmented views (SimCLR's crop, flip and colour): 200 images in ten, 1,000
     in two. `alignment` and `uniformity` are of features at length 1, as published; `infonce`, a lower
     bound on the views' mutual information of at most log N, takes the mean off before, and the temperature that is best
-    on select.
+    on select, of which the record has all.
     `learnability` and `intrinsic-dimension` are the two parts of CLID, after Lu et al. 2022, arXiv:2206.01251, apart
     since a sum of a share and a dimension goes by their units: k-means of features at length 1 into sqrt(N) clusters,
     of which each half of the images is told by the nearest image of the other half; and TwoNN without the largest tenth
@@ -61,7 +63,7 @@ class Diagnostics(Task):
         Metric("intrinsic-dimension", "", "higher", "mean"),
         Metric("alignment", "", "lower", "mean"),
         Metric("uniformity", "", "lower", "mean"),
-        Metric("infonce", "nats", "higher", "mean"),
+        INFONCE,
         Metric("collapse-std", "", "higher", "mean"),
     )
 
@@ -70,16 +72,23 @@ class Diagnostics(Task):
         return Work(sum(bench.sizes[1:]), changed=sum(seen) + min(bench.sizes[2], PAIRED))
 
     def evaluate(self, bench: Bench) -> Outcome:
-        found, temperature = told(bench, bench.select, TEMPERATURES)
-        sweep = [{f"select_{name}": float(value.mean()) for name, value in found.items()}]
-        selected = {"pooling": bench.fit.poolings[0], "temperature": temperature}
+        found, bounds = told(bench, bench.select, TEMPERATURES)
+        tried = [(t, float(bound.mean())) for t, bound in bounds.items()]
+        points = [{"temperature": t, "select_infonce": mean, "diverged": not math.isfinite(mean)} for t, mean in tried]
+        best, at_edge = choose(
+            points, INFONCE, ("temperature",), lambda i: {"value": bounds[tried[i][0]]}, "check the images"
+        )
+        temperature, most = tried[best]
+        sweep = [{f"select_{name}": float(value.mean()) for name, value in found.items()} | {"select_infonce": most}]
+        selected = {"pooling": bench.fit.poolings[0], "temperature": temperature, "at_edge": at_edge}
         test = bench.test(selected)
         outcome = Outcome(selected, sweep)
-        for name, value in told(bench, test, [temperature])[0].items():
+        found, bounds = told(bench, test, [temperature])
+        for name, value in {**found, "infonce": bounds[temperature]}.items():
             outcome.add(name, value=torch.from_numpy(value))
         n, pairs = (min(len(test), most) for most in (MOST, PAIRED))
         known = {"n": n, "dimensions": test.pooled().shape[1], "alpha_ranks": list(spectra.RANKS)}
-        outcome.details = known | {"infonce_n": pairs, "infonce_most": math.log(pairs)}
+        outcome.details = known | {"infonce_n": pairs, "infonce_most": math.log(pairs), "infonce_sweep": points}
         *blocks, (last, final) = by_block(test.take(spaced(len(test), PAIRED))).items()
         profile = {block: cka(values, final) for block, values in [*blocks, (last, final)]} if blocks else {}
         if defined := {block: value for block, value in profile.items() if math.isfinite(value)}:
@@ -89,8 +98,8 @@ class Diagnostics(Task):
         return outcome
 
 
-def told(bench: Bench, part: Part, temperatures: Sequence[float]) -> tuple[dict[str, Array], float]:
-    """Each number that is defined as a value an image (N,), whose mean it is; and the temperature of most InfoNCE."""
+def told(bench: Bench, part: Part, temperatures: Sequence[float]) -> tuple[dict[str, Array], dict[float, Array]]:
+    """Each number that is defined as a value an image (N,), whose mean it is; and so InfoNCE at each temperature."""
     bench.progress("diagnostics: features")
     rows, pairs, few = (spaced(len(part), most) for most in (MOST, PAIRED, VIEWED))
     x = spectra.compact(numbers(part)[rows.numpy()])
@@ -102,11 +111,10 @@ def told(bench: Bench, part: Part, temperatures: Sequence[float]) -> tuple[dict[
     placed["alignment"] = spectra.alignment(one, other), pairs
     one, other = (spectra.unit(two[:, view] - two.mean((0, 1))) for view in (0, 1))
     bounds = {temperature: spectra.infonce(one, other, temperature) for temperature in temperatures}
-    best = max(bounds, key=lambda temperature: float(bounds[temperature].mean()))
-    placed["infonce"] = bounds[best], pairs
     many = in_views(bench, part.take(few), VIEWS)
     placed["lidar"] = influences(lambda i: spectra.lidar(many[i]), len(few), groups), few
-    return {name: spread(*of, len(part)) for name, of in placed.items() if np.isfinite(of[0]).all()}, best
+    defined = {name: spread(*of, len(part)) for name, of in placed.items() if np.isfinite(of[0]).all()}
+    return defined, {temperature: spread(bound, pairs, len(part)) for temperature, bound in bounds.items()}
 
 
 def still(x: Array, groups: int, generator: torch.Generator) -> dict[str, Array]:

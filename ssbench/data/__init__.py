@@ -38,6 +38,7 @@ EMBEDDED = ("shapes", "digits")
 _MODULES = {"shapes": "drawn", "hf": "huggingface", "torchvision": "vision"}  # the others' files have their names
 AS_DRAWN = {"image": "", "label": "", "mask": "", "ignore_index": 255}  # in identities that are older than settings
 DECODER = 3  # changes with what is stored, so that caches of an older ssbench are not read
+STORY = ("larger", "scale", "mask_values", "mask_void", "depth_range", "depth_known")  # what decoding tells of data
 VOID = 255  # what is no class, in masks as they are handed to tasks
 NO_IDENTITY = ("on_bad_image", "allow")  # settings that change no image that is read
 
@@ -222,6 +223,9 @@ def _decoded(found: "Listing", settings: DataSettings, room: "Arrays", tell: Cal
         raise UserError(f"{found.where} has no images")
     tell(f"looking at {found.where}")
     seen = survey(found, settings)
+    if settings.depth and not any(one.depth for rows in seen.seen.values() for one in rows):
+        text = f"{found.where}: no image has a map of depth (data.depth={settings.depth})"
+        raise UserError(f"{text}; folder:, parquet: and hf: are read for them")
     known = classes((one.label for rows in seen.seen.values() for one in rows), found.names)
     doubt(found.where, known, settings)
     rows = {
@@ -239,7 +243,7 @@ def _decoded(found: "Listing", settings: DataSettings, room: "Arrays", tell: Cal
         "said": [*given.said],
         "size": seen.pixels.size,
         **seen.facts,
-        **{key: story[key] for key in ("larger", "scale", "mask_values", "mask_void") if key in story},
+        **{key: story[key] for key in STORY if key in story},
     }
     return {
         **story,

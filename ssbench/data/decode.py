@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ssbench.data import masks
+from ssbench.data import depth, masks
 from ssbench.data.labels import Classes, in_order
 from ssbench.data.listing import Box, Label, Listing, Sample
 from ssbench.data.pixels import Pixels, bytes_of, shown_size, to_size, upright
@@ -39,6 +39,7 @@ class Decoded(NamedTuple):
     image: NDArray[np.uint8]  # (C, S, S)
     larger: NDArray[np.uint8] | None  # (C, L, L)
     mask: NDArray[np.uint8] | None  # (S, S), numbers of values
+    depth: NDArray[np.float32] | None  # (S, S)
     boxes: tuple[Box, ...]  # in px of S
 
 
@@ -48,8 +49,9 @@ class Plan:
 
     pixels: Pixels
     larger: int  # px of what the crops of training are cut from; not above `pixels.size`: none
-    whole: bool  # squashed to a square, as masks and boxes want it; else the centre square
+    whole: bool  # squashed to a square, as masks, depth and boxes want it; else the centre square
     masked: bool  # every image has a mask
+    depth: bool  # and a map of depth
 
 
 def decode(
@@ -87,6 +89,7 @@ def decode(
         "box_classes": [str(kind) for kind in kinds],
         "parts": {role: part.close(classes, kinds, len(listing.numbers)) for role, part in parts.items()},
     }
+    story |= _range(listing.where, [*parts.values()])
     story |= _doubt(listing.where, [*parts.values()], plan.pixels, found.facts["cut"], settings)
     if not values.counts:
         return story
@@ -122,6 +125,18 @@ def _doubt(where: str, parts: Sequence["Part"], how: Pixels, cut: int, settings:
     return {"scale": [0.0, float(top)]}
 
 
+def _range(where: str, parts: Sequence["Part"]) -> dict[str, Any]:
+    """The range of depth and the share of its pixels that is known; raises UserError where all have one value."""
+    maps = [part.depth[: len(part.samples)] for part in parts if part.depth is not None]
+    known = [one[one.isfinite()] for each in maps for one in each]
+    if not known:
+        return {}
+    low, high = min(one.min().item() for one in known), max(one.max().item() for one in known)
+    if low == high:
+        raise UserError(f"{where}: depth is {low:g} wherever it is known (data.depth); there is nothing to predict")
+    return {"depth_range": [low, high], "depth_known": sum(map(len, known)) / sum(each.numel() for each in maps)}
+
+
 class Part:
     """The arrays of one role, filled sample by sample; big ones are in files from the start."""
 
@@ -135,6 +150,7 @@ class Part:
         big = plan.larger if role == "fit" and plan.larger > s else 0
         self.larger = room.room(f"{role}.larger", (count, c, big, big), "uint8") if big else None
         self.masks: Tensor | None = None
+        self.depth = room.room(f"{role}.depth", (count, s, s), "float32") if plan.depth else None
 
     def add(self, sample: Sample, found: Decoded) -> None:
         at, top = len(self.samples), int(found.image.max())
@@ -147,7 +163,9 @@ class Part:
             if self.masks is None:
                 self.masks = self.room.room(f"{self.role}.mask", (self.count, *found.mask.shape), "uint8")
             self.masks[at] = torch.from_numpy(found.mask)
-        self.samples.append(sample._replace(open=_closed, mask=None))
+        if self.depth is not None and found.depth is not None:
+            self.depth[at] = torch.from_numpy(found.depth)
+        self.samples.append(sample._replace(open=_closed, mask=None, depth=None))
         self.boxes.append(found.boxes)
 
     def map_masks(self, mapping: masks.Mapped) -> None:
@@ -193,8 +211,9 @@ def planned(found: Survey, settings: DataSettings) -> Plan:
     size = found.pixels.size
     own = sorted(min(one.size) for one in every)[len(every) // 2]
     larger = settings.store_size or min(own, 2 * size)
-    masked = any(one.masked for one in every)
-    return Plan(found.pixels, larger, masked or any(one.boxes is not None for one in every), masked)
+    masked, deep = any(one.masked for one in every), any(one.depth for one in every)
+    whole = masked or deep or any(one.boxes is not None for one in every)
+    return Plan(found.pixels, larger, whole, masked, deep)
 
 
 def _positions(roles: Roles) -> Mapping[tuple[str, int], str]:
@@ -217,6 +236,9 @@ def _opened(
         larger = plan.larger if role == "fit" and plan.larger > side else 0
         if plan.masked and sample.mask is None:
             raise ValueError("it has no mask, and others have")
+        if plan.depth and sample.depth is None:
+            raise ValueError("it has no depth map, and others have")
+        deep = depth.read(where, sample, raw, side, settings) if sample.depth is not None else None
         mask = masks.read(where, sample, raw, side, values, settings) if sample.mask is not None else None
         size = shown_size(raw)
         if isinstance(raw, Image.Image):
@@ -229,6 +251,6 @@ def _opened(
             for box in sample.boxes or ()
         )
         big = to_size(planes, larger, plan.whole) if larger else None
-        return Decoded(to_size(planes, side, plan.whole), big, mask, boxes)
+        return Decoded(to_size(planes, side, plan.whole), big, mask, deep, boxes)
     except Exception as error:  # decoders raise whatever broken bytes lead them to
         return error

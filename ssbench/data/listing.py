@@ -33,6 +33,7 @@ class Sample(NamedTuple):
     mask: "Callable[[], Image.Image] | None" = None
     boxes: Sequence[Box] | None = None
     numbers: Sequence[float] = ()
+    depth: "Callable[[], NDArray[generic]] | None" = None  # (H, W), as its file has it
     group: str = ""  # a patient, video or site: never on two sides of a split
 
 

@@ -73,7 +73,7 @@ def at_size(mask: Image.Image, side: int, values: Values, form: str) -> NDArray[
             values.numbers.setdefault(value, len(values.numbers))
         if len(values.numbers) > MOST + 1:
             raise ValueError(f"with it masks have more than {MOST + 1} values: they number objects, not classes")
-        found, back = np.unique(_nearest(raw, side), return_inverse=True)
+        found, back = np.unique(nearest(raw, side), return_inverse=True)
         numbers = np.array([values.numbers[one] for one in found.tolist()], np.uint8)
     return numbers[back].reshape(side, side)
 
@@ -94,7 +94,7 @@ def _integers(mask: Image.Image) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def _nearest(values: NDArray[np.int64], side: int) -> NDArray[np.int64]:
+def nearest(values: NDArray[Any], side: int) -> NDArray[Any]:
     """(H, W) -> (S, S): the value at the middle of each place."""
     rows, columns = ((np.arange(side) + 0.5) * length / side for length in values.shape)
     return values[rows.astype(int)[:, None], columns.astype(int)]

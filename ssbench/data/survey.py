@@ -36,6 +36,7 @@ class Seen(NamedTuple):
     boxes: Sequence[Box] | None
     numbers: Sequence[float]
     masked: bool
+    depth: bool
     content: str  # the digest of its bytes
     mode: str  # Pillow's, or `bands 5 uint16`
     size: tuple[int, int]  # px, upright
@@ -84,6 +85,7 @@ def _look(sample: Sample) -> Seen:
         sample.boxes,
         sample.numbers,
         sample.mask is not None,
+        sample.depth is not None,
         content(raw),
         raw.mode if isinstance(raw, Image.Image) else _bands_of(raw),
         shown_size(raw),

@@ -62,6 +62,9 @@ def lay(line: str, seed: int) -> None:
         case ".png":
             for name, image in zip(named(str(file)), pictures(seed)):
                 image.convert("L").point(lambda level: level > 128).save(name)
+        case ".tif":
+            for name, image in zip(named(str(file)), pictures(seed)):
+                image.convert("L").convert("F").save(name)
         case ".csv":
             cells = CELLS | {"file_name": [image.name for image in images]}
             rows = zip(*(cells[name] for name in columns.split(",")))

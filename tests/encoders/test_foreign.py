@@ -16,34 +16,7 @@ from ssbench.encoders.layouts import IMAGENET
 from ssbench.encoders.weights import weights_digest
 from ssbench.errors import UserError
 
-NAME = "vit_tiny_patch16_224"
-VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 128, "depth": 2, "num_heads": 2}
-
-
-def network(name: str, **options: Any) -> Any:
-    """Random weights and batch statistics, so that nothing is zero or one."""
-    torch.manual_seed(0)
-    trunk: Any = timm.create_model(name, num_classes=0, **options)
-    with torch.no_grad():
-        for value in trunk.state_dict().values():
-            if value.is_floating_point():
-                value.add_(0.05 * torch.rand_like(value))
-    return trunk.eval()
-
-
-def images(size: int, count: int = 2) -> Tensor:
-    torch.manual_seed(1)
-    return torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
-
-
-def normalised(found: Tensor) -> Tensor:
-    mean, std = (torch.tensor(one)[:, None, None] for one in IMAGENET)
-    return (found / 255 - mean) / std
-
-
-def built(trunk: Any, architecture: Architecture, size: int) -> Given:
-    return Given("file:net.pth@0123456789abcdef", "timm", size, *IMAGENET, "", 0, architecture, trunk.state_dict())
-
+from .networks import NAME, VIT, built, images, network, normalised
 
 FEW = {"embed_dim": 64, "depth": 2, "num_heads": 2, "img_size": 32}
 MAPPED, VECTOR = "its mean or class token", "a vector of its own"

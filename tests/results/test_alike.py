@@ -5,37 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from ssbench.results.alike import alike
-from ssbench.results.record import Record, Score
+from ssbench.results.record import Score
 from ssbench.results.store import Store
-from ssbench.spec import Budget, DataRef, Pretraining, Spec
 
-SHAPES = DataRef(name="shapes", fingerprint="f0", settings={})
+from .records import done, spec
 
 
 def keep(store: Store, method: str, seed: int, features: np.ndarray | None, task: str = "diagnostics") -> None:
-    first = Pretraining(
-        method=method,
-        owner="ssbench",
-        version=1,
-        settings={},
-        backbone="vit-nano",
-        backbone_settings={},
-        data=SHAPES,
-        budget=Budget(unit="samples", amount=1000),
-        train={"lr": 1e-3},
-        seed=seed,
-        precision="float32",
-    )
-    spec = Spec(pretraining=first, task=task, protocol=1, task_owner="ssbench", task_settings={}, data=SHAPES)
     score = Score(value=1, low=0, high=2, unit="", better="higher", kind="mean", samples=9)
-    made = Record(
-        id=spec.id,
-        status="done",
-        spec=spec,
-        headline="rankme",
-        scores={"rankme": score},
-        created="2025-01-01T00:00:00+00:00",
-    )
+    made = done(spec(method, seed, task), "rankme", score)
     store.write(made, {"kept": {"features": features}} if features is not None else {"rankme": {"value": np.ones(9)}})
 
 

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from ssbench.results.continued import EXPLAINED
 from ssbench.results.metrics import score
-from ssbench.results.record import Costs, Record, Score
+from ssbench.results.record import Costs, Score
 from ssbench.results.stats import SEEDS, Difference, difference, runs
 from ssbench.results.store import Store
 from ssbench.results.table import build
-from ssbench.spec import Budget, DataRef, Pretraining, Spec
+from ssbench.spec import Budget, DataRef
+
+from .records import UNTRAINED, done, spec
 
 DIGITS = DataRef(name="digits", fingerprint="f0", settings={"image_size": 32})
 INIT, OTHER = "file:a.pth@0123456789abcdef", "file:b.pth@0123456789abcdef"
@@ -43,24 +45,12 @@ def put(
     patch: int = 0,
 ) -> None:
     """A record a seed; an accuracy in %, or a mean loss where lower is better."""
-    trained = method not in ("given", "random-init", "raw-pixels")
+    training: dict[str, Any] = {} if method in UNTRAINED else {"budget": Budget(unit="steps", amount=2), "train": {}}
     data = DIGITS.model_copy(update={"settings": {"image_size": size}})
     for seed, value in enumerate(values):
-        pretraining = Pretraining(
-            method=method,
-            owner="ssbench",
-            version=1,
-            settings={},
-            backbone=backbone,
-            backbone_settings={"patch": patch},
-            data=data,
-            budget=Budget(unit="steps", amount=2) if trained else None,
-            train={} if trained else None,
-            seed=seed,
-            precision="float32",
-            init=init,
+        of = spec(
+            method, seed, task, data, init=init, backbone=backbone, backbone_settings={"patch": patch}, **training
         )
-        spec = Spec(pretraining=pretraining, task=task, protocol=1, task_owner="ssbench", task_settings={}, data=data)
         noise = np.random.default_rng(seed).normal(0, 0.1, SAMPLES)
         arrays = accuracy(value, seed) if better == "higher" else {"value": value + noise}
         kind, unit = ("accuracy", "%") if better == "higher" else ("mean", "")
@@ -73,16 +63,7 @@ def put(
             kind=kind,  # type: ignore[arg-type]
             samples=SAMPLES,
         )
-        record = Record(
-            id=spec.id,
-            status="done",
-            spec=spec,
-            headline="score",
-            scores={"score": found},
-            costs=Costs(parameters=1000),
-            data={"size": size},
-            created="2025-01-01T00:00:00+00:00",
-        )
+        record = done(of, "score", found, costs=Costs(parameters=1000), data={"size": size})
         store.write(record, {"score": arrays})
 
 

@@ -16,9 +16,10 @@ from ssbench.results import export, store
 from ssbench.results.export import cached, chosen, describe, write
 from ssbench.results.record import Costs, Record, Score
 from ssbench.results.store import Store, write_bytes, write_tensors
-from ssbench.spec import Budget, DataRef, Pretraining, Spec
+from ssbench.spec import Budget, DataRef
 
-SHAPES = DataRef(name="shapes", fingerprint="f0", settings={})
+from .records import CREATED, SHAPES, spec
+
 PHOTOS = DataRef(name="photos", fingerprint="f1", settings={})
 TOP1 = Score(value=47.12, low=45, high=49, unit="%", better="higher", kind="accuracy", samples=200, floor=12.5)
 
@@ -26,32 +27,24 @@ TOP1 = Score(value=47.12, low=45, high=49, unit="%", better="higher", kind="accu
 def record_of(
     method: str, seed: int = 0, task: str = "knn", on: DataRef = SHAPES, status: str = "done", **changes: Any
 ) -> Record:
-    base: dict[str, Any] = {
-        "method": method,
-        "owner": "ssbench",
-        "version": 1,
+    usual: dict[str, Any] = {
         "settings": {"ratio": 0.5},
-        "backbone": "vit-nano",
         "backbone_settings": {"patch": 0},
-        "data": SHAPES,
         "budget": Budget(unit="steps", amount=5),
         "train": {"lr": 0.001},
-        "seed": seed,
-        "precision": "float32",
     }
-    pretraining = Pretraining(**base | changes)
-    spec = Spec(pretraining=pretraining, task=task, protocol=1, task_owner="ssbench", task_settings={}, data=on)
+    of = spec(method, seed, task, about={"data": on}, **usual | changes)
     return Record(
-        id=spec.id,
+        id=of.id,
         status=status,  # type: ignore[arg-type]
         reason="" if status == "done" else "it broke",
-        spec=spec,
+        spec=of,
         headline="top1",
         scores={"top1": TOP1},
         costs=Costs(images=320, steps=5, parameters=340_000),
         selected={"pooling": "mean"},
         data={"size": 16},
-        created="2025-01-01T00:00:00+00:00",
+        created=CREATED,
     )
 
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,27 +10,16 @@ import ssbench
 from ssbench.errors import UserError
 from ssbench.results.record import Costs, Record, Score
 from ssbench.results.store import Store
-from ssbench.spec import Budget, DataRef, Pretraining, Spec
+from ssbench.spec import DataRef
+
+from .records import failed, spec
 
 DATA = DataRef(name="shapes", fingerprint="f0", settings={"image_size": 32})
 
 
 def record(method: str, seed: int, **more: object) -> Record:
-    first = Pretraining(
-        method=method,
-        owner="ssbench",
-        version=2,
-        settings={"temperature": 0.1},
-        backbone="vit-nano",
-        backbone_settings={"patch": 4},
-        data=DATA,
-        budget=Budget(unit="samples", amount=1000),
-        train={"lr": 1e-3},
-        seed=seed,
-        precision="float32",
-    )
-    spec = Spec(pretraining=first, task="knn", protocol=1, task_owner="ssbench", task_settings={"k": 20}, data=DATA)
-    blank = Record(id=spec.id, status="failed", spec=spec, created="2025-01-01T00:00:00+00:00")
+    first: dict[str, Any] = {"version": 2, "settings": {"temperature": 0.1}, "backbone_settings": {"patch": 4}}
+    blank = failed(spec(method, seed, data=DATA, about={"task_settings": {"k": 20}}, **first))
     return blank.model_copy(update=more)
 
 

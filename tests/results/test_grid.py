@@ -18,9 +18,10 @@ from ssbench.results.record import Record, Score
 from ssbench.results.render import Shown, csv, latex, markdown, readme, write
 from ssbench.results.store import Store
 from ssbench.results.table import build
-from ssbench.spec import Budget, DataRef, Pretraining, Spec
+from ssbench.spec import DataRef
 
-SHAPES = DataRef(name="shapes", fingerprint="f0", settings={})
+from .records import CREATED, SHAPES, spec
+
 PHOTOS = DataRef(name="photos", fingerprint="f1", settings={})
 CONTROLS = {"random-init": "floor", "supervised": "ceiling"}
 SLUG = "shapes-vit-nano-samples-1000"
@@ -48,20 +49,7 @@ def make(
 ) -> None:
     """One record a seed, from its accuracy or its hits on the test samples; `select` is its score on the held-out."""
     for seed, value in zip(seeds or range(len(values)), values):
-        first = Pretraining(
-            method=method,
-            owner="ssbench",
-            version=version,
-            settings=settings,
-            backbone="vit-nano",
-            backbone_settings={},
-            data=data,
-            budget=None if method == "random-init" else Budget(unit="samples", amount=1000),
-            train=None if method == "random-init" else {"lr": 1e-3},
-            seed=seed,
-            precision="float32",
-        )
-        spec = Spec(pretraining=first, task=task, protocol=1, task_owner="ssbench", task_settings={}, data=data)
+        of = spec(method, seed, task, data, settings=settings, version=version)
         arrays = {
             "predicted": (value if isinstance(value, np.ndarray) else hits(value)).astype(np.int64),
             "truth": np.ones(200, np.int64),
@@ -71,7 +59,7 @@ def make(
         chosen = {} if select is None else {"selected": {"lr": 0.1, "select_top1": select}}
         told: dict[str, Any] = {"headline": "top1", "scores": {"top1": top1}} if status == "done" else {}
         told = told | chosen | record
-        blank = Record(id=spec.id, status=status, spec=spec, created="2025-01-01T00:00:00+00:00")
+        blank = Record(id=of.id, status=status, spec=of, created=CREATED)
         store.write(blank.model_copy(update=told), {"top1": arrays} if status == "done" else {})
 
 

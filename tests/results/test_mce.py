@@ -6,40 +6,17 @@ import pytest
 
 from ssbench.results.mce import mce
 from ssbench.results.record import Record, Score
-from ssbench.spec import Budget, DataRef, Pretraining, Spec
 
-SHAPES = DataRef(name="shapes", fingerprint="f0", settings={})
+from .records import done, spec
+
 CONTROLS = {"random-init": "floor", "supervised": "ceiling"}
 TOP = Score(value=50, low=0, high=0, unit="%", better="higher", kind="mean", samples=9)
 
 
 def record(method: str, noise: float, fog: float, clean: float, seed: int = 0, **details: Any) -> Record:
     """Error sums over two severities and the error on clean images, in %."""
-    trained = method != "random-init"
-    first = Pretraining(
-        method=method,
-        owner="ssbench",
-        version=1,
-        settings={},
-        backbone="vit-nano",
-        backbone_settings={},
-        data=SHAPES,
-        budget=Budget(unit="samples", amount=1000) if trained else None,
-        train={"lr": 1e-3} if trained else None,
-        seed=seed,
-        precision="float32",
-    )
-    spec = Spec(pretraining=first, task="robustness", protocol=1, task_owner="ssbench", task_settings={}, data=SHAPES)
     told = details or {"errors": {"noise": noise, "fog": fog}, "clean_error": clean, "severities": [1, 5]}
-    return Record(
-        id=spec.id,
-        status="done",
-        spec=spec,
-        headline="corrupted",
-        scores={"corrupted": TOP},
-        details=told,
-        created="2025-01-01T00:00:00+00:00",
-    )
+    return done(spec(method, seed, "robustness"), "corrupted", TOP, details=told)
 
 
 def test_mce_is_the_mean_ratio_of_errors_and_the_relative_one_that_of_what_corruption_adds() -> None:

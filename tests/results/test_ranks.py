@@ -7,9 +7,8 @@ from scipy.stats import kendalltau, spearmanr
 from ssbench.results.groups import Line
 from ssbench.results.ranks import agreement, kendall, resamples, spearman, study
 from ssbench.results.record import Record, Score
-from ssbench.spec import Budget, DataRef, Pretraining, Spec
 
-SHAPES = DataRef(name="shapes", fingerprint="f0", settings={})
+from .records import done, spec
 
 
 def test_correlations_of_resamples_with_ties_are_those_of_scipy() -> None:
@@ -36,26 +35,8 @@ def test_seeds_of_a_row_are_drawn_together() -> None:
 
 def record(place: int, seed: int, task: str, value: float, **measures: float) -> Record:
     """A run of the row `method-<place>`."""
-    first = Pretraining(
-        method=f"method-{place}",
-        owner="ssbench",
-        version=1,
-        settings={},
-        backbone="vit-nano",
-        backbone_settings={},
-        data=SHAPES,
-        budget=Budget(unit="samples", amount=1000),
-        train={"lr": 1e-3},
-        seed=seed,
-        precision="float32",
-    )
-    spec = Spec(pretraining=first, task=task, protocol=1, task_owner="ssbench", task_settings={}, data=SHAPES)
     score = Score(value=value, low=0, high=0, unit="%", better="higher", kind="mean", samples=9)
-    created = "2025-01-01T00:00:00+00:00"
-    scores = {"value": score}
-    return Record(
-        id=spec.id, status="done", spec=spec, headline="value", scores=scores, measures=measures, created=created
-    )
+    return done(spec(f"method-{place}", seed, task), "value", score, measures=measures)
 
 
 ROWS, SEEDS = 12, 2

@@ -9,7 +9,9 @@ from safetensors.torch import load_file
 from ssbench.errors import UserError
 from ssbench.results.record import Record
 from ssbench.results.store import Store, read_tensors, replacing, write_bytes, write_tensors
-from ssbench.spec import Budget, DataRef, Pretraining, Spec
+from ssbench.spec import DataRef, Spec
+
+from . import records
 
 DATA = DataRef(name="folder:my/photos", fingerprint="f0", settings={"image_size": 32})
 ARRAYS = {
@@ -19,25 +21,12 @@ ARRAYS = {
 
 
 def spec(method: str = "simclr", seed: int = 0) -> Spec:
-    pretraining = Pretraining(
-        method=method,
-        owner="ssbench",
-        version=1,
-        settings={"temperature": 0.1, "sizes": [1, 2]},
-        backbone="vit-nano",
-        backbone_settings={"patch": 0},
-        data=DATA,
-        budget=Budget(unit="samples", amount=1000),
-        train={"lr": 1e-3},
-        seed=seed,
-        precision="float32",
-    )
-    return Spec(pretraining=pretraining, task="knn", protocol=1, task_owner="ssbench", task_settings={}, data=DATA)
+    settings = {"temperature": 0.1, "sizes": [1, 2]}
+    return records.spec(method, seed, data=DATA, settings=settings, backbone_settings={"patch": 0})
 
 
 def record(method: str = "simclr", seed: int = 0, reason: str = "") -> Record:
-    of = spec(method, seed)
-    return Record(id=of.id, status="failed", reason=reason, spec=of, created="2025-01-01T00:00:00+00:00")
+    return records.failed(spec(method, seed), reason=reason)
 
 
 def test_what_is_written_is_read_back_whole(tmp_path: Path) -> None:

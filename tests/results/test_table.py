@@ -12,17 +12,18 @@ import pytest
 from ssbench.errors import UserError
 from ssbench.results.marks import BOLD, FEW
 from ssbench.results.metrics import score
-from ssbench.results.record import Costs, Record, Score
+from ssbench.results.record import Costs, Score
 from ssbench.results.render import csv, latex, markdown, readme, screen, write
 from ssbench.results.store import Store
 from ssbench.results.table import Table, build
-from ssbench.spec import Budget, DataRef, Pretraining, Spec
+from ssbench.spec import Budget, DataRef
+
+from .records import UNTRAINED, failed, spec
 
 SHAPES = DataRef(name="shapes", fingerprint="f0", settings={"image_size": 0})
 PHOTOS = DataRef(name="photos", fingerprint="f1", settings={"image_size": 0})
 BUDGET = Budget(unit="samples", amount=80_000)
 CONTROLS = {"random-init": "floor", "raw-pixels": "floor", "supervised": "ceiling"}
-UNTRAINED = ("random-init", "raw-pixels")
 HEADER = "linear-probe top1 % ↑ (protocol 1)"
 COSTS = Costs(images=80_000, pretrain_seconds=40, pretrain_gflops=1600, parameters=340_000)
 
@@ -45,31 +46,15 @@ def make(
 
     `first` changes the pretraining, `changes` the spec.
     """
-    trained = method not in UNTRAINED
+    usual: dict[str, Any] = {
+        "settings": {"temperature": 0.1, "width": 64},
+        "backbone_settings": {"patch": 0},
+        "data": changes.get("data", SHAPES),
+        **({} if method in UNTRAINED else {"budget": BUDGET}),
+    }
     for seed, value in zip(seeds or range(len(values)), values):
-        base: dict[str, Any] = {
-            "method": method,
-            "owner": "ssbench",
-            "version": 1,
-            "settings": {"temperature": 0.1, "width": 64},
-            "backbone": "vit-nano",
-            "backbone_settings": {"patch": 0},
-            "data": changes.get("data", SHAPES),
-            "budget": BUDGET if trained else None,
-            "train": {"lr": 1e-3} if trained else None,
-            "seed": seed,
-            "precision": "float32",
-        }
-        about: dict[str, Any] = {"protocol": 1, "task_owner": "ssbench", "task_settings": {}, "data": SHAPES}
-        spec = Spec(pretraining=Pretraining(**base | (first or {})), task=task, **about | changes)
-        blank = Record(
-            id=spec.id,
-            status="failed",
-            reason=reason,
-            spec=spec,
-            supervised=supervised or method == "supervised",
-            created="2025-01-01T00:00:00+00:00",
-        )
+        of = spec(method, seed, task, about={"data": SHAPES} | changes, **usual | (first or {}))
+        blank = failed(of, reason=reason, supervised=supervised or method == "supervised")
         if status != "done":
             store.write(blank.model_copy(update={"status": status}), {})
             continue

@@ -74,12 +74,18 @@ def test_heads_divide_the_width() -> None:
     assert [heads(dim) for dim in widths] == [1, 1, 1, 3, 5, 6, 12, 10]
 
 
-def test_a_grid_that_ends_below_the_best_rate_grows(make_bench: MakeBench) -> None:
+@pytest.mark.parametrize(
+    ("lrs", "epochs", "tried", "best"),
+    [((3e-4, 1e-3), 30, [3e-3, 9e-3], 3e-3), ((1.0, 3.0), 10, [1 / 3], 1.0)],
+)
+def test_a_grid_that_ends_at_the_best_rate_grows_beyond_it_until_it_does_not(
+    lrs: tuple[float, ...], epochs: int, tried: list[float], best: float, make_bench: MakeBench
+) -> None:
     maps, labels = hidden()
-    slow = AttentiveProbe.Settings(lrs=(1e-5, 1e-4), weight_decays=(5e-4,), epochs=10, batch=64)
-    found = AttentiveProbe(slow).evaluate(make_bench(maps, {"label": labels}, SIZES))
-    rates = [row["lr"] for row in found.sweep]
-    assert rates[:2] == [1e-5, 1e-4] and 2 <= len(rates) <= 4
+    few = AttentiveProbe.Settings(lrs=lrs, epochs=epochs, batch=64)
+    found = AttentiveProbe(few).evaluate(make_bench(maps, {"label": labels}, SIZES))
+    assert [row["lr"] for row in found.sweep] == pytest.approx([*lrs, *tried])
+    assert found.selected["lr"] == pytest.approx(best) and not found.selected["at_edge"]
 
 
 def test_what_is_not_finite_is_refused(make_bench: MakeBench) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssbench.encoders.encoder import Encoder
 from ssbench.task import Bench, Outcome
-from ssbench.tasks.diagnostics import Diagnostics
+from ssbench.tasks.diagnostics import TEMPERATURES, Diagnostics
 
 Evaluated = Callable[..., Outcome]
 
@@ -30,6 +30,17 @@ def test_a_collapsed_encoder_uses_one_dimension_and_tells_nothing(evaluated: Eva
     for name in ("infonce", "alignment", "uniformity", "collapse-std", "lidar", "nesum"):
         assert means[name] == pytest.approx(0, abs=1e-6), name
     assert "alpha-req" not in means and "intrinsic-dimension" not in means, "what is not defined is left out"
+
+
+@pytest.mark.parametrize(("read", "at_edge"), [(torch.ones_like, False), (lambda x: (1e4 * x).sin(), True)])
+def test_the_temperature_of_infonce_is_the_best_on_select_and_all_are_told(
+    read: Callable[[Tensor], Tensor], at_edge: bool, evaluated: Evaluated
+) -> None:
+    found = evaluated(lambda x: read(x[:, 0, 0]), (5, 40, 40))  # noise in each view asks for the highest
+    sweep = found.details["infonce_sweep"]
+    bounds = {point["temperature"]: point["select_infonce"] for point in sweep}
+    assert [*bounds] == [*TEMPERATURES] and found.selected["at_edge"] is at_edge
+    assert bounds[found.selected["temperature"]] == max(bounds.values()) == found.sweep[0]["select_infonce"]
 
 
 def test_one_image_to_choose_on_and_more_dimensions_than_images_are_no_trouble(evaluated: Evaluated) -> None:

@@ -7,7 +7,7 @@ from pyarrow import types
 
 from ssbench.data.sources.files import few
 from ssbench.data.sources.names import IMAGE, LABEL, MASK, groups, natural, role
-from ssbench.data.sources.table import Field, Table, Tables, is_list
+from ssbench.data.sources.table import Field, Table, Tables, is_bytes, is_list, is_text
 from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings
 
@@ -46,12 +46,13 @@ class Columns(NamedTuple):
     boxes: Boxes
     numbers: tuple[str, ...]
     group: str
+    depth: str
 
     @property
     def roles(self) -> dict[str, str]:
         """The column of each role that has one, numbers aside."""
         roles = {"image": self.image, "label": self.label.column, "mask": self.mask}
-        roles |= {"boxes": self.boxes.column, "group": self.group}
+        roles |= {"boxes": self.boxes.column, "group": self.group, "depth": self.depth}
         return {use: column for use, column in roles.items() if column}
 
     @property
@@ -69,22 +70,24 @@ def find_columns(
     """
     seen = Tables.of(tables)
     fields = seen.fields
-    asked = [(use, getattr(settings, use)) for use in ("image", "label", "mask", "boxes", "group")]
+    asked = [(use, getattr(settings, use)) for use in ("image", "label", "mask", "depth", "boxes", "group")]
     for use, name in [*asked, *(("numbers", name) for name in settings.numbers)]:
         if name and name not in fields:
             raise UserError(f"{where} has no column {name!r} (data.{use}){near(name, fields)}")
     image, pictures = _image(where, seen, settings)
-    mask = _mask(where, seen, image, settings)
+    mask, depth = _mask(where, seen, image, settings), settings.depth
+    if depth and not (seen.embedded(depth) or is_text(fields[depth].type) or is_bytes(fields[depth].type)):
+        raise UserError(f"{where}: {seen.no_images(depth)} (data.depth)")
     group = settings.group or next(iter(natural(("group",), [name for name in fields if name != settings.label])), "")
-    label, reasons, said = _label(where, seen, [image, mask, group, *settings.numbers], settings)
-    boxes = _boxes(where, fields, [image, mask, label.column], settings)
+    label, reasons, said = _label(where, seen, [image, mask, depth, group, *settings.numbers], settings)
+    boxes = _boxes(where, fields, [image, mask, depth, label.column], settings)
     for name in settings.numbers:
         kind = fields[name].type
         if is_list(kind) or not (fields[name].holds in ("int", "float", "bool") or types.is_decimal(kind)):
             raise UserError(f"{where}: column {name!r} (data.numbers) holds no numbers but {kind}")
-    columns = Columns(image, mask, label, boxes, settings.numbers, group)
+    columns = Columns(image, mask, label, boxes, settings.numbers, group, depth)
     for table in tables:
-        if lacking := [name for name in (image, group, *settings.numbers) if name and name not in table.fields]:
+        if lacking := [name for name in (image, group, depth, *settings.numbers) if name and name not in table.fields]:
             raise UserError(f"{where}: {table.name} has no column {lacking[0]!r}, which others have")
     reasons = dict.fromkeys(pictures, "which holds images too") | reasons
     left = [name for name in fields if name not in (*columns.used, *splits)]
@@ -104,7 +107,7 @@ def _image(where: str, seen: Tables, settings: DataSettings) -> tuple[str, list[
         if settings.image not in embedded and not seen.paths(settings.image):
             raise UserError(f"{where}: {seen.no_images(settings.image)} (data.image)")
         return settings.image, embedded
-    masks = {settings.mask, *natural(MASKS, seen.fields)}
+    masks = {settings.mask, settings.depth, *natural(MASKS, seen.fields)}
     paths = [name for name in seen.fields if name not in masks and seen.paths(name)]
     found = [name for name in embedded if name not in masks] or paths or embedded
     usual = next(iter(natural(IMAGE, found)), "")
@@ -119,7 +122,11 @@ def _image(where: str, seen: Tables, settings: DataSettings) -> tuple[str, list[
 
 
 def _mask(where: str, seen: Tables, image: str, settings: DataSettings) -> str:
-    named = [settings.mask] if settings.mask else [name for name in natural(MASKS, seen.fields) if name != image]
+    named = (
+        [settings.mask]
+        if settings.mask
+        else [name for name in natural(MASKS, seen.fields) if name not in (image, settings.depth)]
+    )
     mask = next((name for name in named if seen.embedded(name) or seen.paths(name)), "")
     if settings.mask and not mask:
         raise UserError(f"{where}: {seen.no_images(settings.mask)} (data.mask)")

@@ -39,6 +39,7 @@ class Entry(NamedTuple):
     boxes: tuple[Box, ...] | None = None
     numbers: tuple[float, ...] = ()
     group: str = ""
+    depth: str = ""  # a file
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ def identity(root: Path, found: Found) -> tuple[str, str]:
     """The root's name and the fingerprint of all files in use; raises UserError naming one that can't be read."""
     entries = [entry for entries in found.splits.values() for entry in entries]
     masks = {entry.mask for entry in entries if isinstance(entry.mask, str)}
-    files = {entry.file for entry in entries} | masks | {*found.used}
+    files = (
+        {entry.file for entry in entries} | masks | {entry.depth for entry in entries if entry.depth} | {*found.used}
+    )
     return printable(root.name) or "root", fingerprint(root, [root / file for file in files])
 
 
@@ -93,7 +96,8 @@ def listing(where: str, root: Path, found: Found) -> Listing:
         for entry in entries:
             mask = partial(_mask, root / entry.mask) if isinstance(entry.mask, str) else entry.mask
             key, open_ = printable(entry.file), partial(open_image, root / entry.file)
-            yield Sample(key, key, open_, entry.label, mask, entry.boxes, entry.numbers, entry.group)
+            depth = partial(open_depth, root / entry.depth) if entry.depth else None
+            yield Sample(key, key, open_, entry.label, mask, entry.boxes, entry.numbers, depth, entry.group)
 
     splits = {}
     for name in ("train", "val", "test"):
@@ -271,6 +275,20 @@ def as_mask(found: "Image.Image | NDArray[generic]", name: str) -> "Image.Image"
     if isinstance(found, Image.Image):
         return found
     raise ValueError(f"its mask {name} has more bands than an image")
+
+
+def open_depth(file: Path | bytes) -> "NDArray[Any]":
+    """The numbers (H, W) of an image file or of NumPy's .npy; raises ValueError where it has not one for each pixel."""
+    import numpy as np
+
+    if _start(file).startswith(b"\x93NUMPY"):
+        values = np.load(BytesIO(file) if isinstance(file, bytes) else file, allow_pickle=False)
+    else:
+        values = np.asarray(open_image(file))
+    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    if values.ndim != 2 or values.dtype.kind not in "uif":
+        raise ValueError(f"its depth map is of {values.dtype}, {values.shape}, not one number for each pixel")
+    return values
 
 
 def counted(files: Iterable[str]) -> str:

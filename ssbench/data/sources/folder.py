@@ -1,5 +1,6 @@
 """`folder:PATH`: images in one folder a class, in splits of those, loose, beside masks, or beside a table."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ssbench.data.listing import Listing
@@ -28,13 +29,22 @@ def _understand(where: str, root: Path, settings: DataSettings) -> Found:
     if not files:
         raise UserError(f"{printable(where)} has no images" + _instead(where, others))
     _doubt_kind(where, root, files, others, settings)
+    maps = [file for file in (*files, *others) if settings.depth and settings.depth in file.split("/")[:-1]]
+    files, others = (_without(some, maps) for some in (files, others))
     found = pairs.find(where, files, settings)
     images = [file for file in files if file not in found.files]
-    table = metadata.find(where, root, images, found.files, others, settings)
+    table = metadata.find(where, root, images, [*found.files, *maps], others, settings)
     masks = {file: row.mask for file, row in table.rows.items() if row.mask} if table else {}
     if masks:
         found = pairs.Pairs(masks, {*masks.values()})
         images = [file for file in files if file not in found.files]
+    named = {file: row.depth for file, row in table.rows.items() if row.depth} if table else {}
+    images, others = (_without(some, named.values()) for some in (images, others))
+    depth = named or pairs.maps(images, maps, settings.depth)
+    if settings.depth and not depth:
+        raise UserError(
+            f"{printable(where)}: no folder or column {settings.depth!r} (data.depth) has a map of an image"
+        )
     if table:
         places, origin, left_out = _places(where, images, table, settings)
     else:
@@ -44,13 +54,16 @@ def _understand(where: str, root: Path, settings: DataSettings) -> Found:
     splits: dict[str, list[Entry]] = {part: [] for part in layout.PARTS}
     for file, place in places.items():
         row = rows.get(file)
-        extra = (row.boxes, row.numbers, row.group) if row else ()
-        splits[place.split].append(Entry(file, place.label, found.masks.get(file), *extra))
+        extra = (row.boxes, row.numbers, row.group) if row else (None, (), "")
+        splits[place.split].append(Entry(file, place.label, found.masks.get(file), *extra, depth.get(file, "")))
     splits, bare = _masked(splits)
+    _refuse_mapless(where, splits, settings)
+    further = len({*maps} - {*depth.values()})
     spare = len(found.files - {*found.masks.values()})
     others = [file for file in others if not table or file not in table.files]
     left_out += [f"{bare} images without a mask"] if bare else []
     left_out += [f"{spare} masks without an image, or further ones"] if spare else []
+    left_out += [f"{further} depth maps without an image, or further ones"] if further else []
     left_out += [f"empty folders: {few(hollow)}"] if hollow else []
     left_out += _yolo(root, others)
     left_out += [f"{len(others)} files of other kinds: {counted(others)}"] if others else []
@@ -59,6 +72,8 @@ def _understand(where: str, root: Path, settings: DataSettings) -> Found:
         columns["label"] = "folder names"
     if "mask" not in columns and found.masks:
         columns["mask"] = _folders([*found.masks.values()])
+    if depth:
+        columns["depth"] = settings.depth if named else f"folder {printable(settings.depth)}"
     used = table.files if table else ()
     return Found(splits, origin, used, columns, settings.numbers if table else (), tuple(left_out))
 
@@ -89,6 +104,20 @@ def _places(
         label = row.label if "label" in table.columns or "boxes" in table.columns else place.label
         places[file] = layout.Place(row.split or place.split, label)
     return places, table.origin or origin, left_out
+
+
+def _without(files: list[str], gone: Iterable[str]) -> list[str]:
+    some = {*gone}
+    return [file for file in files if file not in some]
+
+
+def _refuse_mapless(where: str, splits: dict[str, list[Entry]], settings: DataSettings) -> None:
+    """Raises UserError where depth is asked for and an image has none."""
+    entries = [entry for each in splits.values() for entry in each if settings.depth]
+    if lacking := [entry.file for entry in entries if not entry.depth]:
+        text = f"{where}: {len(lacking)} of {len(entries)} images have no depth map, such as {printable(lacking[0])}"
+        wanted = "a folder of maps that are named and placed as images are, or a column of a table that names files"
+        raise UserError(f"{text} (data.depth={settings.depth}); it is {wanted}")
 
 
 def _unused(settings: DataSettings) -> list[str]:

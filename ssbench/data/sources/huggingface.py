@@ -24,7 +24,7 @@ def identify(argument: str, settings: DataSettings) -> tuple[str, str]:
     digest = hashlib.sha256()
     parts = _parts(argument, settings)
     columns, _ = find_columns(f"hf:{argument}", parts.tables, settings)
-    images = (columns.image, columns.mask)
+    images = (columns.image, columns.mask, columns.depth)
     for split, mine in parts.splits.items():
         for part in mine:
             digest.update(f"{split}|{part.total}|{columns}|".encode())

@@ -187,7 +187,7 @@ def _doubt_containers(where: str, names: list[str], settings: DataSettings) -> N
     bare = [name for name in names if is_container(name) or (words(name) and MASKS.issuperset(words(name)))]
     if any(is_container(name) for name in bare) and len(names) > 1:
         text = f"{where}: the folders {few(names)} would be classes, but {_and(bare)} sound like images and masks"
-        how = "give the folder of images alone, or name that of the masks, --set data.mask=FOLDER"
+        how = "give the folder of images alone, or name that of masks, --set data.mask=FOLDER (of depth: data.depth)"
         suspect(settings, "pairs", f"{text}; {how}")
 
 

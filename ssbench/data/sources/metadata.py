@@ -30,6 +30,7 @@ class Row(NamedTuple):
     boxes: tuple[Box, ...] | None
     numbers: tuple[float, ...]
     group: str
+    depth: str
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Named(NamedTuple):
 def find(
     where: str, root: Path, images: list[str], masks: Iterable[str], others: list[str], settings: DataSettings
 ) -> Table | None:
-    """What the tables that name images say, or None where there is none; a column may name `masks`.
+    """What the tables that name images say, or None where there is none; columns may name `masks` and maps of depth.
 
     Raises UserError on two tables that say different things of an image, and on columns that are not there.
     """
@@ -74,14 +75,15 @@ def find(
     mask = _mask_column(tables, settings, files)
     split = _split_column(where, tables, settings)
     table.columns = {"image": tables[0].column, "label": label, "mask": mask, "group": group, "boxes": layout.shown}
-    table.columns |= {"split": split}
+    depth = settings.depth if settings.depth in columns else ""
+    table.columns |= {"depth": depth, "split": split}
     table.columns = {role: name for role, name in table.columns.items() if name}
     used = {*table.columns.values(), *layout.columns, *settings.numbers, *(each.column for each in tables)}
     table.unread = [name for name in columns if name not in used]
     names = few(each.sheet.file for each in tables)
     if table.unread:
         table.left_out.append(f"columns of {names} that are not read: {few(table.unread, 10)}{groups(table.unread)}")
-    _fill(where, table, tables, (label, mask, group, split), layout, settings, files)
+    _fill(where, table, tables, (label, mask, group, split, depth), layout, settings, [*files, *others * bool(depth)])
     if split:
         table.origin = f"column {split} of {names}"
     elif len(tables) > 1 and all(hint(_stem(each.sheet)) for each in tables):
@@ -116,7 +118,7 @@ def _image_column(where: str, sheet: Sheet, names: Resolver, settings: DataSetti
         cells = sheet.columns[settings.image]
         return Named(sheet, settings.image, [names.path(cell) or names.stem(cell) for cell in cells])
     usual = natural(IMAGE, sheet.columns)
-    masks = {*natural(MASK, sheet.columns), settings.mask}
+    masks = {*natural(MASK, sheet.columns), settings.mask, settings.depth}
     rest = [name for name in sheet.columns if name not in usual and name not in masks]
     hits = [name for name in (*usual, *rest) if any(names.path(cell) for cell in sheet.columns[name][:2000])]
     if hits and hits[0] not in usual and len(hits) > 1:
@@ -201,13 +203,13 @@ def _fill(
     where: str,
     table: Table,
     tables: list[Named],
-    taken: tuple[str, str, str, str],
+    taken: tuple[str, str, str, str, str],
     layout: Layout,
     settings: DataSettings,
     images: list[str],
 ) -> None:
     """Add the rows; those of one image together."""
-    label, mask, group, split = taken
+    label, mask, group, split, depth = taken
     values = [cell for each in tables for cell in each.sheet.columns.get(label, ())]
     reading = _labels(
         values, several=bool(settings.label) or label.lower() in SEVERAL, certain=label.lower() in SEVERAL
@@ -217,7 +219,7 @@ def _fill(
         asked(settings, parts)
     missing = numberless = unsplit = 0
     for each in tables:
-        cells, names = each.sheet.columns, Resolver(each.sheet.file, images) if mask else None
+        cells, names = each.sheet.columns, Resolver(each.sheet.file, images) if mask or depth else None
         by_image: dict[str, list[int]] = defaultdict(list)
         for at, image in enumerate(each.images):
             if image:
@@ -239,6 +241,7 @@ def _fill(
                 boxes,
                 numbers,
                 str(cells[group][lines[0]]) if group in cells else "",
+                names.path(cells[depth][lines[0]]) if names and depth in cells else "",
             )
     _all_several(table)
     for count, text in (

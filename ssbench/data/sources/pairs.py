@@ -5,8 +5,9 @@ where their stems are. No torch.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache
+from itertools import product
 from os.path import commonprefix
 from typing import NamedTuple
 
@@ -58,6 +59,22 @@ def find(where: str, images: list[str], settings: DataSettings) -> Pairs:
         if partners:
             _match(where, place, files, {each: places[each] for each in partners}, pairs, settings)
     return pairs
+
+
+def maps(images: list[str], files: list[str], chosen: str) -> dict[str, str]:
+    """The file of each image's name, below a folder `chosen` beside or in place of one of the image's folders.
+
+    A file that would be of several images is of none.
+    """
+    by_place = {(*file.split("/")[:-1], _stem(file)): file for file in files}
+    found: dict[str, str] = {}
+    for image in images:
+        *parts, _ = image.split("/")
+        for skip, at in product((0, 1), range(len(parts) + 1)):
+            if file := by_place.get((*parts[:at], chosen, *parts[at + skip :], _stem(image))):
+                found.setdefault(image, file)
+    uses = Counter(found.values())
+    return {image: file for image, file in found.items() if uses[file] == 1}
 
 
 def _match(

@@ -34,11 +34,11 @@ def identify(argument: str, settings: DataSettings) -> tuple[str, str]:
     found = fingerprint(root, [root / table.name for table in parts.tables])
     digest = hashlib.sha256(found.encode())
     seen = Tables.of(parts.tables)
-    if not any(map(seen.paths, seen.fields)):
+    if not settings.depth and not any(map(seen.paths, seen.fields)):
         return name, found
     columns, _ = find_columns(f"parquet:{argument}", parts.tables, settings)
     for table in parts.tables:
-        for column in table.fields.keys() & {columns.image, columns.mask}:
+        for column in table.fields.keys() & {columns.image, columns.mask, columns.depth}:
             for cell in table.cells(column) if is_text(table.fields[column].type) else ():
                 image = content(cell, table.folder)
                 digest.update(f"{cell}|{len(image)}|".encode() + image)

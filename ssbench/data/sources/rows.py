@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssbench.data.listing import Box, Label, Listing, Sample, Samples
 from ssbench.data.sources.columns import Boxes, Columns, Labels, find_columns
-from ssbench.data.sources.files import as_mask, open_image
+from ssbench.data.sources.files import as_mask, open_depth, open_image
 from ssbench.data.sources.names import ROLES, SPLIT, asked, natural, role
 from ssbench.data.sources.table import Part, Table, is_list
 from ssbench.errors import UserError
@@ -139,21 +139,30 @@ def _sample(where: str, key: str, name: str, cells: Mapping[str, Any], columns: 
         None if mask is None else partial(_open_mask, mask, columns.mask, folder),
         _boxes(at, cells.get(columns.boxes.column), columns.boxes),
         tuple(_number(at, column, cells[column]) for column in columns.numbers),
+        None if cells.get(columns.depth) is None else partial(_open_depth, cells[columns.depth], columns.depth, folder),
         "" if group is None else str(group),
     )
 
 
 def _open(cell: Any, column: str, folder: Path) -> "Image.Image | NDArray[generic]":
     """As `open_image`; raises ValueError naming the column where a cell holds no image."""
+    return open_image(_content(cell, column, folder))
+
+
+def _content(cell: Any, column: str, folder: Path) -> bytes:
     found = content(cell, folder)
     if not found:
         path = cell.get("path") if isinstance(cell, dict) else cell
         raise ValueError(f"column {column}: there is no " + (f"file {path}" if path else "image"))
-    return open_image(found)
+    return found
 
 
 def _open_mask(cell: Any, column: str, folder: Path) -> "Image.Image":
     return as_mask(_open(cell, column, folder), f"in column {column}")
+
+
+def _open_depth(cell: Any, column: str, folder: Path) -> "NDArray[generic]":
+    return open_depth(_content(cell, column, folder))
 
 
 def _label(at: str, cell: Any, labels: Labels) -> Label | tuple[Label, ...] | None:

@@ -1,0 +1,1 @@
+"""Encoders, against networks that are made at home (`networks.py`)."""

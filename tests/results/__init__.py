@@ -1,0 +1,1 @@
+"""Stored results, from records that are made by hand (`records.py`)."""
