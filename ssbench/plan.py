@@ -286,7 +286,8 @@ def with_controls(names: Iterable[str], plugins: tuple[str, ...]) -> list[Entry]
 
 
 def _check_scopes(scopes: Mapping[str, Any], option: str, methods: list[Entry], tasks: list[Entry]) -> None:
-    known = {*FIXED_SCOPES, *(name for entry in [*methods, *tasks] for name in (entry.name, entry.scope))}
+    parts = [*methods, *(member for entry in methods for member in entry.members), *tasks]
+    known = {*FIXED_SCOPES, *(name for entry in parts for name in (entry.name, entry.scope))}
     for scope in scopes:
         if scope not in known:
             raise UserError(f"{option} {scope}.…: nothing called {scope!r} in this run{near(scope, known)}")
@@ -299,8 +300,9 @@ def _check_used(variants: Iterable[Scopes], parts: Iterable[Entry]) -> None:
     looked at.
     """
     verdicts: dict[tuple[str, str, str], tuple[int, str]] = {}
-    for scopes, entry in product(variants, parts):
-        made = _settings(entry, scopes)
+    alone = [entry for part in parts for entry in part.members or [part]]
+    for scopes, entry in product(variants, alone):
+        made = recipes.settled(entry, scopes)
         for scope in dict.fromkeys((entry.scope, entry.name)):
             for key, value in scopes.get(scope, {}).items():
                 verdict = _verdict(entry, made, scopes, scope, key)
@@ -324,15 +326,6 @@ def _verdict(entry: Entry, made: Settings, scopes: Scopes, scope: str, key: str)
     return 0, ""
 
 
-def _settings(entry: Entry, scopes: Scopes, recipe: Mapping[str, Any] | None = None) -> Settings:
-    """A part's settings; raises UserError. Its own name alone changes what its preset fixes, not its family's scope.
-
-    A `recipe`'s values are defaults: what is fixed or set counts.
-    """
-    values = {**(recipe or {}), **scopes.get(entry.scope, {}), **entry.preset, **scopes.get(entry.name, {})}
-    return make(load(entry).Settings, values, entry.name)
-
-
 def _pretraining(method: Entry, start: Start, data: DataRef, asked: Suite, scopes: Scopes, seed: int) -> Pretraining:
     kind, recipe = load(method), recipes.of(method, asked.recipe, start.backbone, start.given)
     train = make(Train, {**recipe.train, **scopes.get("train", {})}, "train")
@@ -340,7 +333,7 @@ def _pretraining(method: Entry, start: Start, data: DataRef, asked: Suite, scope
         method=method.name,
         owner=_owner(method),
         version=kind.version,
-        settings=_settings(method, scopes, recipe.settings).model_dump(mode="json"),
+        settings=recipes.settled(method, scopes, recipe.settings).model_dump(mode="json"),
         backbone=start.backbone,
         backbone_settings=_backbone_settings(start, scopes),
         data=data,
@@ -368,7 +361,7 @@ def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Scopes, labels
         task=task.name,
         protocol=load(task).version,
         task_owner=_owner(task),
-        task_settings=_settings(task, scopes).model_dump(mode="json"),
+        task_settings=recipes.settled(task, scopes).model_dump(mode="json"),
         data=data,
         reading=make(Reading, scopes.get("encoder", {}), "encoder").model_dump(mode="json", exclude_defaults=True),
         labels=labels,

@@ -1,11 +1,14 @@
-"""Whose rates, schedules and batch a method is trained with: its own, those that all share, or published ones."""
+"""What a method or a task is set to, and whose rates, schedules and batch a method is trained with.
+
+These are its own, those that all share, or published ones.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ssbench.errors import UserError
 from ssbench.registry import Entry, load
-from ssbench.settings import make
+from ssbench.settings import Settings, make
 from ssbench.spec import Train
 
 if TYPE_CHECKING:  # planning loads torch only for encoders that are given
@@ -53,3 +56,29 @@ def called(name: str, changed: Mapping[str, Any]) -> str:
     """The recipe's name and what of `train` was set besides; empty for the shared one, whose values say all."""
     values = make(Train, changed, "train").model_dump(mode="json", exclude_unset=True)
     return "" if name == "shared" else "; ".join([name, *(f"train.{key}={values[key]}" for key in sorted(values))])
+
+
+def settled(entry: Entry, scopes: Mapping[str, Mapping[str, str]], recipe: Mapping[str, Any] | None = None) -> Settings:
+    """A part's settings; raises UserError. Its own name alone changes what its preset fixes, not its family's scope.
+
+    A `recipe`'s values are defaults: what is fixed or set counts. A mixture's are the settings of its parts and their
+    weights, `mix.NAME`.
+    """
+    if entry.members:
+        return _settled_mixture(entry, scopes)
+    values = {**(recipe or {}), **scopes.get(entry.scope, {}), **entry.preset, **scopes.get(entry.name, {})}
+    return make(load(entry).Settings, values, entry.name)
+
+
+def _settled_mixture(entry: Entry, scopes: Mapping[str, Mapping[str, str]]) -> Settings:
+    said, names = scopes.get("mix", {}), [member.name for member in entry.members]
+    if unknown := said.keys() - {*names}:
+        raise UserError(f"mix.{min(unknown)}: {entry.name} has no such part; its parts: {', '.join(names)}")
+    parts = {
+        member.name: {
+            "version": load(member).version,
+            "settings": settled(member, scopes).model_dump(mode="json"),
+        }
+        for member in entry.members
+    }
+    return make(load(entry).Settings, {"weights": {name: said.get(name, 1) for name in names}, "parts": parts}, "mix")

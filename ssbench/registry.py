@@ -39,6 +39,7 @@ class Entry:
     control: Literal["", "floor", "ceiling"] = ""  # a floor must be beaten, a ceiling is approached
     owner: str = "ssbench"
     name: str = ""
+    members: tuple["Entry", ...] = ()  # of a mixture
 
 
 def entries(kind: Kind, plugins: tuple[str, ...] = ()) -> dict[str, Entry]:
@@ -55,15 +56,37 @@ def entries(kind: Kind, plugins: tuple[str, ...] = ()) -> dict[str, Entry]:
 
 
 def find(kind: Kind, name: str, plugins: tuple[str, ...] = ()) -> Entry:
-    """The entry of that name; raises UserError with near misses."""
+    """The entry of that name, for methods `a+b` too, a mixture; raises UserError with near misses."""
     known = entries(kind, plugins)
+    if kind == "methods" and "+" in name and name not in known:
+        return _mixture(name, [find(kind, part, plugins) for part in name.split("+")])
     if name not in known:
         raise UserError(f"unknown {kind[:-1]} {name!r}{near(name, known)}")
     return known[name]
 
 
+def _mixture(name: str, members: list[Entry]) -> Entry:
+    names = [entry.name for entry in members]
+    if len({*names}) < len(names):
+        raise UserError(f"method {name}: a method is in it twice")
+    owners = dict.fromkeys(entry.owner for entry in members)
+    papers = "; ".join(entry.paper for entry in members if entry.paper)
+    return Entry(
+        "ssbench.mixture:Mixture",
+        "mixture",
+        f"{' and '.join(names)} at once, on the weighted sum of their losses",
+        papers,
+        scope="mix",
+        owner="+".join(owners),
+        name=name,
+        members=tuple(members),
+    )
+
+
 def load(entry: Entry) -> Any:
     """The class behind an entry; raises UserError in one line, naming the owner, when its module breaks."""
+    if entry.members:
+        return import_module("ssbench.mixture").mixed(entry.members)
     module, _, attribute = entry.target.partition(":")
     try:
         found = getattr(import_module(module), attribute)
