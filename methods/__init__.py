@@ -24,6 +24,12 @@ METHODS = {
         "each view predicts the balanced cluster assignment of the other views",
         "Caron et al. 2020, arXiv:2006.09882",
     ),
+    "barlow-twins": Entry(
+        "decorrelation.barlow_twins:BarlowTwins",
+        "decorrelation",
+        "each dimension agrees between two views and is uncorrelated with the others",
+        "Zbontar et al. 2021, arXiv:2103.03230",
+    ),
     "rotation": Entry(
         "pretext.rotation:Rotation",
         "pretext",
