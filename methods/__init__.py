@@ -30,6 +30,12 @@ METHODS = {
         "each dimension agrees between two views and is uncorrelated with the others",
         "Zbontar et al. 2021, arXiv:2103.03230",
     ),
+    "vicreg": Entry(
+        "decorrelation.vicreg:VICReg",
+        "decorrelation",
+        "views agree, dimensions keep their variance and do not covary",
+        "Bardes et al. 2022, arXiv:2105.04906",
+    ),
     "rotation": Entry(
         "pretext.rotation:Rotation",
         "pretext",
