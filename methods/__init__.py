@@ -36,6 +36,12 @@ METHODS = {
         "views agree, dimensions keep their variance and do not covary",
         "Bardes et al. 2022, arXiv:2105.04906",
     ),
+    "lejepa": Entry(
+        "decorrelation.lejepa:LeJEPA",
+        "decorrelation",
+        "views agree while embeddings are kept an isotropic Gaussian",
+        "Balestriero & LeCun 2025, arXiv:2511.08544",
+    ),
     "rotation": Entry(
         "pretext.rotation:Rotation",
         "pretext",

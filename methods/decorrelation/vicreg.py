@@ -17,8 +17,8 @@ class VICReg(Method):
     """Two views agree, each dimension has a deviation of 1 over the batch, and no two dimensions covary.
 
     As main_vicreg.py has it, the variance terms of both views are averaged and their covariance terms added, where the
-    paper adds both (facebookresearch/vicreg, issue 8). Own functions, not lightly's loss, whose boolean index makes a GPU wait. Departs: the
-    last layer has a bias, which no term sees.
+    paper adds both (facebookresearch/vicreg, issue 8). The terms are not lightly's, whose boolean index makes a GPU
+    wait. Departs: the last layer has a bias, which no term sees.
     """
 
     class Settings(Base):
