@@ -42,6 +42,12 @@ METHODS = {
         "views agree while embeddings are kept an isotropic Gaussian",
         "Balestriero & LeCun 2025, arXiv:2511.08544",
     ),
+    "tico": Entry(
+        "decorrelation.tico:TiCo",
+        "decorrelation",
+        "a view is near a slow teacher's other view and away from the covariance of earlier images",
+        "Zhu et al. 2022, arXiv:2206.10698",
+    ),
     "rotation": Entry(
         "pretext.rotation:Rotation",
         "pretext",
