@@ -48,6 +48,12 @@ METHODS = {
         "a view is near a slow teacher's other view and away from the covariance of earlier images",
         "Zhu et al. 2022, arXiv:2206.10698",
     ),
+    "w-mse": Entry(
+        "decorrelation.w_mse:WMSE",
+        "decorrelation",
+        "views agree after whitening, which a collapse can't survive",
+        "Ermolov et al. 2021, arXiv:2007.06346",
+    ),
     "rotation": Entry(
         "pretext.rotation:Rotation",
         "pretext",
