@@ -54,6 +54,12 @@ METHODS = {
         "views agree after whitening, which a collapse can't survive",
         "Ermolov et al. 2021, arXiv:2007.06346",
     ),
+    "vicregl": Entry(
+        "decorrelation.vicregl:VICRegL",
+        "decorrelation",
+        "VICReg of whole images and of places that match by where they lie or what they are",
+        "Bardes et al. 2022, arXiv:2210.01571",
+    ),
     "rotation": Entry(
         "pretext.rotation:Rotation",
         "pretext",
