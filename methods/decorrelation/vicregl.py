@@ -61,10 +61,10 @@ class VICRegL(Method):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         s = self.settings
         (x, a), (y, b) = (self._embedded(view) for view in batch.views)  # (B, out), (B, h, w, places)
-        there = [where(box, *map.shape[1:3]) for box, map in zip(batch.boxes, (a, b))]  # 2 of (B, N, 2)
+        at, there = (where(box, *map.shape[1:3]) for box, map in zip(batch.boxes, (a, b)))  # each (B, N, 2)
         with torch.autocast(x.device.type, enabled=False):  # distances and covariances lose digits in bfloat16
             a, b = a.flatten(1, 2), b.flatten(1, 2)  # each (B, N, places)
-            near = matches(a, b, *there, s.matches), matches(b, a, *there[::-1], s.matches)
+            near = matches(a, b, at, there, s.matches), matches(b, a, there, at, s.matches)
             alike = matches(a, b, a, b, a.shape[1]), matches(b, a, b, a, b.shape[1])
             places = torch.stack([vicreg(*pair) for pair in (*near, *alike)]).sum(0) / 2  # (3,)
             found = {"image": (s.alpha, vicreg(x, y)), "place": (1 - s.alpha, places)}

@@ -67,11 +67,9 @@ class WMSE(Method):
 
     def _distance(self, x: Tensor, y: Tensor) -> Tensor:
         """Of embeddings (B, out), whose order says which are whitened together: `part` or a few more of them."""
-        parts = max(len(x) // self.settings.part, 1)
-        whitened = [
-            torch.cat([whiten(part, self.settings.shrinkage) for part in view.tensor_split(parts)]) for view in (x, y)
-        ]
-        return 2 - 2 * F.cosine_similarity(*whitened).mean()
+        parts, share = max(len(x) // self.settings.part, 1), self.settings.shrinkage
+        a, b = (torch.cat([whiten(part, share) for part in view.tensor_split(parts)]) for view in (x, y))
+        return 2 - 2 * F.cosine_similarity(a, b).mean()
 
     def chance(self, images: int) -> dict[str, float]:
         """Whitened noise: its directions have nothing in common."""
