@@ -24,6 +24,42 @@ METHODS = {
         "each view predicts the balanced cluster assignment of the other views",
         "Caron et al. 2020, arXiv:2006.09882",
     ),
+    "barlow-twins": Entry(
+        "decorrelation.barlow_twins:BarlowTwins",
+        "decorrelation",
+        "each dimension agrees between two views and is uncorrelated with the others",
+        "Zbontar et al. 2021, arXiv:2103.03230",
+    ),
+    "vicreg": Entry(
+        "decorrelation.vicreg:VICReg",
+        "decorrelation",
+        "views agree, dimensions keep their variance and do not covary",
+        "Bardes et al. 2022, arXiv:2105.04906",
+    ),
+    "lejepa": Entry(
+        "decorrelation.lejepa:LeJEPA",
+        "decorrelation",
+        "views agree while embeddings are kept an isotropic Gaussian",
+        "Balestriero & LeCun 2025, arXiv:2511.08544",
+    ),
+    "tico": Entry(
+        "decorrelation.tico:TiCo",
+        "decorrelation",
+        "a view is near a slow teacher's other view and away from the covariance of earlier images",
+        "Zhu et al. 2022, arXiv:2206.10698",
+    ),
+    "w-mse": Entry(
+        "decorrelation.w_mse:WMSE",
+        "decorrelation",
+        "views agree after whitening, which a collapse can't survive",
+        "Ermolov et al. 2021, arXiv:2007.06346",
+    ),
+    "vicregl": Entry(
+        "decorrelation.vicregl:VICRegL",
+        "decorrelation",
+        "VICReg of whole images and of places that match by where they lie or what they are",
+        "Bardes et al. 2022, arXiv:2210.01571",
+    ),
     "rotation": Entry(
         "pretext.rotation:Rotation",
         "pretext",

@@ -1,0 +1,1 @@
+"""Decorrelation and distribution matching: the dimensions of an embedding are kept from saying the same."""
