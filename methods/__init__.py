@@ -18,6 +18,12 @@ METHODS = {
         "a view predicts what a slow teacher makes of another view",
         "Grill et al. 2020, arXiv:2006.07733",
     ),
+    "simsiam": Entry(
+        "distillation.simsiam:SimSiam",
+        "distillation",
+        "a view predicts what the same network makes of another view, without a teacher",
+        "Chen and He 2020, arXiv:2011.10566",
+    ),
     "swav": Entry(
         "clustering.swav:SwAV",
         "clustering",
