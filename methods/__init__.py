@@ -24,6 +24,12 @@ METHODS = {
         "a view predicts what the same network makes of another view, without a teacher",
         "Chen and He 2020, arXiv:2011.10566",
     ),
+    "dino": Entry(
+        "distillation.dino:DINO",
+        "distillation",
+        "small and large crops predict which prototypes a slow teacher sees in the other large crop",
+        "Caron et al. 2021, arXiv:2104.14294",
+    ),
     "swav": Entry(
         "clustering.swav:SwAV",
         "clustering",
