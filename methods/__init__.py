@@ -30,6 +30,12 @@ METHODS = {
         "small and large crops predict which prototypes a slow teacher sees in the other large crop",
         "Caron et al. 2021, arXiv:2104.14294",
     ),
+    "dinov2": Entry(
+        "distillation.dinov2:DINOv2",
+        "distillation",
+        "DINO's crops and iBOT's hidden patches at once, with balanced prototypes and images kept apart",
+        "Oquab et al. 2023, arXiv:2304.07193",
+    ),
     "swav": Entry(
         "clustering.swav:SwAV",
         "clustering",

@@ -1,4 +1,4 @@
-"""What methods of this family with prototypes share: crops, a temperature that warms up, how prototypes are used."""
+"""What methods of this family with prototypes share: crops, tokens, temperatures, cross-entropies, measures."""
 
 from dataclasses import replace
 from math import log
@@ -6,6 +6,7 @@ from math import log
 import torch
 from torch import Tensor
 
+from ssbench.encoders.encoder import Encoder, Sequence
 from ssbench.method import View
 
 Range = tuple[float, float]
@@ -36,3 +37,19 @@ def usage(shares: Tensor) -> dict[str, float]:
     choices, entropy = shares.shape[1], torch.special.entr(shares).sum(1).mean()
     perplexity = torch.special.entr(shares.mean(0)).sum().exp()
     return {"teacher entropy": float(entropy) / log(choices), "prototypes in use": float(perplexity) / choices}
+
+
+def vector(encoder: Encoder, found: Sequence) -> Tensor:
+    """The headline's vector of a ViT's tokens, (B, D), as `pooled` gives it."""
+    return found.prefix[:, 0] if encoder.poolings[0] == "cls" else found.patches.mean(1)
+
+
+def take(tokens: Tensor, places: Tensor) -> Tensor:
+    """Tokens (B, N, D) at places (B, n)."""
+    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[2]))
+
+
+def agreement(logits: Tensor, codes: Tensor) -> Tensor:
+    """Mean cross-entropy over pairs of different crops: logits (V, B, K), codes (T, B, K) of the first T of them."""
+    costs = -torch.einsum("tbk,vbk->tv", codes, logits.log_softmax(2)) / logits.shape[1]  # (T, V)
+    return (costs.sum() - costs.diagonal().sum()) / (costs.numel() - len(codes))
