@@ -36,6 +36,12 @@ METHODS = {
         "DINO's crops and iBOT's hidden patches at once, with balanced prototypes and images kept apart",
         "Oquab et al. 2023, arXiv:2304.07193",
     ),
+    "msn": Entry(
+        "distillation.msn:MSN",
+        "distillation",
+        "an image with patches dropped falls to the prototypes that a slow teacher sees in all of it",
+        "Assran et al. 2022, arXiv:2204.07141",
+    ),
     "swav": Entry(
         "clustering.swav:SwAV",
         "clustering",
