@@ -15,7 +15,7 @@ from ssbench.method import Batch
 from ssbench.methods.distillation.dino import DINO
 from ssbench.methods.distillation.prototypes import usage
 
-SMALL = {"prototypes": 5, "hidden": 16, "bottleneck": 6, "local_crops": 2, "drop_path": 0}
+SMALL = {"prototypes": 5, "hidden": 16, "bottleneck": 6, "local_crops": 2, "drop_path": 0, "teacher_last": 0.07}
 Rows = list[list[float]]
 
 
