@@ -18,6 +18,30 @@ METHODS = {
         "a view predicts what a slow teacher makes of another view",
         "Grill et al. 2020, arXiv:2006.07733",
     ),
+    "simsiam": Entry(
+        "distillation.simsiam:SimSiam",
+        "distillation",
+        "a view predicts what the same network makes of another view, without a teacher",
+        "Chen and He 2020, arXiv:2011.10566",
+    ),
+    "dino": Entry(
+        "distillation.dino:DINO",
+        "distillation",
+        "small and large crops predict which prototypes a slow teacher sees in the other large crop",
+        "Caron et al. 2021, arXiv:2104.14294",
+    ),
+    "dinov2": Entry(
+        "distillation.dinov2:DINOv2",
+        "distillation",
+        "DINO's crops and iBOT's hidden patches at once, with balanced prototypes and images kept apart",
+        "Oquab et al. 2023, arXiv:2304.07193",
+    ),
+    "msn": Entry(
+        "distillation.msn:MSN",
+        "distillation",
+        "an image with patches dropped falls to the prototypes that a slow teacher sees in all of it",
+        "Assran et al. 2022, arXiv:2204.07141",
+    ),
     "swav": Entry(
         "clustering.swav:SwAV",
         "clustering",

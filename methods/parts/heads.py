@@ -16,6 +16,7 @@ class Prototypes(DINOProjectionHead):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # lightly still calls torch's older weight norm
             super().__init__(width, hidden, bottleneck, out)
+        del self.last_layer.weight  # it is made anew on each call, and a teacher could not copy it
 
     def forward(self, x: Tensor) -> Tensor:
         unit = F.normalize(self.layers(x).float(), dim=-1)
