@@ -12,6 +12,12 @@ METHODS = {
         "two views of an image agree, against all other images of the batch",
         "Chen et al. 2020, arXiv:2002.05709",
     ),
+    "moco-v2": Entry(
+        "contrastive.moco_v2:MoCoV2",
+        "contrastive",
+        "a view is told a slow teacher's view of its image from those of earlier batches",
+        "Chen et al. 2020, arXiv:2003.04297",
+    ),
     "byol": Entry(
         "distillation.byol:BYOL",
         "distillation",
