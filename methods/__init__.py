@@ -18,6 +18,12 @@ METHODS = {
         "a view is told a slow teacher's view of its image from those of earlier batches",
         "Chen et al. 2020, arXiv:2003.04297",
     ),
+    "moco-v3": Entry(
+        "contrastive.moco_v3:MoCoV3",
+        "contrastive",
+        "a view predicts a slow teacher's view of its image, against those of its batch",
+        "Chen et al. 2021, arXiv:2104.02057",
+    ),
     "byol": Entry(
         "distillation.byol:BYOL",
         "distillation",
