@@ -24,6 +24,12 @@ METHODS = {
         "a view predicts a slow teacher's view of its image, against those of its batch",
         "Chen et al. 2021, arXiv:2104.02057",
     ),
+    "supcon": Entry(
+        "contrastive.supcon:SupCon",
+        "contrastive",
+        "views of images of one class agree, against all other images of the batch; sees labels",
+        "Khosla et al. 2020, arXiv:2004.11362",
+    ),
     "byol": Entry(
         "distillation.byol:BYOL",
         "distillation",
