@@ -30,6 +30,21 @@ METHODS = {
         "views of images of one class agree, against all other images of the batch; sees labels",
         "Khosla et al. 2020, arXiv:2004.11362",
     ),
+    "dcl": Entry(
+        "contrastive.dcl:DCL",
+        "contrastive",
+        "SimCLR whose positives are not among what they are told from",
+        "Yeh et al. 2021, arXiv:2110.06848",
+    ),
+    "dclw": Entry(
+        "contrastive.dcl:DCL",
+        "contrastive",
+        "DCL with less weight on positives that are near",
+        "Yeh et al. 2021, arXiv:2110.06848",
+        preset={"sigma": 0.5},
+        source="lightly, loss/dcl_loss.py, and raminnakhli/Decoupled-Contrastive-Learning",
+        scope="dcl",
+    ),
     "byol": Entry(
         "distillation.byol:BYOL",
         "distillation",
