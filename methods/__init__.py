@@ -45,6 +45,12 @@ METHODS = {
         source="lightly, loss/dcl_loss.py, and raminnakhli/Decoupled-Contrastive-Learning",
         scope="dcl",
     ),
+    "nnclr": Entry(
+        "contrastive.nnclr:NNCLR",
+        "contrastive",
+        "a view predicts the nearest neighbour, among earlier images, of the other view",
+        "Dwibedi et al. 2021, arXiv:2104.14548",
+    ),
     "byol": Entry(
         "distillation.byol:BYOL",
         "distillation",
