@@ -51,6 +51,12 @@ METHODS = {
         "a view predicts the nearest neighbour, among earlier images, of the other view",
         "Dwibedi et al. 2021, arXiv:2104.14548",
     ),
+    "ressl": Entry(
+        "contrastive.ressl:ReSSL",
+        "contrastive",
+        "a view is as like earlier images as a weaker view of it is, to a slow teacher",
+        "Zheng et al. 2021, arXiv:2107.09282",
+    ),
     "byol": Entry(
         "distillation.byol:BYOL",
         "distillation",
