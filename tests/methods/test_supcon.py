@@ -66,11 +66,10 @@ def test_with_a_class_to_each_image_it_is_ntxent() -> None:
 
 
 def test_equal_images_give_the_loss_of_guessing() -> None:
-    method = made()
+    method = made().eval()  # batch norm would blow the rounding of equal rows up
     image = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).expand(6, 3, 16, 16)
     same = Batch([image, image], torch.arange(6), LABELS, torch.Generator(), 0.5)
     assert method.loss(same)["supcon"].item() == pytest.approx(log(2 * 6 - 1), abs=1e-4)
-    assert method.chance(6) == pytest.approx({"supcon": log(2 * 6 - 1)})
 
 
 def test_it_is_least_where_each_class_is_one_point_of_a_simplex() -> None:
