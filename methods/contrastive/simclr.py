@@ -49,7 +49,11 @@ def ntxent(z: Tensor, temperature: float) -> Tensor:
 
     Not lightly's, which picks the other views by a boolean index: a GPU must be waited for to know how many there are.
     """
+    return F.cross_entropy(others(z, temperature), torch.arange(len(z), device=z.device).roll(len(z) // 2))
+
+
+def others(z: Tensor, temperature: float) -> Tensor:
+    """Cosines (N, N) of embeddings (N, D) with all others, over a temperature; -inf with themselves."""
     z = F.normalize(z, dim=1)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    scores = (z @ z.T / temperature).masked_fill(itself, -inf)  # (2B, 2B)
-    return F.cross_entropy(scores, torch.arange(len(z), device=z.device).roll(len(z) // 2))
+    return (z @ z.T / temperature).masked_fill(itself, -inf)
