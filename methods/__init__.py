@@ -30,6 +30,12 @@ METHODS = {
         "tell by how many quarter turns an image was rotated",
         "Gidaris et al. 2018, arXiv:1803.07728",
     ),
+    "jigsaw": Entry(
+        "pretext.jigsaw:Jigsaw",
+        "pretext",
+        "tell from shuffled tiles how they were shuffled",
+        "Noroozi & Favaro 2016, arXiv:1603.09246",
+    ),
     "random-init": Entry("controls:RandomInit", "control", "the encoder as it starts, untrained", control="floor"),
     "raw-pixels": Entry("controls:RawPixels", "control", "no network: the pixels themselves", control="floor"),
     "supervised": Entry(
