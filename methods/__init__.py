@@ -36,6 +36,12 @@ METHODS = {
         "tell from shuffled tiles how they were shuffled",
         "Noroozi & Favaro 2016, arXiv:1603.09246",
     ),
+    "relative-location": Entry(
+        "pretext.relative_location:RelativeLocation",
+        "pretext",
+        "tell on which of eight sides of a patch another one lay",
+        "Doersch et al. 2015, arXiv:1505.05192",
+    ),
     "random-init": Entry("controls:RandomInit", "control", "the encoder as it starts, untrained", control="floor"),
     "raw-pixels": Entry("controls:RawPixels", "control", "no network: the pixels themselves", control="floor"),
     "supervised": Entry(

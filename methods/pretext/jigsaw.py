@@ -16,6 +16,7 @@ from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 
 from ..parts.heads import mlp
+from .tiles import cut
 
 FLAT = 0.02  # least deviation that a tile is divided by, about a grey level: plain tiles stay plain
 TILE = 64 / 75  # of a cell's side, section 4.1
@@ -68,9 +69,9 @@ class Jigsaw(Method):
         """What the head says (B, P) of shuffled tiles, and which permutation it was (B,)."""
         chosen = torch.randint(len(self.orders), (len(images),), generator=generator)
         chosen = onto(chosen, images.device)
-        cut = tiles(images, self.settings.grid, self.encoder.patch or 1, generator)  # (B, T, C, t, t)
+        whole = tiles(images, self.settings.grid, self.encoder.patch or 1, generator)  # (B, T, C, t, t)
         order = self.orders[chosen]  # (B, T): which tile lies in each place
-        shuffled = cut[torch.arange(len(cut), device=cut.device)[:, None], order]
+        shuffled = whole[torch.arange(len(order), device=order.device)[:, None], order]
         vectors = self.encoder.pooled(shuffled.flatten(0, 1)).unflatten(0, order.shape)  # (B, T, D)
         return self.head(vectors.flatten(1)), chosen
 
@@ -94,13 +95,9 @@ def tiles(images: Tensor, grid: int, patch: int, generator: torch.Generator) -> 
         raise UserError(f"{text}; take a smaller grid or backbone.patch, or larger images")
     moved = torch.randint(cell - side + 1, (count, grid**2, 2), generator=generator)
     corner = torch.cartesian_prod(torch.arange(grid), torch.arange(grid)) * cell  # (T, 2)
-    rows, columns = (
-        onto(corner + moved, images.device)[..., None].add(torch.arange(side, device=images.device)).unbind(2)
-    )  # each (B, T, t)
-    image = torch.arange(count, device=images.device)[:, None, None, None]
-    cut = images.permute(0, 2, 3, 1)[image, rows[..., None], columns[:, :, None]]  # (B, T, t, t, C)
-    deviation, mean = torch.std_mean(cut, (2, 3), correction=0, keepdim=True)
-    return ((cut - mean) / deviation.clamp(min=FLAT)).permute(0, 1, 4, 2, 3)
+    found = cut(images, onto(corner + moved, images.device), side)
+    deviation, mean = torch.std_mean(found, (3, 4), correction=0, keepdim=True)
+    return (found - mean) / deviation.clamp(min=FLAT)
 
 
 @lru_cache
