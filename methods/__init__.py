@@ -42,6 +42,12 @@ METHODS = {
         "tell on which of eight sides of a patch another one lay",
         "Doersch et al. 2015, arXiv:1505.05192",
     ),
+    "colorization": Entry(
+        "pretext.colorization:Colorization",
+        "pretext",
+        "tell the colour of each place from the lightness of the image",
+        "Zhang et al. 2016, arXiv:1603.08511",
+    ),
     "random-init": Entry("controls:RandomInit", "control", "the encoder as it starts, untrained", control="floor"),
     "raw-pixels": Entry("controls:RawPixels", "control", "no network: the pixels themselves", control="floor"),
     "supervised": Entry(
