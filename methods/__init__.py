@@ -24,6 +24,12 @@ METHODS = {
         "each view predicts the balanced cluster assignment of the other views",
         "Caron et al. 2020, arXiv:2006.09882",
     ),
+    "deepcluster-v2": Entry(
+        "clustering.deepcluster:DeepClusterV2",
+        "clustering",
+        "each view predicts the cluster that k-means put its image into before the epoch",
+        "Caron et al. 2020, arXiv:2006.09882",
+    ),
     "rotation": Entry(
         "pretext.rotation:Rotation",
         "pretext",
