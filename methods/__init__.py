@@ -30,6 +30,12 @@ METHODS = {
         "each view predicts the cluster that k-means put its image into before the epoch",
         "Caron et al. 2020, arXiv:2006.09882",
     ),
+    "smog": Entry(
+        "clustering.smog:SMoG",
+        "clustering",
+        "a view predicts the group of another view, and groups move with every step",
+        "Pang et al. 2022, arXiv:2207.06167",
+    ),
     "rotation": Entry(
         "pretext.rotation:Rotation",
         "pretext",
