@@ -1,6 +1,7 @@
 """SwAV: predict one view's cluster from another, with equally used clusters (Caron et al. 2020, arXiv:2006.09882)."""
 
 from math import log
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +10,12 @@ from lightly.models.modules import SwaVProjectionHead
 from torch import Tensor, nn
 
 from ssbench.errors import UserError
-from ssbench.method import Batch, Method, View
+from ssbench.method import Batch, Method, Recipe, View
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
+
+from ..parts.queue import Queue
+from ..parts.usage import usage
 
 CODED = 2  # the full-size crops, whose codes the other crops predict
 
@@ -42,7 +46,22 @@ class SwAV(Method):
 
     settings: Settings
     version = 2  # crops are torchvision's
-    queue: Tensor
+    queues: Any  # a ModuleList of Queue
+    recipes = {
+        "cifar/conv": Recipe(
+            "solo-learn, scripts/pretrain/cifar/swav.yaml, but its blur",
+            {"optimiser": "lars", "trust": 0.02, "lr": 0.6, "scaling": "linear", "weight_decay": 1e-6, "batch": 256}
+            | {"warmup": 0.011, "clip": 0},
+            {"hidden": 2048, "prototypes": 3000, "queue": 3840, "queue_from": 0.05, "freeze": 0.002, "local_crops": 0}
+            | {"jitter": 1.0, "crop_min": 0.08, "epsilon": 0.05},
+        ),
+        "imagenet/conv": Recipe(
+            "SwAV, scripts/swav_200ep_bs256_pretrain.sh, but its half-size crops of 0.05 to 0.14 and its blur",
+            {"optimiser": "lars", "lr": 0.6, "weight_decay": 1e-6, "batch": 256, "warmup": 0, "clip": 0},
+            {"hidden": 2048, "prototypes": 3000, "queue": 3840, "queue_from": 0.075, "freeze": 0.005}
+            | {"local_crops": 6, "jitter": 1.0, "epsilon": 0.05},
+        ),
+    }
 
     @property
     def views(self) -> list[View]:
@@ -60,8 +79,7 @@ class SwAV(Method):
         self.projector = SwaVProjectionHead(self.encoder.dim, s.hidden, s.out)
         self.prototypes = nn.Linear(s.out, s.prototypes, bias=False)  # lightly's have a bias, SwAV's don't
         self.criterion = SwaVLoss(s.temperature, s.iterations, s.epsilon)
-        self.register_buffer("queue", torch.zeros(CODED, s.queue, s.out))  # newest first; zeros until it is full
-        self.queued = 0  # embeddings in it, known to the host, which must not wait for the device to ask
+        self.queues = nn.ModuleList(Queue(s.queue, s.out) for _ in range(CODED))  # one for each full-size crop
         self.after_step(0)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -72,11 +90,10 @@ class SwAV(Method):
         resting = batch.progress < self.settings.freeze
         with torch.autocast(z.device.type, enabled=False):  # Sinkhorn's exp(1 / epsilon) needs float32
             scores = (z @ (weight.detach() if resting else weight).T).chunk(len(batch.views))  # V of (B, K)
-            queued = self.queue @ weight.detach().T if self._queue_in_use(batch.progress) else None  # (2, Q, K)
-            loss = self.criterion(scores[:CODED], scores[CODED:], queued)  # (1,)
-        newest = torch.stack(z.detach().chunk(len(batch.views))[:CODED])  # (2, B, out)
-        self.queue.copy_(torch.cat([newest, self.queue], 1)[:, : self.settings.queue])
-        self.queued = min(self.queued + newest.shape[1], self.settings.queue)
+            queued = [queue.vectors @ weight.detach().T for queue in self._queues_in_use(batch.progress)]  # of (Q, K)
+            loss = self.criterion(scores[:CODED], scores[CODED:], queued or None)  # (1,)
+        for queue, newest in zip(self.queues, z.chunk(len(batch.views))):
+            queue.push(newest)
         return {"swav": loss.squeeze()}
 
     def chance(self, images: int) -> dict[str, float]:
@@ -87,11 +104,10 @@ class SwAV(Method):
         """Prototypes are unit vectors."""
         self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
 
-    def _queue_in_use(self, progress: float) -> bool:
-        return progress >= self.settings.queue_from and 0 < self.settings.queue == self.queued
+    def _queues_in_use(self, progress: float) -> list[Any]:
+        used = progress >= self.settings.queue_from and all(queue.full for queue in self.queues)
+        return list(self.queues) if used else []
 
-    def get_extra_state(self) -> Tensor:
-        return torch.tensor(self.queued)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        self.queued = int(state)
+    def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
+        z = F.normalize(self.projector(self.encoder.pooled(images)), dim=1)
+        return usage(self.prototypes(z), self.settings.epsilon)  # codes as they are before they are balanced

@@ -44,6 +44,12 @@ def embeddings(method: Any) -> list[Tensor]:
     return seen
 
 
+def fill(method: Any, stored: Tensor) -> None:
+    """Push vectors (2, n, out) into the two queues."""
+    for queue, vectors in zip(method.queues, stored):
+        queue.push(vectors)
+
+
 def slow_codes(scores: Array, epsilon: float = 0.03, iterations: int = 3) -> Array:
     """(samples, prototypes) -> codes of the same shape: prototypes and samples are made equal in turn."""
     codes = np.exp(scores / epsilon)
@@ -113,8 +119,7 @@ def test_loss_and_its_gradients_equal_the_slow_formula_without_a_queue() -> None
 def test_loss_and_its_gradients_equal_the_slow_formula_with_a_queue() -> None:
     method = made()
     stored = F.normalize(torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(7)), dim=2)
-    method.queue.copy_(stored)
-    method.queued = 8
+    fill(method, stored)
     seen = embeddings(method)
     loss = method.loss(batch(0.15))["swav"]
     loss.backward()
@@ -129,9 +134,7 @@ def test_loss_and_its_gradients_equal_the_slow_formula_with_a_queue() -> None:
 @pytest.mark.parametrize(("progress", "full"), [(0.149, True), (0.9, False)])
 def test_queue_rests_before_its_time_and_until_it_is_full(progress: float, full: bool) -> None:
     method = made()
-    filled = slice(0, 8 if full else 7)
-    method.queue[:, filled] = F.normalize(torch.ones_like(method.queue[:, filled]), dim=2)
-    method.queued = 8 if full else 7
+    fill(method, F.normalize(torch.ones(2, 8 if full else 7, 6), dim=2))
     seen = embeddings(method)
     loss = method.loss(batch(progress))["swav"]
     z, weight = exact(method, seen[0], 4)
@@ -144,8 +147,9 @@ def test_queue_holds_the_newest_full_size_embeddings_first() -> None:
     for seed in (1, 2):
         method.loss(batch(seed=seed))
     old, new = (F.normalize(z.detach(), dim=1).reshape(4, 4, 6)[:2] for z in seen)
-    torch.testing.assert_close(method.queue, torch.cat([new, old[:, :2]], 1))
-    assert not method.queue.requires_grad
+    held = torch.stack([queue.vectors for queue in method.queues])
+    torch.testing.assert_close(held, torch.cat([new, old[:, :2]], 1))
+    assert not held.requires_grad
 
 
 def test_state_holds_the_queue_so_that_a_resumed_run_is_the_same() -> None:
@@ -153,7 +157,7 @@ def test_state_holds_the_queue_so_that_a_resumed_run_is_the_same() -> None:
     for seed in (1, 2):
         method.loss(batch(seed=seed))
     state = method.state_dict()
-    assert state["queue"].shape == (2, 8, 6) and state["queue"].any()
+    assert all(state[f"queues.{k}.vectors"].shape == (8, 6) and state[f"queues.{k}.vectors"].any() for k in range(2))
     resumed.load_state_dict(state)
     assert torch.equal(resumed.loss(batch(seed=3))["swav"], method.loss(batch(seed=3))["swav"])
 
@@ -219,6 +223,17 @@ def test_order_of_images_does_not_matter() -> None:
     given, order = batch(0.1), torch.tensor([2, 0, 3, 1])
     turned = Batch([view[order] for view in given.views], given.index[order], None, given.generator, 0.1)
     assert made().loss(turned)["swav"].item() == pytest.approx(made().loss(given)["swav"].item(), abs=1e-5)
+
+
+def test_measures_tell_a_collapse_from_clusters_in_use() -> None:
+    method = made().eval()
+    images = batch().views[0]
+    with torch.no_grad():
+        method.prototypes.weight[:3] = F.normalize(method.projector(method.encoder.pooled(images)), dim=1)[:3]
+    alive = method.measures(images, None)
+    alike = method.measures(images[:1].expand(4, -1, -1, -1), None)
+    assert alike["clusters_used"] == 0.25 < alive["clusters_used"] <= 1
+    assert alike["cluster_entropy"] < alive["cluster_entropy"] <= 1
 
 
 def test_views_are_two_full_and_some_half_size_crops() -> None:
