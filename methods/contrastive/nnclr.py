@@ -44,7 +44,7 @@ class NNCLR(Method):
             {"hidden": 2048, "predictor": 4096, "out": 256, "temperature": 0.2, "queue": 65536},
         ),
         "imagenet/conv": Recipe(
-            "PROTOCOLS S6.1; its code is not public",
+            "PROTOCOLS S6.1, where it is from memory; views as solo-learn's, blurred as BYOL's",
             {"optimiser": "lars", "lr": 0.3, "scaling": "linear", "weight_decay": 1e-6, "batch": 4096}
             | {"warmup": 0.01, "clip": 0},
             {"hidden": 2048, "predictor": 4096, "out": 256, "queue": 98304, "blur": 1.0},
