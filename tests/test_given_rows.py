@@ -192,7 +192,7 @@ def only(store: Store) -> tuple[Group, Table]:
 def test_given_rows_join_the_table_of_trained_rows_of_the_same_data(folder: Path, store: Store) -> None:
     put(store, planned(folder, encoder="a,b", method=["rotation"], **SEEDS), HITS)
     _, table = only(store)
-    assert table.title.startswith("digits, 32 px, vit-nano, steps=2, 3 seeds")
+    assert table.title.startswith("digits, 32 px, vit-nano, steps=2, recipe own, 3 seeds")
     assert [row.name for row in table.rows] == [
         "rotation",
         "file:a.safetensors (32 px)",
@@ -244,7 +244,7 @@ def test_an_encoder_must_be_ahead_of_its_own_twin_and_a_method_of_the_tables(fol
 def test_methods_that_start_from_weights_share_a_table_with_them_as_given(folder: Path, store: Store) -> None:
     put(store, planned(folder, init="a", method=["rotation"], **SEEDS), HITS)
     _, table = only(store)
-    assert table.title.startswith("digits, 32 px, from file:a.safetensors, steps=2, 3 seeds")
+    assert table.title.startswith("digits, 32 px, from file:a.safetensors, steps=2, recipe own, 3 seeds")
     assert [row.name for row in table.rows] == ["rotation", "as given", "random-init", "raw-pixels", "supervised"]
     assert EXPLAINED in table.notes
 

@@ -13,6 +13,7 @@ from ssbench.teacher import Teacher, cosine
 
 from ..parts.heads import mlp
 from ..parts.spread import spread
+from ..parts.views import asymmetric
 
 
 class MoCoV3(Method):
@@ -99,10 +100,3 @@ def infonce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     with torch.autocast(queries.device.type, enabled=False):  # cosines over a temperature lose digits in bfloat16
         q, k = F.normalize(queries.float(), dim=1), F.normalize(keys.float(), dim=1)
         return F.cross_entropy(q @ k.T / temperature, torch.arange(len(q), device=q.device))
-
-
-def asymmetric(crop_min: float, blur: float) -> list[View]:
-    """BYOL's two views, as moco-v3's main_moco.py has them: the second is hardly blurred, and may be solarised."""
-    crop, jitter = (crop_min, 1.0), (0.4, 0.4, 0.2, 0.1)
-    first = View(crop=crop, jitter=jitter, grey=0.2, blur=blur)
-    return [first, View(crop=crop, jitter=jitter, grey=0.2, blur=blur / 10, solarise=0.2)]

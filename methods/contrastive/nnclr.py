@@ -12,8 +12,9 @@ from ssbench.settings import setting
 
 from ..parts.heads import mlp
 from ..parts.spread import spread
+from ..parts.views import asymmetric
 from .moco_v2 import random_queue
-from .moco_v3 import asymmetric, infonce
+from .moco_v3 import infonce
 
 
 class NNCLR(Method):

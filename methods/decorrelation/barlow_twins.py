@@ -11,8 +11,8 @@ from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 
 from ..parts.heads import mlp
-from .embeddings import spread
-from .views import pair
+from ..parts.views import asymmetric
+from .embeddings import measured
 
 
 class BarlowTwins(Method):
@@ -51,7 +51,7 @@ class BarlowTwins(Method):
 
     @property
     def views(self) -> list[View]:
-        return pair(self.settings.crop_min, self.settings.blur)
+        return asymmetric(self.settings.crop_min, self.settings.blur)
 
     def build(self) -> None:
         s = self.settings
@@ -74,4 +74,4 @@ class BarlowTwins(Method):
         return {"barlow": self.settings.scale * self.settings.out}
 
     def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
-        return spread(self._embedded(images))
+        return measured(self._embedded(images))

@@ -1,25 +1,25 @@
 """What the losses and the measures of this family read off a batch of embeddings, in float32."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from ..parts.spread import spread
 
 FLOOR = 1e-4  # added to a variance before its root (vicreg, main_vicreg.py)
 COLLAPSED = 1 - FLOOR**0.5  # the variance term of embeddings that are all alike
 
 
 @torch.no_grad()
-def spread(z: Tensor) -> dict[str, float]:
+def measured(z: Tensor) -> dict[str, float]:
     """How evenly embeddings (B, D) use their space.
 
     `embedding std` is that of unit vectors, times sqrt(D): 1 in all directions alike, 0 collapsed. `embedding
     correlation` is the root mean square over pairs of dimensions: about 1 / sqrt(B) where they are independent.
     """
     z = z.float()
-    std = F.normalize(z, dim=1).std(0).mean() * z.shape[1] ** 0.5
     scaled = (z - z.mean(0)) / z.std(0).clamp(min=1e-6)
     others = off_diagonal(scaled.T @ scaled / (len(z) - 1)).square().sum() / (z.shape[1] * (z.shape[1] - 1))
-    return {"embedding std": float(std), "embedding correlation": float(others.sqrt())}
+    return {"embedding std": spread(z), "embedding correlation": float(others.sqrt())}
 
 
 def off_diagonal(square: Tensor) -> Tensor:

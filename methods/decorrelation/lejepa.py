@@ -10,7 +10,7 @@ from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 
 from ..parts.heads import mlp
-from .embeddings import spread
+from .embeddings import measured
 
 CENTRAL = 2  # the full-size views, whose mean all views are drawn to
 
@@ -86,4 +86,4 @@ class LeJEPA(Method):
 
     def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
         z = self.projector(self.encoder.pooled(images)).float()
-        return {**spread(z), "sigreg": float(self.normality(z))}
+        return {**measured(z), "sigreg": float(self.normality(z))}

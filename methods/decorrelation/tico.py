@@ -10,8 +10,8 @@ from ssbench.settings import setting
 from ssbench.teacher import Teacher, cosine
 
 from ..parts.heads import mlp
-from .embeddings import spread
-from .views import pair
+from ..parts.views import asymmetric
+from .embeddings import measured
 
 
 class TiCo(Method):
@@ -37,7 +37,7 @@ class TiCo(Method):
 
     @property
     def views(self) -> list[View]:
-        return pair(self.settings.crop_min, self.settings.blur)
+        return asymmetric(self.settings.crop_min, self.settings.blur)
 
     def build(self) -> None:
         s = self.settings
@@ -65,4 +65,4 @@ class TiCo(Method):
         return {"invariance": 0.0, "contrast": self.settings.rho}
 
     def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
-        return spread(self._embedded(images))
+        return measured(self._embedded(images))

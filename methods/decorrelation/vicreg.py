@@ -9,8 +9,8 @@ from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 
 from ..parts.heads import mlp
-from .embeddings import COLLAPSED, covariance, spread, variance
-from .views import pair
+from ..parts.views import asymmetric
+from .embeddings import COLLAPSED, covariance, measured, variance
 
 
 class VICReg(Method):
@@ -49,7 +49,7 @@ class VICReg(Method):
 
     @property
     def views(self) -> list[View]:
-        return pair(self.settings.crop_min, self.settings.blur)
+        return asymmetric(self.settings.crop_min, self.settings.blur)
 
     def build(self) -> None:
         s = self.settings
@@ -72,4 +72,4 @@ class VICReg(Method):
         return {"variance": self.settings.variance * COLLAPSED}
 
     def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
-        return spread(self._embedded(images))
+        return measured(self._embedded(images))

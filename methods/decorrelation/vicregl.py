@@ -9,8 +9,8 @@ from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 
 from ..parts.heads import mlp
-from .embeddings import COLLAPSED, covariance, spread, variance
-from .views import pair
+from ..parts.views import asymmetric
+from .embeddings import COLLAPSED, covariance, measured, variance
 
 
 class VICRegL(Method):
@@ -51,7 +51,7 @@ class VICRegL(Method):
 
     @property
     def views(self) -> list[View]:
-        return pair(self.settings.crop_min, self.settings.blur)
+        return asymmetric(self.settings.crop_min, self.settings.blur)
 
     def build(self) -> None:
         s = self.settings
@@ -88,7 +88,7 @@ class VICRegL(Method):
 
     def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
         whole, places = self._embedded(images)
-        return {**spread(whole), "place std": spread(places.flatten(0, 2))["embedding std"]}
+        return {**measured(whole), "place std": measured(places.flatten(0, 2))["embedding std"]}
 
 
 def vicreg(x: Tensor, y: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 
 from ..parts.heads import mlp
-from .embeddings import spread
+from .embeddings import measured
 
 
 class WMSE(Method):
@@ -76,7 +76,7 @@ class WMSE(Method):
         return {"w_mse": 2.0}
 
     def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
-        return spread(self.projector(self.encoder.pooled(images)))
+        return measured(self.projector(self.encoder.pooled(images)))
 
 
 def whiten(z: Tensor, shrinkage: float) -> Tensor:

@@ -10,6 +10,7 @@ from ssbench.settings import setting
 from ssbench.teacher import Teacher, cosine
 
 from ..parts.heads import mlp
+from ..parts.views import asymmetric
 
 
 class BYOL(Method):
@@ -46,9 +47,7 @@ class BYOL(Method):
 
     @property
     def views(self) -> list[View]:
-        s, jitter = self.settings, (0.4, 0.4, 0.2, 0.1)
-        first = View(crop=(s.crop_min, 1.0), jitter=jitter, grey=0.2, blur=s.blur)
-        return [first, View(crop=(s.crop_min, 1.0), jitter=jitter, grey=0.2, blur=s.blur / 10, solarise=0.2)]
+        return asymmetric(self.settings.crop_min, self.settings.blur)
 
     def build(self) -> None:
         s = self.settings

@@ -12,6 +12,7 @@ from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 
 from ..parts.heads import mlp
+from ..parts.spread import spread
 
 
 class SimSiam(Method):
@@ -70,5 +71,4 @@ class SimSiam(Method):
 
     def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
         """`embedding std`, the paper's sign of collapse: of unit vectors, times sqrt(out); 1 all over, 0 collapsed."""
-        z = F.normalize(self.projector(self.encoder.pooled(images)).float(), dim=1)
-        return {"embedding std": float(z.std(0).mean() * z.shape[1] ** 0.5)}
+        return {"embedding std": spread(self.projector(self.encoder.pooled(images)))}
