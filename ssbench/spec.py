@@ -93,7 +93,7 @@ class Train(Settings):
 
 
 class Space(Settings):
-    """Where trials of tuning are drawn, the same for every method: each value from a range, uniformly in its logarithm."""
+    """Where trials of tuning are drawn, the same for every method: from each range, uniformly in the logarithm."""
 
     version: ClassVar[int] = 1  # of the ranges and of how points are drawn in them
     lr: tuple[float, float] = setting(

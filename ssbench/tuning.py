@@ -1,4 +1,4 @@
-"""Equal tuning: as many trials for every method, at the same points, judged on `select`; then the best one on all seeds.
+"""Equal tuning: as many trials for every method, at the same points, judged on `select`; the best is run on all seeds.
 
 Points are drawn independently of each other and of what was found, since the expected best of n trials (Dodge et al.
 2019, arXiv:1909.03004) needs that; a search that learns from its trials would not give it.
@@ -58,8 +58,8 @@ def tune(asked: Suite, trials: int = TRIALS, results: str | Path = "results", de
 def planned(asked: Suite) -> list[Cell]:
     """The cells of the methods' own recipes, with the controls; raises UserError for what can't be tuned."""
     for key in SINGLE:
-        if len(found := dict.fromkeys(getattr(asked, key))) > 1:
-            raise UserError(f"{key}={','.join(found)}: a tuning is of one; name one")
+        if len(several := dict.fromkeys(getattr(asked, key))) > 1:
+            raise UserError(f"{key}={','.join(several)}: a tuning is of one; name one")
     for key in ABSENT:
         if getattr(asked, key):
             raise UserError(f"{key}: a tuning has none; leave it out")
@@ -94,7 +94,7 @@ def points(count: int) -> list[Point]:
 
 
 def trial_cells(own: Iterable[Cell], at: Sequence[Point]) -> list[Cell]:
-    """A cell for each point and each method that is trained, judged by the first task on `select`, of the first seed."""
+    """A cell for each trained method and each point, judged by the first task on `select`, of the first seed."""
     trained = [cell for cell in own if cell.spec.pretraining.train]
     task, seed = trained[0].task, trained[0].spec.pretraining.seed
     bases = [cell for cell in trained if cell.task == task and cell.spec.pretraining.seed == seed]

@@ -18,11 +18,11 @@ from ssbench.spec import Space
 
 EDGE = 0.1  # of a range, in its logarithm, at either end
 EXPECTED = (
-    "best of n: the best score on select of n of the trials drawn without replacement, expected (the mean over all such "
-    "draws); a trial that failed counts as the worst score of the table"
+    "best of n: the best score on select of n of the trials drawn without replacement, expected (the mean over all "
+    "such draws); a trial that failed counts as the worst score of the table"
 )
 NOTES = (
-    "trials: points drawn independently, the same for every method; scored on select, one seed, the test split unopened",
+    "trials: points drawn independently, the same for every method; scored on select, one seed, the test unopened",
     EXPECTED,
     f"at the edge: in the outer tenth of the range ({', '.join(f'{k} {v[0]:g} to {v[1]:g}' for k, v in Space())}), "
     "so that better values may lie beyond",
