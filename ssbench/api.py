@@ -14,7 +14,7 @@ from ssbench import plan
 from ssbench.progress import Progress
 from ssbench.registry import controls, load
 from ssbench.results.frame import framed
-from ssbench.results.groups import Line, named
+from ssbench.results.groups import Line, named, tuned
 from ssbench.results.record import Record
 from ssbench.results.render import html, screen
 from ssbench.results.store import Store
@@ -181,11 +181,14 @@ def request(
 
 
 def ready(cells: list[plan.Cell], plugins: tuple[str, ...], results: str | Path, rerun: bool) -> Work:
-    """Which cells are to run: those without a record or with a failed one, or all again. Raises UserError."""
+    """Which cells are to run: those without a record or with a failed one, or all again. Raises UserError.
+
+    A trial that has failed is not tried again: every method has as many.
+    """
     store = Store(Path(results))
     store.check_writable()
     found = {} if rerun else {cell.spec.id: store.find(cell.spec) for cell in cells}
-    done = {id for id, record in found.items() if record is not None and record.status != "failed"}
+    done = {id for id, r in found.items() if r is not None and (r.status != "failed" or r.spec.trial)}
     todo = [cell for cell in cells if cell.spec.id not in done]
     return Work(cells, todo, _names(cells), controls(plugins), store, rerun)
 
@@ -235,7 +238,8 @@ def _called(cell: plan.Cell, names: Mapping[str, str]) -> str:
     p = cell.spec.pretraining
     few = f" with labels of {cell.spec.labels}" if cell.spec.labels else ""
     other = f" on {cell.spec.test_on.name}" if cell.spec.test_on else ""
-    return f"{names[p.digest()]} / {cell.task.name}{few}{other} / {cell.spec.data.name} / seed {p.seed}"
+    how = f" ({cell.spec.trial})" if cell.spec.trial else ", tuned" * bool(tuned(cell.spec.recipe))
+    return f"{names[p.digest()]}{how} / {cell.task.name}{few}{other} / {cell.spec.data.name} / seed {p.seed}"
 
 
 def _empty(value: object) -> bool:

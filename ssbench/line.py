@@ -123,7 +123,8 @@ def bench(job: Job, encoder: Encoder) -> Bench:
         read = f"|{encoder.poolings[0]}|{encoder.block}" if cell.reading else ""
         network = f"{spec.method}|{spec.backbone}|{built}|{weights}{read}"
         tested = cell.test_on.digest() if cell.test_on and role == "test" else ""
-        key = hashlib.sha256(f"{network}|{cell.data.digest()}|{tested or role}".encode()).hexdigest()[:16]
+        of = f"{tested or role}{' of a trial' * bool(cell.trial)}"
+        key = hashlib.sha256(f"{network}|{cell.data.digest()}|{of}".encode()).hexdigest()[:16]
         found = Part(encoder, getattr(judged, role), job.cache / "features", key)
         if cell.labels and role != "test":
             return found.take(labelled(getattr(judged, role), cell.labels, spec.seed, len(judged.fit)))

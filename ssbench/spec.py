@@ -5,7 +5,7 @@ Nothing that can't change the result (device, paths, workers) is in a spec. Data
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
@@ -90,6 +90,18 @@ class Train(Settings):
         """Without defaults of what came after `clip`: identities are older than they are."""
         later, fields = ("optimiser", "scaling", "trust", "weight_decay_end"), type(self).model_fields
         return {k: v for k, v in whole(self).items() if k not in later or v != fields[k].default}
+
+
+class Space(Settings):
+    """Where trials of tuning are drawn, the same for every method: from each range, uniformly in the logarithm."""
+
+    version: ClassVar[int] = 1  # of the ranges and of how points are drawn in them
+    lr: tuple[float, float] = setting(
+        (1e-4, 1e-2), "peak learning rate", source="project: a decade and more around the shared 1.5e-3"
+    )
+    weight_decay: tuple[float, float] = setting(
+        (1e-3, 0.5), "weight decay", source="project: it holds MAE's 0.05, PRETRAIN.md, and DINO's 0.04 to 0.4"
+    )
 
 
 class DataSettings(Settings):
@@ -196,11 +208,12 @@ class Spec(Frozen):
     labels: str = ""  # how much of what is labelled the task may see, `5%` or `4` a class; empty: all
     test_on: DataRef | None = None  # other data whose test split judges
     recipe: str = ""  # whose values `train` has, such as `own`, and what was set besides; empty: the shared ones
+    trial: str = ""  # which point of tuning this is, judged on `select`; empty: an ordinary cell
 
     @model_serializer(mode="wrap")
     def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is empty of the last four: identities are older than they are."""
-        later = ("reading", "labels", "test_on", "recipe")
+        """Without what is empty of the last five: identities are older than they are."""
+        later = ("reading", "labels", "test_on", "recipe", "trial")
         return {key: value for key, value in whole(self).items() if key not in later or value}
 
     @property

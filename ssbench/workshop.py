@@ -9,6 +9,7 @@ import torch
 from ssbench import data
 from ssbench.data import Dataset
 from ssbench.data.elsewhere import judged_on
+from ssbench.data.inner import inner
 from ssbench.data.leaks import Copied, copied
 from ssbench.data.understood import sentence
 from ssbench.errors import UserError, one_line
@@ -48,7 +49,8 @@ class Workshop:
     say: Tell = lambda text: None  # what stays on the screen
     stop_collapsed: bool = False  # a pretraining ends where it looks collapsed, and its cells fail
     _datasets: dict[tuple[str, str], Dataset] = field(default_factory=dict)
-    _copied: dict[tuple[str, str], Copied] = field(default_factory=dict)
+    _inner: dict[str, Dataset] = field(default_factory=dict)  # of trials
+    _copied: dict[tuple[str, ...], Copied] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """However the device is named, float32 is float32 there: no TensorFloat-32 in products and convolutions."""
@@ -64,6 +66,9 @@ class Workshop:
             ref = cell.spec.test_on.model_copy(update={"settings": cell.spec.test_on.settings | size})
             other = self._dataset(cell, cell.test_on, ref, cell.data_settings.model_copy(update=size))
             judged = judged_on(judged, other, cell.test_on, load(cell.task).needs)
+        if cell.spec.trial:
+            key = cell.spec.data.digest()
+            judged = self._inner[key] = self._inner.get(key) or inner(judged)
         return Job(cell, origin, judged, self.store.cache, self.device, self.tell, self.say, self.stop_collapsed)
 
     def copied(self, job: Job) -> Copied:
@@ -71,7 +76,8 @@ class Workshop:
 
         That is fit and select, of what is pretrained on and of what is evaluated.
         """
-        pair = job.origin.ref.digest(), f"{job.judged.ref.digest()}{job.cell.spec.test_on or ''}"
+        pair: tuple[str, ...] = job.origin.ref.digest(), f"{job.judged.ref.digest()}{job.cell.spec.test_on or ''}"
+        pair = (*pair, "trial") if job.cell.spec.trial else pair
         if pair not in self._copied:
             self.tell(f"looking for copies in {job.cell.data}")
             found = {one.ref.digest(): one for one in (job.origin, job.judged)}.values()

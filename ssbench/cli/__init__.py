@@ -5,7 +5,7 @@ from io import TextIOWrapper
 
 import typer
 
-from ssbench.cli import cache, check, data, describe, doctor, evaluate, export, listing, run, show_masks, tables
+from ssbench.cli import cache, check, data, describe, doctor, evaluate, export, listing, run, show_masks, tables, tune
 from ssbench.errors import UserError
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
     help="Which self-supervised pretraining should I use, for my images, at my budget?",
 )
 app.command("run")(run.run)
+app.command("tune")(tune.tune)
 app.command("eval")(evaluate.evaluate)
 app.command("tables")(tables.tables)
 app.command("data")(data.data)

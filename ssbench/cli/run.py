@@ -82,7 +82,7 @@ def run(
     except KeyboardInterrupt:
         print("ssbench: interrupted; the same command goes on from here", file=sys.stderr)
         raise Exit(130) from None
-    _print_results(found, len(work.todo))
+    print_results(found, len(work.todo))
 
 
 def _print_plan(work: "Work", device: str) -> None:
@@ -121,7 +121,7 @@ def _print_plan(work: "Work", device: str) -> None:
     )
 
 
-def _print_results(found: "Results", new: int) -> None:
+def print_results(found: "Results", new: int) -> None:
     """The tables; the rest is in files, which `ssbench tables` writes. Exit status 1 where a cell failed."""
     from ssbench.results.grid import grids, measures, pivots
     from ssbench.results.profiles import profiles

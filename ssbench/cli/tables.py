@@ -23,6 +23,7 @@ def tables(
     from ssbench.results.ranks import agreement, study
     from ssbench.results.store import Store, write_bytes
     from ssbench.results.table import build
+    from ssbench.results.tuned import tunings
 
     formats = {"markdown": render.markdown, "csv": render.csv, "latex": render.latex}
     if format not in formats:
@@ -42,6 +43,7 @@ def tables(
         *study(records, known),
         *agreement(records, known),
         *alike(store, records, known),
+        *tunings(records, known),
     ]
     if readme is not None:
         if not readme.is_file():

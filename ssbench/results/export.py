@@ -31,7 +31,7 @@ def chosen(records: Sequence[Record], what: str, dataset: str = "", seed: int | 
     A row's is the one of its lowest seed, unless `seed` says another: scores on the test split choose nothing here.
     `dataset` is what it was judged on. Raises UserError where nothing or several are meant, and for what is not done.
     """
-    rows = [record for record in records if record.spec.pretraining.method == what]
+    rows = [record for record in records if record.spec.pretraining.method == what and not record.spec.trial]
     if rows:
         return _first(rows, what, dataset, seed)
     name = Path(what).name.removesuffix(".json")
@@ -159,7 +159,11 @@ def describe(encoder: Encoder, record: Record, records: Sequence[Record]) -> Des
         raise UserError(f"{p.method} can't be exported: {error}") from None
     mean, std = (tuple(float(f"{x:.9g}") for x in one.flatten().tolist()) for one in (encoder.mean, encoder.std))
     mine = (p, record.spec.reading)
-    same = [one for one in records if (one.spec.pretraining, one.spec.reading) == mine and one.status == "done"]
+    same = [
+        one
+        for one in records
+        if (one.spec.pretraining, one.spec.reading) == mine and one.status == "done" and not one.spec.trial
+    ]
     return Description(
         architecture=architecture,
         mean=mean,  # 9 digits are all that float32 has

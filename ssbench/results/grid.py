@@ -106,7 +106,7 @@ def pivots(store: Store, records: Iterable[Record]) -> list[Pivot]:
                 done = {
                     line: [record for record in runs if record.status == "done"]
                     for (line, at), runs in cells.items()
-                    if at == head and line.method == method
+                    if at == head and line.method == method and not line.tuned
                 }
                 made += [_pivot(store, group, method, head, column, failed, *axes) for axes in _axes(done)]
     return made

@@ -13,9 +13,10 @@ from hashlib import sha256
 from typing import Any, TypeVar
 
 from ssbench.results.record import Record
-from ssbench.spec import Budget, DataRef, Frozen, Pretraining, Spec
+from ssbench.spec import Budget, DataRef, Frozen, Pretraining, Space, Spec
 
 SIZES = ("image_size", "store_size")  # settings of data that say at how many px it is read
+TUNED = re.compile(r"^tuned \(\d+ trials?\)")  # of the methods' own recipes
 K = TypeVar("K", bound="Key")
 
 
@@ -72,7 +73,10 @@ class Place(Key):
 
 
 class Recipe(Key):
-    """The conditions of those that were trained; both are None for those that were not."""
+    """The conditions of those that were trained; both are None for those that were not.
+
+    What was tuned from a recipe stands beside what has it.
+    """
 
     budget: Budget | None
     train: dict[str, Any] | None  # empty where each method has its own
@@ -81,7 +85,7 @@ class Recipe(Key):
     @classmethod
     def of(cls, spec: Spec) -> "Recipe":
         p = spec.pretraining
-        return cls(budget=p.budget, train={} if spec.recipe else p.train, recipe=spec.recipe)
+        return cls(budget=p.budget, train={} if spec.recipe else p.train, recipe=_untuned(spec.recipe))
 
     def shown(self) -> dict[str, Any]:
         budget = self.budget and f"{self.budget.unit}={self.budget.amount!r}"
@@ -100,11 +104,16 @@ class Line(Key):
     encoder: str = ""  # the network, where it is another one than the table's
     size: int = 0  # px of the images, where it is another one than the table's
     patch: int | None = None  # px that were asked for, where the table's own rows were fitted in another way
+    tuned: str = ""  # `tuned (16 trials)`, where the table's recipe is another one
+    values: dict[str, Any] = {}  # that were chosen then
 
     @classmethod
-    def of(cls, p: Pretraining, *, given: bool = False, size: int = 0, patch: int | None = None) -> "Line":
+    def of(
+        cls, p: Pretraining, *, given: bool = False, size: int = 0, patch: int | None = None, recipe: str = ""
+    ) -> "Line":
         """`given`: its network is not the table's."""
         own = p.budget is None and bool(p.init)
+        chosen = {key: (p.train or {}).get(key) for key in Space.model_fields} if tuned(recipe) else {}
         return cls(
             method=p.method,
             settings=p.settings,
@@ -114,6 +123,8 @@ class Line(Key):
             encoder=p.backbone if given and _brought(p) else "",
             size=size,
             patch=patch,
+            tuned=tuned(recipe),
+            values=chosen,
         )
 
     @property
@@ -122,12 +133,13 @@ class Line(Key):
         px = f" ({self.size} px)" if self.size else ""
         if self.given:
             return (bare(self.encoder) or "as given") + px
-        return self.method + (f" of {bare(self.encoder)}" if self.encoder else "") + px
+        how = f", {self.tuned}" if self.tuned else ""
+        return self.method + (f" of {bare(self.encoder)}" if self.encoder else "") + px + how
 
     def shown(self) -> dict[str, Any]:
         patch = {} if self.patch is None else {"backbone.patch": self.patch}
         known = {"loss version": self.version, "owner": self.owner, "encoder": self.encoder}
-        return {**self.settings, **known, **patch}
+        return {**self.settings, **known, **patch, **_scoped({"train": self.values})}
 
 
 class Head(Key):
@@ -182,10 +194,20 @@ class Group:
         network = bool(record.costs.parameters or p.init)  # a failed run has no costs
         fitted = _guest(record) and network and (place is None or p.backbone_settings != place.backbone_settings)
         patch = p.backbone_settings.get("patch") if fitted else None
-        return Line.of(p, given=away and network, size=size, patch=patch)
+        return Line.of(p, given=away and network, size=size, patch=patch, recipe=record.spec.recipe)
 
 
 Cells = dict[tuple[Line, Head], list[Record]]  # in the order of seeds
+
+
+def tuned(recipe: str) -> str:
+    """`tuned (16 trials)` of a recipe that starts so; empty of others."""
+    found = TUNED.match(recipe)
+    return found[0] if found else ""
+
+
+def _untuned(recipe: str) -> str:
+    return TUNED.sub("own", recipe)
 
 
 def bare(encoder: str) -> str:
@@ -203,10 +225,13 @@ def _guest(record: Record) -> bool:
     return record.spec.pretraining.budget is None and _brought(record.spec.pretraining)
 
 
-def groups(records: Iterable[Record]) -> list[Group]:
-    """The records of each table, by slug; of two with the same spec the last one counts."""
+def groups(records: Iterable[Record], trials: bool = False) -> list[Group]:
+    """The records of each table, by slug; of two with the same spec the last one counts.
+
+    Trials of tuning stand in no table beside others: there are these alone, or the others.
+    """
     by_slug = defaultdict(list)
-    for place, group in _groups({record.spec.id: record for record in records}.values()):
+    for place, group in _groups({one.spec.id: one for one in records if bool(one.spec.trial) == trials}.values()):
         by_slug[_slug(place, group[0].spec)].append((place, group))
     made = []
     for slug, found in by_slug.items():
@@ -314,7 +339,7 @@ def heading(group: Group, seeds: list[int]) -> str:
     network = ("from " * bool(p.init) + bare(p.backbone) + _built(group), str(p.budget or "untrained"))
     sizes = {record.data["size"] for record in group.records if "size" in record.data and not _guest(record)}
     pixels = f"{sizes.pop()} px" if group.place and len(sizes) == 1 else ""  # else rows have sizes of their own
-    recipe = next((f"recipe {record.spec.recipe}" for record in group.records if record.spec.recipe), "")
+    recipe = next((f"recipe {_untuned(one.spec.recipe)}" for one in group.records if one.spec.recipe), "")
     parts = (spec.data.name, pixels, source, *(network if group.place else ("given encoders",)), recipe, count)
     return ", ".join(part for part in parts if part) + group.label
 

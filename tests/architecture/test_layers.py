@@ -47,7 +47,7 @@ FLOORS = (  # from the ground; a package stands for all of its files
     ("plan", "recipes", "method", "teacher", "mixture", "features", "windows", "workshop", "task"),
     ("training",),
     ("check", "contracts", "line", "progress"),
-    ("api",),
+    ("api", "tuning"),
     ("cli",),
 )
 
@@ -131,6 +131,7 @@ def test_files_and_functions_stay_small(file: Path) -> None:
         ["list", "methods"],
         ["list", "backbones"],
         ["run", "--help"],
+        ["tune", "--help"],
         ["show-masks", "--help"],
         ["export", "--help"],
     ],
