@@ -41,10 +41,10 @@ def tune(asked: Suite, trials: int = TRIALS, results: str | Path = "results", de
 
     What has a record is not run again, nor a trial that failed. Raises UserError; what failed is a record.
     """
-    own = planned(asked)
+    own, at = planned(asked), points(trials)
     with Progress(len(own)) as progress:
         opened(ready(own, asked.plugin, results, False), device, progress)  # what is wrong is said before the trials
-    tried = ready(trial_cells(own, points(trials)), asked.plugin, results, False)
+    tried = ready(trial_cells(own, at), asked.plugin, results, False)
     first = carry_out(tried, device)
     chosen = choices(first.records)
     trained = [cell for cell in own if cell.method.name in chosen]
