@@ -138,7 +138,7 @@ def test_a_collapse_is_named_early_and_stops_where_it_shall(
         "--seeds",
         "0",
         "--budget",
-        "steps=100",
+        "steps=200",
         "--set",
         "train.batch=16",
         "--set",
@@ -151,5 +151,5 @@ def test_a_collapse_is_named_early_and_stops_where_it_shall(
         assert "collapsed at step" in record.reason
     else:
         assert "falls, seed 0: it looks collapsed at step" in " ".join(ran.stderr.split())
-        assert [row["step"] for row in record.health] == [0, 25, 50, 75, 100]
+        assert [row["step"] for row in record.health] == [0, 50, 100, 150, 200]
         assert record.health[-1]["deviation"] < 0.1 and "one direction" in record.warning
