@@ -28,7 +28,7 @@ def test_a_file_that_keeps_its_promises_is_all_ok(ssbench: Command, tmp_path: Pa
     ran = ssbench("check", "--plugin", tmp_path / "good.py")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     name, *lines = ran.stdout.splitlines()
-    assert name == "good" and len(lines) == 8 and all(line.startswith("  ok     ") for line in lines)
+    assert name == "good" and len(lines) == 9 and all(line.startswith("  ok     ") for line in lines)
 
 
 def test_what_is_not_kept_is_said_with_its_promise(ssbench: Command, tmp_path: Path) -> None:

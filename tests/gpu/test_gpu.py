@@ -30,12 +30,14 @@ class Here(Executor):
 def parts() -> Iterator[dict[str, ModuleType]]:
     """The scripts' modules, which find one another as they do beside each other."""
     sys.path.insert(0, str(HERE))
+    others = {name: sys.modules.pop(name) for name in PARTS if name in sys.modules}  # tests' folders are called so too
     try:
         yield {name: import_module(name) for name in PARTS}
     finally:
         sys.path.remove(str(HERE))
         for name in PARTS:
             sys.modules.pop(name, None)
+        sys.modules.update(others)
 
 
 @pytest.fixture(scope="module")
