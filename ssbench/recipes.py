@@ -65,19 +65,22 @@ def settled(entry: Entry, scopes: Mapping[str, Mapping[str, str]], recipe: Mappi
     weights, `mix.NAME`.
     """
     if entry.members:
-        return _settled_mixture(entry, scopes)
+        return _settled_mixture(entry, scopes, recipe)
     values = {**(recipe or {}), **scopes.get(entry.scope, {}), **entry.preset, **scopes.get(entry.name, {})}
     return make(load(entry).Settings, values, entry.name)
 
 
-def _settled_mixture(entry: Entry, scopes: Mapping[str, Mapping[str, str]]) -> Settings:
+def _settled_mixture(
+    entry: Entry, scopes: Mapping[str, Mapping[str, str]], recipe: Mapping[str, Any] | None
+) -> Settings:
+    """The recipe is the first part's, which leads, and none of the others'."""
     said, names = scopes.get("mix", {}), [member.name for member in entry.members]
     if unknown := said.keys() - {*names}:
         raise UserError(f"mix.{min(unknown)}: {entry.name} has no such part; its parts: {', '.join(names)}")
     parts = {
         member.name: {
             "version": load(member).version,
-            "settings": settled(member, scopes).model_dump(mode="json"),
+            "settings": settled(member, scopes, recipe if member == entry.members[0] else None).model_dump(mode="json"),
         }
         for member in entry.members
     }

@@ -88,6 +88,13 @@ def test_settings_reach_the_parts_and_are_part_of_the_identity() -> None:
     assert first.id != planned("mim-block+simclr")["mim-block+simclr"].spec.id
 
 
+def test_the_first_parts_recipe_reaches_its_own_settings_alone() -> None:
+    spec = planned("byol+simclr", recipe="cifar", backbone=("resnet18",))["byol+simclr"].spec
+    parts = spec.pretraining.settings["parts"]
+    assert spec.pretraining.train is not None and spec.pretraining.train["optimiser"] == "lars"
+    assert parts["byol"]["settings"]["hidden"] == 4096 and parts["simclr"]["settings"]["hidden"] == 512
+
+
 @pytest.mark.parametrize(
     ("name", "set_", "said"),
     [

@@ -36,9 +36,7 @@ def run(
     test_on: TestOn = "",
     seeds: Annotated[str, Option(help="Seeds and ranges of them, such as 0-4 or 0,1,7.  [default: 0,1,2]")] = "",
     budget: Budget = "",
-    recipe: Annotated[
-        str, Option(help="own, shared, cifar or imagenet: whose rates and schedules.  [default: own]")
-    ] = "",
+    recipe: Recipe = "",
     set_: Annotated[list[str] | None, Option("--set", help="A setting, scope.key=value; may be repeated.")] = None,
     vary: Vary = None,
     suite: Annotated[str, Option(help="A shipped suite or a YAML file; other options override its keys.")] = "",
