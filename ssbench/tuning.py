@@ -86,11 +86,13 @@ def points(count: int) -> list[Point]:
     except ImportError:
         raise UserError("points of tuning are drawn by optuna, which is missing: pip install ssbench[tune]") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    ranges = {key: optuna.distributions.FloatDistribution(*ends, log=True) for key, ends in Space()}
     seed = derive(0, f"tuning, space {Space.version}") % 2**32
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
-    drawn = [study.ask(ranges).params for _ in range(count)]
-    return [{key: float(f"{value:.3g}") for key, value in one.items()} for one in drawn]
+    asked = [study.ask() for _ in range(count)]
+    return [
+        {key: float(f"{trial.suggest_float(key, low, high, log=True):.3g}") for key, (low, high) in Space()}
+        for trial in asked
+    ]
 
 
 def trial_cells(own: Iterable[Cell], at: Sequence[Point]) -> list[Cell]:
