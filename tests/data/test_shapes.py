@@ -43,15 +43,15 @@ def test_values_lie_in_their_ranges(scenes: Scenes) -> None:
     assert scenes.mask.max() <= len(CLASSES)
     assert scenes.images.min() < 20 and scenes.images.max() > 235
     x, y, scale, angle, hue, contrast = scenes.factors.T
-    assert np.all((x > 0.3) & (x < 0.7) & (y > 0.3) & (y < 0.7)), "the main object is nearly central"
-    assert np.all((scale >= 0.45) & (scale <= 0.85))
+    assert np.all((x > 0.15) & (x < 0.85) & (y > 0.15) & (y < 0.85)), "the main object is whole, or nearly"
+    assert np.all((scale >= 0.35) & (scale <= 0.85))
     assert np.all(np.abs(angle) <= np.pi) and np.all((hue >= 0) & (hue < 1))
     assert np.all((np.abs(contrast) > 0.15) & (np.abs(contrast) < 0.46)), "visible, lighter or darker"
 
 
 def test_what_is_in_front_is_nearer_and_light_falls_on_what_is_near(scenes: Scenes) -> None:
     background = scenes.mask == 0
-    assert scenes.depth[background].min() > 3.1 > scenes.depth[~background].max() and scenes.depth.min() > 0.9
+    assert scenes.depth[background].min() >= np.float32(3.1) > scenes.depth[~background].max() and scenes.depth.min() > 0.8
     main = scenes.mask == 1 + scenes.label[:, None, None]
     alone = (scenes.boxes[:, 1:, 4] < 0).all(1)
     for depth, mask, scale in zip(scenes.depth[alone], main[alone], scenes.factors[alone, 2]):
@@ -63,12 +63,12 @@ def test_what_is_in_front_is_nearer_and_light_falls_on_what_is_near(scenes: Scen
 
 def test_grades_turn_further_and_hold_more_objects() -> None:
     angle, others = {}, {}
-    for grade in GRADES:
+    for grade in ("v1", "medium", "hard"):
         drawn = draw("train", 300, 32, grade)
         angle[grade] = np.abs(drawn.factors[:, FACTORS.index("angle")]).max()
         others[grade] = (drawn.boxes[:, 1:, 4] >= 0).sum(1).mean()
-    assert angle["easy"] <= 0.2 < angle["medium"] <= 0.6 < angle["hard"]
-    assert others["easy"] < 0.5 < 1 < others["medium"] and others["hard"] > 1
+    assert angle["v1"] <= 0.2 < angle["medium"] <= 0.6 < angle["hard"]
+    assert others["v1"] < 0.5 < 1 < others["medium"] and others["hard"] > 1
 
 
 @pytest.mark.parametrize("grade", GRADES)
@@ -119,7 +119,9 @@ def test_a_box_is_the_extent_of_its_object_in_the_mask(scenes: Scenes) -> None:
                 assert (x.min(), y.min(), x.max() + 1, y.max() + 1) == (x0, y0, x1, y1)
 
 
-def test_an_absent_object_has_a_box_of_minus_one(scenes: Scenes) -> None:
+@pytest.mark.parametrize("grade", ["v1", "medium", "hard", "conflict"])
+def test_an_absent_object_has_a_box_of_minus_one(grade: str) -> None:
+    scenes = draw("train", 300, 32, grade)
     absent = scenes.boxes[:, :, 4] < 0
     assert absent.any() and np.all(scenes.boxes[absent] == -1)
 
@@ -133,8 +135,23 @@ def test_the_object_in_front_never_hides_half_of_the_main_one(grade: str) -> Non
     assert hidden.mean() > 0.05 and hidden.max() < 0.5
 
 
-def test_the_main_object_is_the_largest() -> None:
-    scene = shapes._scene(np.random.default_rng(0).random((600, shapes.NUMBERS)), "train", shapes.GRADE["hard"])
+def test_a_flock_is_three_of_one_form_apart_and_each_as_visible_as_another() -> None:
+    drawn = draw("train", 300)
+    assert np.array_equal(drawn.boxes[:, :, 4], drawn.label[:, None].repeat(3, 1)), "all three show"
+    scene = shapes._scene(np.random.default_rng(0).random((600, shapes.NUMBERS)), "train", shapes.GRADE["easy"])
+    main, behind, front = scene.main, scene.behind, scene.front
+    for one, other in combinations((main, behind, front), 2):
+        apart = np.hypot(*(one.pose - other.pose)[:, :2].T)
+        assert apart.min() > 0.15 and 0.4 < apart.mean() < 0.5
+    lighter = [(one.level > scene.level).mean() for one in (main, behind, front)]
+    assert np.all(np.abs(np.array(lighter) - 0.5) < 0.07), "lighter and darker alike"
+    for level in (main.level, behind.level, front.level):
+        assert np.abs(level - scene.level).min() >= 0.3
+
+
+@pytest.mark.parametrize("grade", ["easy", "hard"])
+def test_the_main_object_is_the_largest(grade: str) -> None:
+    scene = shapes._scene(np.random.default_rng(0).random((600, shapes.NUMBERS)), "train", shapes.GRADE[grade])
     main, behind, front = (thing.pose[:, 2] for thing in (scene.main, scene.behind, scene.front))
     assert np.all(behind < main) and np.all(front < main)
 
@@ -163,7 +180,8 @@ def test_mean_colours_do_not_give_the_class_away() -> None:
 def test_raw_pixels_stay_near_the_floor(grade: str) -> None:
     train, test = draw("train", 2000, 32, grade), draw("test", 500, 32, grade)
     near = KNeighborsClassifier(20).fit(train.images.reshape(2000, -1).astype(np.float32), train.label)
-    assert near.score(test.images.reshape(500, -1).astype(np.float32), test.label) < 0.35  # chance 0.125
+    highest = 0.25 if grade == "easy" else 0.35  # chance 0.125
+    assert near.score(test.images.reshape(500, -1).astype(np.float32), test.label) < highest
 
 
 def test_train_and_test_are_different_scenes() -> None:
@@ -191,8 +209,8 @@ def test_pixels_are_exact_means_of_the_photograph() -> None:
 
 
 FIRST_VERSION = {  # of the first 64 scenes: labels of 16, mean x, mean and deviation of the pixels, share of the mask
-    ("easy", "train"): ("1717366121756355", 0.5047, 124.46, 66.89, 0.2926),
-    ("easy", "test"): ("4714207602654145", 0.5150, 127.99, 63.37, 0.2741),
+    ("v1", "train"): ("1717366121756355", 0.5047, 124.46, 66.89, 0.2926),
+    ("v1", "test"): ("4714207602654145", 0.5150, 127.99, 63.37, 0.2741),
     ("medium", "train"): ("3021125645024261", 0.5135, 125.31, 63.70, 0.2644),
     ("medium", "test"): ("5106247003221355", 0.4894, 120.37, 62.43, 0.2574),
     ("hard", "train"): ("2353647550136713", 0.4983, 125.72, 66.35, 0.2300),
@@ -202,18 +220,20 @@ FIRST_VERSION = {  # of the first 64 scenes: labels of 16, mean x, mean and devi
 
 @pytest.mark.parametrize(("grade", "split"), FIRST_VERSION)
 def test_version_1_stays_what_it_is(grade: str, split: str) -> None:
-    """Records of runs rest on these scenes: a change of the drawing needs a new VERSION."""
+    """Records of runs rest on these scenes: a change of the drawing needs another version of the grade."""
     labels, *numbers = FIRST_VERSION[grade, split]
     drawn = draw(split, 64, 32, grade)
-    assert shapes.VERSION == 1
+    assert shapes.GRADE[grade].version == 1
     assert "".join(map(str, drawn.label[:16])) == labels
     found = [drawn.factors[:, 0].mean(), drawn.images.mean(), drawn.images.std(), (drawn.mask > 0).mean()]
     assert found == pytest.approx(numbers, rel=1e-3)
 
 
-FIRST_DRAWN = {  # SHA-256 of all that `draw` gave of 64 scenes of 32 px before there was a grade more
-    ("easy", "train"): "0d6c7b215682b04b",
-    ("easy", "test"): "cf8b9ca4ea1c7062",
+FIRST_DRAWN = {  # SHA-256 of all that `draw` gave of 64 scenes of 32 px when the grade's version was made
+    ("easy", "train"): "84e3556dc4c05656",
+    ("easy", "test"): "2150f1a051bb98e1",
+    ("v1", "train"): "0d6c7b215682b04b",
+    ("v1", "test"): "cf8b9ca4ea1c7062",
     ("medium", "train"): "589c6d18b9d32231",
     ("medium", "test"): "f10cc8f3f6efebee",
     ("hard", "train"): "8311ce18d5719d55",
@@ -222,7 +242,7 @@ FIRST_DRAWN = {  # SHA-256 of all that `draw` gave of 64 scenes of 32 px before 
 
 
 @pytest.mark.parametrize(("grade", "split"), FIRST_DRAWN)
-def test_another_grade_changes_no_bit_of_the_first_three(grade: str, split: str) -> None:
+def test_another_grade_changes_no_bit_of_those_before(grade: str, split: str) -> None:
     drawn, found = draw(split, 64, 32, grade), hashlib.sha256()
     for name in FIRST_FIELDS:
         found.update(getattr(drawn, name).tobytes())

@@ -1,7 +1,7 @@
 """`shapes`: the drawn scenes of `ssbench.data.sources.shapes` as a data set, 10,000 to train and 2,000 to test."""
 
 from ssbench.data import Source, Split, held_out
-from ssbench.data.sources.shapes import CLASSES, FACTORS, GRADES, VERSION, draw
+from ssbench.data.sources.shapes import CLASSES, FACTORS, GRADES, draw, drawn
 from ssbench.errors import UserError, near
 from ssbench.spec import DataSettings
 
@@ -10,12 +10,15 @@ SIZE = 32  # px, by default
 
 
 def identify(argument: str, settings: DataSettings) -> tuple[str, str]:
-    """`shapes`, `shapes:medium`, `shapes:hard`, `shapes:conflict`; the fingerprint is the generator's version."""
+    """`shapes`, `shapes:medium`, `shapes:hard`, `shapes:conflict`, and `shapes:v1`, the first version of `shapes`.
+
+    The fingerprint is the version of what is drawn.
+    """
     grade = argument or GRADES[0]
     if grade not in GRADES:
         raise UserError(f"unknown grade shapes:{grade}{near(grade, GRADES)}")
-    name = "shapes" if grade == GRADES[0] else f"shapes-{grade}"
-    return name, f"drawn-v{VERSION}-{grade}"
+    version, kind = drawn(grade).split("/")
+    return "shapes" if kind == GRADES[0] else f"shapes-{kind}", f"drawn-v{version}-{kind}"
 
 
 def read(argument: str, settings: DataSettings) -> Source:

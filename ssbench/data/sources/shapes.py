@@ -1,19 +1,22 @@
 """`shapes`: a drawn, seeded, versioned set of scenes at any resolution; nothing is downloaded.
 
-A scene is a photographic background, small marks, one large object near the centre and up to two smaller ones. Its
-class is the form of the large object; colour, light, place, size and contrast are drawn independently of the class,
-so that pixels as they are tell little and a network that has learnt form tells much.
+A scene is a photographic background, small marks, a large object and up to two smaller ones. Its class is the form of
+the large object; colour, light, place, size and contrast are drawn independently of the class, so that pixels as they
+are tell little and a network that has learnt form tells much.
 
 Every scene is drawn in unit coordinates first and rendered after: the image is the square [0, 1] x [0, 1], x to the
-right and y down, so one scene can be rendered at 32 px and at 96 px. Scene i of a split depends on (VERSION, grade,
+right and y down, so one scene can be rendered at 32 px and at 96 px. Scene i of a split depends on (grade, its version,
 split, i) alone. Train backgrounds are cut from the left halves of scikit-learn's two bundled photographs, test
 backgrounds from the right halves; no pixel of a photograph is in both.
 
-Grades: easy has upright plain objects on a background of low contrast; medium has more rotation, striped and
-chequered surfaces and objects in front of the main one, of which they hide at most two fifths; hard has any rotation,
-photographic surfaces and a background of full contrast. In conflict, whose objects are otherwise easy's, each class has
-a surface of its own in train; in test an object has that of another class, drawn evenly (Geirhos et al. 2019,
-arXiv:1811.12231): who has learnt the surface answers that class.
+Grades: easy, which is `shapes`, has three plain objects of one form around the centre of a background that is almost
+plain, each turned by up to 46 degrees, lighter or darker than it by itself, in strong light from one side: pixels meet
+none of their like, and every part of a scene tells its class. v1, the first version of easy, has one large upright
+object and sometimes a small one behind it; medium has more rotation, striped and chequered surfaces and objects in
+front of the main one, of which they hide at most two fifths; hard has any rotation, photographic surfaces and a
+background of full contrast. In conflict, whose objects are otherwise those of v1, each class has a surface of its own
+in train; in test an object has that of another class, drawn evenly (Geirhos et al. 2019, arXiv:1811.12231): who has
+learnt the surface answers that class.
 """
 
 from __future__ import annotations
@@ -30,9 +33,8 @@ from ssbench.data.sources.looks import CUES, INSIDE, PATTERNS
 
 Array = NDArray[Any]
 
-VERSION = 1
 SPLITS = ("train", "test")
-GRADES = ("easy", "medium", "hard", "conflict")
+GRADES = ("easy", "medium", "hard", "conflict", "v1")
 CLASSES = ("disc", "square", "triangle", "cross", "star", "ring", "heart", "moon")
 FACTORS = ("x", "y", "scale", "angle", "hue", "contrast")
 """Factors of the main object: centre x and y and scale (width of its frame) in image widths, angle in radians
@@ -74,7 +76,7 @@ def draw(split: str, count: int, size: int = 32, grade: str = "easy") -> Scenes:
         np.empty((count, size, size), np.float32),
         np.empty(count, np.int64),
     )
-    key = hashlib.sha256(f"shapes/{VERSION}/{grade}/{split}".encode()).digest()[:16]
+    key = hashlib.sha256(f"shapes/{drawn(grade)}/{split}".encode()).digest()[:16]
     # Raw words of a bit generator are promised to stay the same in later numpy versions; distributions are not.
     words = np.random.Philox(key=int.from_bytes(key, "little"))
     step = max(1, 128 * 32**2 // size**2)  # scenes at once: small enough to stay in the processor's cache
@@ -102,16 +104,29 @@ class Grade(NamedTuple):
     others: tuple[float, float, float, float]  # probability of none, one behind, one in front, both
     marks: tuple[float, ...]  # probability of each small mark
     surfaces: tuple[str, ...]
+    version: int = 1  # of what is drawn
+    level: float = 0.15  # how far the background's luminance lies from its mean
+    tint: float = 0.25  # largest saturation of the background
+    saturation: tuple[float, float] = (0.05, 0.3)  # of objects
+    flock: bool = False  # three objects of one form instead of a large one and others
 
 
 GRADE = {
-    "easy": Grade(0.2, (0.5, 0.85), (0.3, 0.45), (0.02, 0.05), 0.3, (0.75, 0.25, 0, 0), (0.5,), ("plain",)),
+    "easy": Grade(
+        0.8, (0.35, 0.6), (0.3, 0.45), (0, 0.01), 0.5, (0, 0, 0, 1), (), ("plain",), 2, 0.1, 0.1, (0.02, 0.12), True
+    ),
+    "v1": Grade(0.2, (0.5, 0.85), (0.3, 0.45), (0.02, 0.05), 0.3, (0.75, 0.25, 0, 0), (0.5,), ("plain",)),
     "medium": Grade(
         0.6, (0.5, 0.75), (0.18, 0.3), (0.09, 0.13), 0.2, (0, 0.3, 0.3, 0.4), (0.6, 0.4), ("stripes", "checks")
     ),
     "hard": Grade(np.pi, (0.45, 0.75), (0.2, 0.32), (0.13, 0.2), 0.2, (0, 0.2, 0.3, 0.5), (0.8, 0.6, 0.4), ("photo",)),
     "conflict": Grade(0.2, (0.5, 0.85), (0.3, 0.45), (0.02, 0.05), 0.3, (1, 0, 0, 0), (0.5,), CUES),
 }
+
+
+def drawn(grade: str) -> str:
+    """Version and name of a grade as results know them: `v1` is the first version of `easy`."""
+    return f"{GRADE[grade].version}/{'easy' if grade == 'v1' else grade}"
 
 
 class Thing(NamedTuple):
@@ -166,17 +181,46 @@ class _Dice:
 
 
 def _scene(numbers: Array, split: str, grade: Grade) -> Scene:
-    """Scenes from uniform random numbers (n, NUMBERS). The order of the draws is part of VERSION."""
+    """Scenes from uniform random numbers (n, NUMBERS). The order of the draws is part of a grade's version."""
     dice = _Dice(numbers)
     background = _crop(dice, split)
-    sign = 2.0 * dice.below(2) - 1  # (n,) is the main object lighter or darker than the background
-    level = 0.5 - 0.1 * sign + dice.between(-0.15, 0.15)  # leaves room for the object on its side
+    sign = _sign(dice)
+    lean = 0 if grade.flock else 0.1 * sign  # leaves room for the object on its side
+    level = 0.5 - lean + dice.between(-grade.level, grade.level)
     spread = dice.between(*grade.spread)
-    tint = _chroma(dice.between(0, 1), dice.between(0, 0.25))  # (n, 3)
+    tint = _chroma(dice.between(0, 1), dice.between(0, grade.tint))  # (n, 3)
     light = np.stack([dice.between(-grade.light, grade.light) for _ in range(2)], 1)  # (n, 2)
+    main, behind, front = (_flock if grade.flock else _crowd)(dice, split, grade, level, sign)
+    marks = [_mark(dice, probability, level) for probability in grade.marks]
+    if grade.surfaces == CUES:
+        other = 0 if split == "train" else 1 + dice.below(len(CLASSES) - 1)
+        main = main._replace(surface=np.array(CUES)[(main.shape + other) % len(CLASSES)])
+    return Scene(background, level, spread, tint, light, marks, main, behind, front)
+
+
+def _sign(dice: _Dice) -> Array:
+    """(n,) is an object lighter (1) or darker (-1) than the background."""
+    return 2.0 * dice.below(2) - 1
+
+
+def _flock(dice: _Dice, split: str, grade: Grade, level: Array, sign: Array) -> tuple[Thing, Thing, Thing]:
+    """The largest and two others of its form, each lighter or darker by itself, in a loose ring around the centre."""
+    first, scale, things = dice.between(-np.pi, np.pi), dice.between(*grade.scale), []
+    for corner in range(3):
+        way = first + corner * 2 * np.pi / 3
+        x, y = (0.5 + 0.26 * along(way) + dice.between(-0.09, 0.09) for along in (np.cos, np.sin))
+        own = scale * dice.between(0.75, 0.95) if corner else scale
+        things.append(_thing(dice, split, grade, np.ones(len(x), bool), (x, y, own), level, sign))
+        sign = _sign(dice)
+    main, *others = things
+    behind, front = (one._replace(shape=main.shape) for one in others)
+    return main, behind, front
+
+
+def _crowd(dice: _Dice, split: str, grade: Grade, level: Array, sign: Array) -> tuple[Thing, Thing, Thing]:
+    """A large object near the centre, and perhaps one behind and one in front of it, each of any form."""
     x, y, scale = dice.between(0.33, 0.67), dice.between(0.33, 0.67), dice.between(*grade.scale)
     main = _thing(dice, split, grade, np.ones(len(x), bool), (x, y, scale), level, sign)
-
     others = np.searchsorted(np.cumsum(grade.others[:3]), dice.between(0, 1), side="right")  # 0 none .. 3 both
     # The one behind is centred near the image's border, where the main object rarely hides it.
     way, small = dice.between(-np.pi, np.pi), dice.between(0.22, 0.32)
@@ -188,11 +232,7 @@ def _scene(numbers: Array, split: str, grade: Grade) -> Scene:
     way, reach, small = dice.between(-np.pi, np.pi), dice.between(0.4, 0.5) * scale, dice.between(0.4, 0.55) * scale
     place = (x + reach * np.cos(way), y + reach * np.sin(way), small)
     front = _thing(dice, split, grade, others >= 2, place, level, -sign)
-    marks = [_mark(dice, probability, level) for probability in grade.marks]
-    if grade.surfaces == CUES:
-        other = 0 if split == "train" else 1 + dice.below(len(CLASSES) - 1)
-        main = main._replace(surface=np.array(CUES)[(main.shape + other) % len(CLASSES)])
-    return Scene(background, level, spread, tint, light, marks, main, behind, front)
+    return main, behind, front
 
 
 def _thing(
@@ -200,7 +240,7 @@ def _thing(
 ) -> Thing:
     """An object at a place (x, y, scale), lighter (sign 1) or darker (-1) than the background's level."""
     own, hue = level + sign * dice.between(*grade.contrast), dice.between(0, 1)
-    saturation, turn = dice.between(0.05, 0.3), dice.between(0.2, 0.8)
+    saturation, turn = dice.between(*grade.saturation), dice.between(0.2, 0.8)
     return Thing(
         present=present,
         shape=dice.below(len(CLASSES)),
@@ -284,11 +324,12 @@ def _depth(scene: Scene, owner: Array, t: Array) -> NDArray[np.float32]:
     """How far away (n, S, S) is what `owner` (n, S, S) says is shown, from 0 to 5, at pixel centres t from -1 to 1.
 
     Each object is at one depth: about 1 in front, 2 the main one, 3 behind, the nearer the larger it is. The background
-    is a plane about 4, which lies nearer where light falls on it. So order, size and light tell the depth. All of it
+    is a plane about 4, which lies nearer, down to 3.1, where light falls on it. So order, size and light tell the depth. All of it
     follows from numbers that the image was drawn from.
     """
     right, down = (_flat(scene.light[:, axis])[:, 0] for axis in (0, 1))  # (n, 1, 1)
     plane = np.float32(4) - np.float32(1.5) * (right * t + down * t[:, None])  # (n, S, S)
+    plane = np.maximum(plane, np.float32(3.1))  # behind all objects, however strong the light
     things = ((2.7, scene.main), (3.3, scene.behind), (1.4, scene.front))
     flat = [np.broadcast_to(_flat(near - thing.pose[:, 2])[:, 0], owner.shape) for near, thing in things]
     return np.choose(owner, [plane, *flat]).astype(np.float32)
@@ -307,7 +348,7 @@ def _flat(values: Array) -> Array:
 @cache
 def _sums() -> Array:
     """Sums of both photographs (values 0 to 1) over all that is above and left of each corner: (2, 3, H + 1, W + 1)."""
-    from sklearn.datasets import load_sample_image  # slow to import; to name the data, VERSION is enough
+    from sklearn.datasets import load_sample_image  # slow to import; to name the data it isn't needed
 
     photos = np.stack([load_sample_image(name) for name in ("china.jpg", "flower.jpg")])  # (2, H, W, 3)
     sums = photos.transpose(0, 3, 1, 2).cumsum(2, dtype=np.int64).cumsum(3)  # (2, 3, H, W)
