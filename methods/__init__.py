@@ -1,10 +1,20 @@
 """The contents page: every method by name. Adding one is a file beside this one and a line here."""
 
+from dataclasses import replace
+
+from ssbench.departures import Compared
 from ssbench.registry import Entry
 
+from .clustering.departures import COMPARED as CLUSTERING
+from .contrastive.departures import COMPARED as CONTRASTIVE
+from .decorrelation.departures import COMPARED as DECORRELATION
+from .distillation.departures import COMPARED as DISTILLATION
+from .mim.departures import COMPARED as MIM
 from .mim.presets import PRESETS
+from .pretext.departures import COMPARED as PRETEXT
 
-METHODS = {
+CONTROL = Compared("nothing: a control is not published")
+ENTRIES = {
     **PRESETS,
     "simclr": Entry(
         "contrastive.simclr:SimCLR",
@@ -173,4 +183,8 @@ METHODS = {
         "cross-entropy with the labels, for the same budget",
         control="ceiling",
     ),
+}
+COMPARED = MIM | CONTRASTIVE | DISTILLATION | CLUSTERING | DECORRELATION | PRETEXT
+METHODS = {
+    name: replace(entry, compared=CONTROL if entry.control else COMPARED.get(name)) for name, entry in ENTRIES.items()
 }
