@@ -50,8 +50,8 @@ class TiCo(Method):
         z = F.normalize(self._embedded(first), dim=1)  # (B, out)
         taught = F.normalize(self.teacher(second).float(), dim=1)
         with torch.autocast(z.device.type, enabled=False):  # small covariances are lost in bfloat16
-            self.covariance.lerp_(z.detach().T @ z.detach() / len(z), 1 - self.settings.beta)
-            contrast = ((z @ self.covariance.clone()) * z).sum(1).mean()  # the buffer moves on before the backward pass
+            self.covariance = self.covariance.lerp(z.detach().T @ z.detach() / len(z), 1 - self.settings.beta)
+            contrast = ((z @ self.covariance) * z).sum(1).mean()
             return {"invariance": 1 - (z * taught).sum(1).mean(), "contrast": self.settings.rho * contrast}
 
     def _embedded(self, images: Tensor) -> Tensor:
