@@ -40,6 +40,7 @@ class VICRegL(Method):
         blur: float = setting(0.0, "blur of the first view, ten times the second's", source="project: 1", ge=0, le=1)
 
     settings: Settings
+    version = 2  # no bias in the projectors' last layers
     recipes = {
         "imagenet/conv": Recipe(
             "VICRegL, README.md, ResNet-50, 100 epochs",
@@ -55,8 +56,8 @@ class VICRegL(Method):
 
     def build(self) -> None:
         s = self.settings
-        self.projector = mlp(self.encoder.dim, s.hidden, s.hidden, s.out)
-        self.places = mlp(self.encoder.dim, s.places, s.places, s.places)
+        self.projector = mlp(self.encoder.dim, s.hidden, s.hidden, s.out, last_bias=False)
+        self.places = mlp(self.encoder.dim, s.places, s.places, s.places, last_bias=False)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         s = self.settings
