@@ -16,10 +16,7 @@ from .simclr import others
 
 
 class DCL(Method):
-    """NT-Xent without the positive in its denominator: 2 (B - 1) views of other images are. DCLW weights positives.
-
-    Departs: weights carry no gradient, as in lightly (loss/dcl_loss.py); raminnakhli's code lets it through.
-    """
+    """NT-Xent without the positive in its denominator: 2 (B - 1) views of other images are. DCLW weights positives."""
 
     class Settings(Base):
         temperature: float = setting(0.1, "divides the cosines", source="lightly, dcl_loss.py", ge=0.001)

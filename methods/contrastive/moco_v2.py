@@ -20,8 +20,6 @@ class MoCoV2(Method):
     """Cross-entropy of finding a query's key among it and a queue of keys, by cosine similarity.
 
     The first view is the query; a slow teacher makes the key of the second, and the queue takes it after the loss.
-    Departs: keys' batch norms see the whole batch as queries' do, where the authors' see other images, shuffled over
-    GPUs (facebookresearch/moco, moco/builder.py), without which a conv net may tell a pair by its batch's statistics.
     """
 
     class Settings(Base):

@@ -21,7 +21,6 @@ class ReSSL(Method):
 
     The teacher's is the sharper one. The queue takes the teacher's vectors after the loss, so that an image is never
     compared with itself.
-    Departs: keys' batch norms see the whole batch, where the authors' see other images, shuffled over GPUs.
     """
 
     class Settings(Base):

@@ -17,8 +17,6 @@ class SupCon(Method):
 
     It names no loss of guessing, log(2B - 1): it starts above that and is never below the logarithm of the number of
     positives, so that it passes it while it learns.
-    Departs: without the factor T / 0.07 of the authors' code (HobbitLong/SupContrast, losses.py). With batch norms in
-    the projector, without which a ViT's embeddings, nearly equal at first, stay so (in 600 steps on shapes).
     """
 
     class Settings(Base):

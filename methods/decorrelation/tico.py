@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssbench.method import Batch, Method, View
+from ssbench.method import Batch, Method, Recipe, View
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.teacher import Teacher, cosine
@@ -34,6 +34,14 @@ class TiCo(Method):
 
     settings: Settings
     covariance: Tensor
+    recipes = {
+        "imagenet/conv": Recipe(
+            "lightly, benchmarks/imagenet/resnet50/tico.py and main.py, 100 epochs, on two devices",
+            {"optimiser": "lars", "lr": 0.2, "scaling": "linear", "weight_decay": 1.5e-6, "batch": 256}
+            | {"warmup": 0.1, "clip": 0},
+            {"hidden": 4096, "out": 256, "blur": 1.0},
+        ),
+    }
 
     @property
     def views(self) -> list[View]:

@@ -26,7 +26,6 @@ class DINO(Method):
     """Cross-entropy of the student's prototypes in each crop with the teacher's in each other full-size crop.
 
     The teacher is centred by the mean of its earlier outputs and sharpened. It is what is judged.
-    Departs: the mean patch token stands for the class token, as tasks read it; a frozen epoch is a share of the budget.
     """
 
     class Settings(Base):

@@ -31,8 +31,6 @@ class DINOv2(Method):
     the teacher's for them, which sees all; crops without count as zero. `koleo`: images of a crop keep their distance.
     The teacher's are balanced by Sinkhorn (vitl14.yaml), over crops and over hidden patches; one head serves both
     (ssl_default_config.yaml).
-    Departs: the mean patch token stands for the class token, as tasks read it; crops of a step hide the same number of
-    patches; blocks that hide too many are trimmed; no rates by layer; a frozen epoch is a share of the budget.
     """
 
     class Settings(Base):
