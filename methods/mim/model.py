@@ -57,8 +57,9 @@ class MIM(Method):
     def views(self) -> list[View]:
         s = self.settings
         jitter = (s.jitter, s.jitter, s.jitter, s.hue)
-        views = 1 if s.pair == "none" else 2
-        return [View(count=views, crop=(s.crop_min, 1.0), flip=s.flip, jitter=jitter, grey=s.grey)]
+        count = 1 if s.pair == "none" else 2
+        crop = (s.crop_min, 1.0)
+        return [View(count, crop, flip=s.flip, jitter=jitter, jitter_p=s.jitter_p, grey=s.grey)]
 
     def build(self) -> None:
         s, encoder = self.settings, self.encoder

@@ -80,6 +80,7 @@ PRESETS = {
         arch="simmim",
         crop_min=0.08,
         jitter=0.4,
+        jitter_p=1,
     ),
     "maskfeat": _cell(
         "mask tokens in the encoder, histograms of oriented gradients",
@@ -94,15 +95,17 @@ PRESETS = {
     "data2vec": _cell(
         "mask tokens in the encoder, the moving average's upper blocks on the whole image",
         "Baevski et al. 2022, arXiv:2202.03555",
-        "data2vec, section 4.1: half of the blocks, here 2 of 3; smooth L1 with beta 2; BEiT's crop and colours",
+        "data2vec, beit/README.md: 120 of 196; half of the blocks, here 2 of 3; smooth L1 with beta 2; BEiT's crop and "
+        "colours",
         mask="block",
-        ratio=0.6,
+        ratio=0.61,
         target="ema",
         top_layers=2,
         beta=2,
         arch="simmim",
         crop_min=0.08,
         jitter=0.4,
+        jitter_p=1,
     ),
     "ibot": _cell(
         "the moving average's online tokens of hidden patches, and of the image across views",
@@ -150,11 +153,13 @@ PRESETS = {
     "cmae": _cell(
         "MAE, and the masked view finds the whole other view of its image",
         "Huang et al. 2022, arXiv:2207.13532",
-        "CMAE, section 4.1; the second view is a crop of its own",
-        mask="random",
-        ratio=0.75,
+        "CMAE, configs/pre-training/cmae and models/heads/cmae_head.py: units of 2 x 2 patches; twice the temperature "
+        "is the weight; the second view is a crop of its own",
+        mask="unit",
+        ratio=0.65,
         target="pixels-normed",
         arch="mae",
         pair="infonce",
+        pair_weight=0.14,
     ),
 }

@@ -102,6 +102,9 @@ class MIMSettings(Settings):
     crop_min: float = setting(0.2, "smallest crop", source="MAE, main_pretrain.py", unit="area", gt=0, le=1)
     flip: float = setting(0.5, "probability of a mirror image", source="MAE, main_pretrain.py", ge=0, le=1)
     jitter: float = setting(0, "brightness, contrast and saturation jitter", source="MAE: none", ge=0, le=1)
+    jitter_p: Annotated[float, Where(lambda s: s.jitter > 0 or s.hue > 0)] = setting(
+        0.8, "jitter, hue: probability of both", source="DINO; BEiT 1", ge=0, le=1
+    )
     hue: Annotated[float, Where(lambda s: s.hue > 0)] = setting(
         0, "hue jitter", source="MAE: none; DINO 0.1", ge=0, le=0.5
     )

@@ -88,7 +88,7 @@ def test_every_regulariser_goes_with_every_pair(
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_a_cell_of_the_grid(name: str, make_mim: MakeMIM, mim_batch: MakeBatch) -> None:
     entry = find("methods", name)
-    assert load(entry) is MIM and entry.scope == "mim" and METHODS[name] is PRESETS[name]
+    assert load(entry) is MIM and entry.scope == "mim" and METHODS[name].preset is PRESETS[name].preset
     mim = make_mim(**entry.preset).train()
     assert len(mim.views) == 1 and mim.views[0].count == (2 if "pair" in entry.preset else 1)
     trains(mim, mim.loss(mim_batch(*[pictures()] * mim.views[0].count)))
@@ -146,9 +146,20 @@ def test_the_ratio_of_a_step_is_drawn_from_around_its_middle(make_mim: MakeMIM) 
     assert hidden_of(mim, seed=7) == hidden_of(mim, seed=7)
 
 
-def test_beit_hides_75_of_196() -> None:
-    """BEiT, run_beit_pretraining.py: --num_mask_patches 75."""
-    assert hidden_count(196, PRESETS["beit"].preset["ratio"]) == 75
+@pytest.mark.parametrize(
+    ("name", "colours"), [("beit", (0.4, 0, 1)), ("data2vec", (0.4, 0, 1)), ("ibot", (0.4, 0.1, 0.8))]
+)
+def test_beits_colours_always_change_and_ibots_mostly(
+    name: str, colours: tuple[float, float, float], make_mim: MakeMIM
+) -> None:
+    (view,) = make_mim(**PRESETS[name].preset).views
+    assert (view.jitter[0], view.jitter[3], view.jitter_p) == colours
+
+
+@pytest.mark.parametrize(("name", "hidden"), [("beit", 75), ("data2vec", 120), ("mim-random", 147)])
+def test_presets_hide_as_many_of_196_as_their_code(name: str, hidden: int) -> None:
+    """BEiT's and data2vec's --num_mask_patches (README.md of both); MAE's 75 %."""
+    assert hidden_count(196, PRESETS[name].preset["ratio"]) == hidden
 
 
 @pytest.mark.parametrize("arch", ["mae", "cross"])
@@ -305,7 +316,7 @@ def test_a_ratio_that_can_not_be_kept_later_is_refused_before_training(
         ("beit", {"reconstruction": log(256)}),
         ("capi", {"reconstruction": log(128)}),
         ("ibot", {"reconstruction": log(256), "dino": 2 * log(256)}),
-        ("cmae", {"infonce": log(4)}),
+        ("cmae", {"infonce": 0.14 * log(4)}),
         ("mim-random", {}),
     ],
 )
