@@ -166,7 +166,7 @@ COMPARED: dict[str, Compared] = {
                 "as many are hidden in every image",
             ),
             Departure("ratio", "0.1 to 0.5, drawn for each image", "drawn for each step", "batches are rectangular"),
-            Departure("colours", "saturation 0.2, blur 1 and 0.1, solarisation 0 and 0.2", "saturation 0.4, no others"),
+            Departure("blur", "by 0.1 to 2 px of 224", "by as many px of any size", "as the other methods"),
             Departure("local crops", "10 of 0.05 to 0.25", "none; `dino` and `dinov2` have them"),
             Departure(
                 "centre of patches", "of both views", "of the masked view", "the other one's patches predict nothing"

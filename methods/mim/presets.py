@@ -111,7 +111,7 @@ PRESETS = {
         "the moving average's online tokens of hidden patches, and of the image across views",
         "Zhou et al. 2021, arXiv:2111.07832",
         "iBOT, README.md: 0.3 +- 0.2 and one head; a weight of 2, for half of its views are not masked and count as 0 "
-        "in the patch term; colours are DINO's, but for blur, solarisation and saturation",
+        "in the patch term; main_ibot.py: colours, which are DINO's",
         mask="block",
         ratio=0.3,
         ratio_spread=0.2,
@@ -122,7 +122,10 @@ PRESETS = {
         crop_min=0.25,
         jitter=0.4,
         hue=0.1,
+        saturation=0.2,
         grey=0.2,
+        blur=1,
+        solarise=0.2,
         judge="teacher",
     ),
     "ijepa": _cell(

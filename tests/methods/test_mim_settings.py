@@ -47,7 +47,7 @@ OTHER: dict[str, Any] = {  # another value than the default of each setting that
 }
 ALWAYS = ("mask", "ratio", "ratio_end", "ratio_spread", "visible", "asked", "target", "arch", "reg", "pair", "judge")
 VIEWS = ("crop_min", "flip", "jitter")
-COLOURS = ("hue", "grey", "jitter_p")  # stored only where they are on
+COLOURS = ("hue", "saturation", "grey", "blur", "solarise", "jitter_p")  # stored only where they are on
 
 
 def dumped(**settings: Any) -> dict[str, Any]:
