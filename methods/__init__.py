@@ -1,8 +1,11 @@
-"""The contents page: every method by name. Adding one is a file beside this one and a line here."""
+"""The contents page: every method by name. Adding one is a file beside this one and a line here.
+
+The published code that it was compared with, and where it departs from that, is a line in its folder's `departures.py`.
+"""
 
 from dataclasses import replace
 
-from ssbench.departures import Compared
+from ssbench.departures import Compared, Departure
 from ssbench.registry import Entry
 
 from .clustering.departures import COMPARED as CLUSTERING
@@ -13,7 +16,19 @@ from .mim.departures import COMPARED as MIM
 from .mim.presets import PRESETS
 from .pretext.departures import COMPARED as PRETEXT
 
-CONTROL = Compared("nothing: a control is not published")
+CONTROL = Compared("nothing: a control of this project")
+SUPERVISED = Compared(
+    "facebookresearch/deit: main.py, datasets.py",
+    (
+        Departure(
+            "views",
+            "crops of 0.08 to 1, RandAugment, random erasing, mixup, cutmix, repeated images",
+            "crops of 0.2 to 1 and flips, as `mim-random`",
+            "those of the methods that it is a ceiling of",
+        ),
+        Departure("regularisation", "label smoothing 0.1, drop path 0.1, moving average of the weights", "none"),
+    ),
+)
 ENTRIES = {
     **PRESETS,
     "simclr": Entry(
@@ -184,7 +199,14 @@ ENTRIES = {
         control="ceiling",
     ),
 }
-COMPARED = MIM | CONTRASTIVE | DISTILLATION | CLUSTERING | DECORRELATION | PRETEXT
-METHODS = {
-    name: replace(entry, compared=CONTROL if entry.control else COMPARED.get(name)) for name, entry in ENTRIES.items()
+COMPARED = {
+    **dict.fromkeys(("random-init", "raw-pixels"), CONTROL),
+    "supervised": SUPERVISED,
+    **MIM,
+    **CONTRASTIVE,
+    **DISTILLATION,
+    **CLUSTERING,
+    **DECORRELATION,
+    **PRETEXT,
 }
+METHODS = {name: replace(entry, compared=COMPARED.get(name)) for name, entry in ENTRIES.items()}
