@@ -9,11 +9,11 @@ INTRO = """# Departures from published code
 Each method was compared, line by line, with the code named beside it (`owner/repository: files` on GitHub) or, where
 none was found, with its paper. What differs is below; `ssbench describe METHOD` shows the lines of one. Sizes that must
 follow the images and the trunk (heads, decoders, prototypes, queues, momentum of averages over many more steps, patches
-and crops in pixels) are smaller everywhere and not repeated. Nor is what holds for all: blur is off, which leaves
-little at 32 px, and recipes put it back; crops are bilinear; the steps of a colour jitter have one order a batch; where
-tasks read the mean of the patches, it stands for the class token; batch norms and losses see the whole batch, on one
-device. Trunk, optimiser, schedule and budget are the table's, the same for every row of it: `ssbench describe train`,
-and for what each paper used, `--recipe`.
+and crops in pixels) are smaller everywhere and not repeated. Nor is what holds for all: blur is off but in masked
+modelling, since it leaves little at 32 px, and recipes put it back; crops are bilinear; the steps of a colour jitter
+have one order a batch; where tasks read the mean of the patches, it stands for the class token; batch norms and losses
+see the whole batch, on one device. Trunk, optimiser, schedule and budget are the table's, the same for every row of it:
+`ssbench describe train`, and for what each paper used, `--recipe`.
 
 `ssbench list departures > docs/departures.md` writes this page; a test says that it is up to date."""
 

@@ -58,9 +58,7 @@ class DCL(Method):
             return {"dcl": decoupled(z, self.settings.temperature, self.settings.sigma)}
 
     def chance(self, images: int) -> dict[str, float]:
-        if self.settings.sigma:  # near pairs weigh less, so that a loss which learns may have any value, this one too
-            return {}
-        return {"dcl": log(2 * (images - 1))}
+        return {"dcl": log(2 * (images - 1))}  # pairs that are all as near weigh alike
 
     def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
         """`embedding std`."""
