@@ -75,7 +75,7 @@ COMPARED: dict[str, Compared] = {
         (
             Departure(
                 "parts",
-                "seven masks an image, made beforehand by another network",
+                "seven masks an image, read beside it: parts that were learned before",
                 "six clusters of its patches by colour and place",
                 "no pretrained network",
             ),
@@ -102,7 +102,7 @@ COMPARED: dict[str, Compared] = {
         "scripts/pretrain_base.sh",
         (
             Departure("target", "pixels as they are: its scripts don't set `--norm_pix_loss`", "normalised", SAME),
-            Departure("expected loss", "the mean of as many outputs as a patch has pixels", "one output"),
+            Departure("expected loss", "the mean of as many outputs as a patch has values", "one output"),
             Departure("share of hard patches", "grows with each epoch", "grows with each step", "runs of few epochs"),
         ),
     ),
@@ -166,6 +166,7 @@ COMPARED: dict[str, Compared] = {
                 "as many are hidden in every image",
             ),
             Departure("ratio", "0.1 to 0.5, drawn for each image", "drawn for each step", "batches are rectangular"),
+            Departure("teacher's passes", "each view once", "the first twice, once for each term", "parts stand alone"),
             Departure("blur", "by 0.1 to 2 px of 224", "by as many px of any size", "as the other methods"),
             Departure("local crops", "10 of 0.05 to 0.25", "none; `dino` and `dinov2` have them"),
             Departure(

@@ -35,7 +35,8 @@ def describe(
     print(f"paper: {entry.paper or 'none'}\nversion: {kind.version}\nowner: {entry.owner}\n")
     print(cleandoc(kind.__doc__ or ""))
     if name in methods:
-        print("\n" + "\n".join(said(entry.compared)))
+        shared = [] if entry.scope == name else [f"what it shares with {entry.scope}: ssbench describe {entry.scope}"]
+        print("\n" + "\n".join([*said(entry.compared), *shared]))
     for metric in getattr(kind, "metrics", ()):
         print(f"metric: {metric.name} in {metric.unit}, {metric.better} is better")
     _print_settings(entry.scope, kind.Settings, entry)
