@@ -1,10 +1,35 @@
-"""The contents page: every method by name. Adding one is a file beside this one and a line here."""
+"""The contents page: every method by name. Adding one is a file beside this one and a line here.
 
+The published code that it was compared with, and where it departs from that, is a line in its folder's `departures.py`.
+"""
+
+from dataclasses import replace
+
+from ssbench.departures import Compared, Departure
 from ssbench.registry import Entry
 
+from .clustering.departures import COMPARED as CLUSTERING
+from .contrastive.departures import COMPARED as CONTRASTIVE
+from .decorrelation.departures import COMPARED as DECORRELATION
+from .distillation.departures import COMPARED as DISTILLATION
+from .mim.departures import COMPARED as MIM
 from .mim.presets import PRESETS
+from .pretext.departures import COMPARED as PRETEXT
 
-METHODS = {
+CONTROL = Compared("nothing: a control of this project")
+SUPERVISED = Compared(
+    "facebookresearch/deit: main.py, datasets.py",
+    (
+        Departure(
+            "views",
+            "crops of 0.08 to 1, RandAugment, random erasing, mixup, cutmix, repeated images",
+            "crops of 0.2 to 1 and flips, as `mim-random`",
+            "those of the methods that it is a ceiling of",
+        ),
+        Departure("regularisation", "label smoothing 0.1, drop path 0.1, moving average of the weights", "none"),
+    ),
+)
+ENTRIES = {
     **PRESETS,
     "simclr": Entry(
         "contrastive.simclr:SimCLR",
@@ -174,3 +199,14 @@ METHODS = {
         control="ceiling",
     ),
 }
+COMPARED = {
+    **dict.fromkeys(("random-init", "raw-pixels"), CONTROL),
+    "supervised": SUPERVISED,
+    **MIM,
+    **CONTRASTIVE,
+    **DISTILLATION,
+    **CLUSTERING,
+    **DECORRELATION,
+    **PRETEXT,
+}
+METHODS = {name: replace(entry, compared=COMPARED.get(name)) for name, entry in ENTRIES.items()}

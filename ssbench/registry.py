@@ -18,6 +18,7 @@ from traceback import extract_tb
 from types import ModuleType
 from typing import Any, Literal
 
+from ssbench.departures import Compared
 from ssbench.errors import Broken, UserError, near
 
 Kind = Literal["methods", "tasks"]
@@ -40,6 +41,7 @@ class Entry:
     owner: str = "ssbench"
     name: str = ""
     members: tuple["Entry", ...] = ()  # of a mixture
+    compared: Compared | None = None  # with its published code; None: not yet
 
 
 def entries(kind: Kind, plugins: tuple[str, ...] = ()) -> dict[str, Entry]:

@@ -159,6 +159,11 @@ def test_the_wheel_holds_the_whole_house_and_lists_away_from_the_checkout(tmp_pa
     assert ran.returncode == 0 and "mim-block" in ran.stdout, ran.stderr
 
 
+def test_the_page_of_departures_is_what_is_generated(ssbench: Command, tmp_path: Path) -> None:
+    ran = ssbench("list", "departures", cwd=tmp_path)
+    assert ran.stdout == (ROOT / "docs" / "departures.md").read_text(), "ssbench list departures > docs/departures.md"
+
+
 @pytest.mark.parametrize(("page", "row"), [("README.md", "mim-block"), ("docs/encoders.md", "module:net")])
 def test_a_pages_python_runs(tmp_path: Path, page: str, row: str) -> None:
     code = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)

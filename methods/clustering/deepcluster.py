@@ -25,9 +25,6 @@ class DeepClusterV2(Method):
 
     Before an epoch, k-means groups a memory of all images' embeddings: those of the full-size crop h in set h (in turn,
     where there are more sets), as they were when the image was last seen. Centroids are never trained.
-
-    Departs: the first memory holds whole images in evaluation mode (the code's, crops in training mode), and images
-    that an epoch's last, incomplete batch leaves out keep what they had (the code ignores them).
     """
 
     class Settings(Base):
@@ -44,6 +41,7 @@ class DeepClusterV2(Method):
         )
         local_max: float = setting(0.4, "largest half-size crop", source="DINO, main_dino.py", unit="area", gt=0, le=1)
         jitter: float = setting(0.5, "colour jitter's strength", source="project: softer; SwAV 1", ge=0, le=1)
+        blur: float = setting(0.0, "blur, which leaves little at 32 px", source="project: SwAV 0.5", ge=0, le=1)
         hidden: int = setting(512, "projector's hidden width", source="project: SwAV 2048", ge=1)
         out: int = setting(128, "projector's output width", source="SwAV, main_deepclusterv2.py", ge=1)
 
@@ -53,16 +51,17 @@ class DeepClusterV2(Method):
     prototypes: Tensor
     recipes = {
         "cifar/conv": Recipe(
-            "solo-learn, scripts/pretrain/cifar/deepclusterv2.yaml, but its blur",
+            "solo-learn, scripts/pretrain/cifar/deepclusterv2.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.6, "scaling": "linear", "weight_decay": 1e-6, "batch": 256}
             | {"warmup": 0.011, "clip": 0},
-            {"hidden": 2048, "prototypes": (3000, 3000, 3000), "local_crops": 0, "jitter": 1.0, "crop_min": 0.08},
+            {"hidden": 2048, "prototypes": (3000, 3000, 3000), "local_crops": 0, "jitter": 1.0, "crop_min": 0.08}
+            | {"blur": 0.5},
         ),
         "imagenet/conv": Recipe(
-            "SwAV, scripts/deepclusterv2_400ep_pretrain.sh, but its sizes of 160 and 96 px and its blur",
+            "SwAV, scripts/deepclusterv2_400ep_pretrain.sh, but its sizes of 160 and 96 px",
             {"optimiser": "lars", "lr": 4.8, "weight_decay": 1e-6, "batch": 4096, "warmup": 0.025, "clip": 0},
             {"hidden": 2048, "prototypes": (3000, 3000, 3000), "local_crops": 4, "jitter": 1.0, "crop_min": 0.08}
-            | {"local_min": 0.05, "local_max": 0.14},
+            | {"local_min": 0.05, "local_max": 0.14, "blur": 0.5},
         ),
     }
 
@@ -71,8 +70,8 @@ class DeepClusterV2(Method):
         s = self.settings
         jitter = (0.8 * s.jitter, 0.8 * s.jitter, 0.8 * s.jitter, 0.2 * s.jitter)
         return [
-            View(count=CODED, crop=(s.crop_min, 1.0), jitter=jitter, grey=0.2),
-            View(count=s.local_crops, crop=(s.local_min, s.local_max), size=0.5, jitter=jitter, grey=0.2),
+            View(count=CODED, crop=(s.crop_min, 1.0), jitter=jitter, grey=0.2, blur=s.blur),
+            View(s.local_crops, crop=(s.local_min, s.local_max), size=0.5, jitter=jitter, grey=0.2, blur=s.blur),
         ]
 
     def build(self) -> None:

@@ -30,8 +30,6 @@ class SMoG(Method):
     epoch k-means of recent embeddings makes the groups anew, and the teacher becomes what it follows.
 
     The authors' code is not public: this follows lightly's example (examples/pytorch/smog.py).
-    Departs: embeddings and groups are unit vectors; groups are made anew before an epoch, not every 300 steps, and at
-    the start, where lightly's are random; two views (lightly's transform has eight).
     """
 
     class Settings(Base):

@@ -34,32 +34,37 @@ class SwAV(Method):
         iterations: int = setting(3, "Sinkhorn iterations", source="SwAV, main_swav.py", ge=1)
         prototypes: int = setting(128, "clusters", source="project: two batches; SwAV 3000", ge=2)
         freeze: float = setting(0.05, "prototypes rest so long", source="project: SwAV 1 epoch", unit="budget", ge=0)
-        queue: int = setting(512, "earlier embeddings kept", source="project: 8 batches; SwAV 15", unit="images", ge=0)
+        # nets that learn within hundreds of steps leave earlier embeddings behind: with 512 of them SwAV collapses
+        queue: int = setting(0, "earlier embeddings kept", source="SwAV, swav_100ep_pretrain.sh", unit="images", ge=0)
         queue_from: float = setting(0.15, "queue is used from", source="project: SwAV 0.075", unit="budget", ge=0)
         local_crops: int = setting(4, "half-size crops", source="project: the work of one full crop; SwAV 6", ge=0)
+        crop_min: float = setting(0.14, "smallest full-size crop", source="SwAV, main_swav.py", unit="area", gt=0, le=1)
         # SwAV's half-size crops of 0.05 to 0.14 would be 7 to 12 of 32 px: too little to tell an object by
-        crop_min: float = setting(0.14, "smallest crop", source="SwAV, main_swav.py", unit="area", gt=0, le=1)
+        local_min: float = setting(
+            0.14, "smallest half-size crop", source="project: SwAV 0.05", unit="area", gt=0, le=1
+        )
         local_max: float = setting(0.4, "largest half-size crop", source="DINO, main_dino.py", unit="area", gt=0, le=1)
         jitter: float = setting(0.5, "colour jitter's strength", source="project: softer, as README.md", ge=0, le=1)
+        blur: float = setting(0.0, "blur, which leaves little at 32 px", source="project: SwAV 0.5", ge=0, le=1)
         hidden: int = setting(512, "projector's hidden width", source="lightly, cifar10_benchmark.py", ge=1)
         out: int = setting(128, "projector's output width", source="SwAV, main_swav.py", ge=1)
 
     settings: Settings
-    version = 2  # crops are torchvision's
+    version = 3  # no queue
     queues: Any  # a ModuleList of Queue
     recipes = {
         "cifar/conv": Recipe(
-            "solo-learn, scripts/pretrain/cifar/swav.yaml, but its blur",
+            "solo-learn, scripts/pretrain/cifar/swav.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.6, "scaling": "linear", "weight_decay": 1e-6, "batch": 256}
             | {"warmup": 0.011, "clip": 0},
             {"hidden": 2048, "prototypes": 3000, "queue": 3840, "queue_from": 0.05, "freeze": 0.002, "local_crops": 0}
-            | {"jitter": 1.0, "crop_min": 0.08, "epsilon": 0.05},
+            | {"jitter": 1.0, "crop_min": 0.08, "blur": 0.5, "epsilon": 0.05},
         ),
         "imagenet/conv": Recipe(
-            "SwAV, scripts/swav_200ep_bs256_pretrain.sh, but its half-size crops of 0.05 to 0.14 and its blur",
+            "SwAV, scripts/swav_200ep_bs256_pretrain.sh",
             {"optimiser": "lars", "lr": 0.6, "weight_decay": 1e-6, "batch": 256, "warmup": 0, "clip": 0},
             {"hidden": 2048, "prototypes": 3000, "queue": 3840, "queue_from": 0.075, "freeze": 0.005}
-            | {"local_crops": 6, "jitter": 1.0, "epsilon": 0.05},
+            | {"local_crops": 6, "local_min": 0.05, "local_max": 0.14, "jitter": 1.0, "blur": 0.5, "epsilon": 0.05},
         ),
     }
 
@@ -68,14 +73,14 @@ class SwAV(Method):
         s = self.settings
         jitter = (0.8 * s.jitter, 0.8 * s.jitter, 0.8 * s.jitter, 0.2 * s.jitter)
         return [
-            View(count=CODED, crop=(s.crop_min, 1.0), jitter=jitter, grey=0.2),
-            View(count=s.local_crops, crop=(s.crop_min, s.local_max), size=0.5, jitter=jitter, grey=0.2),
+            View(count=CODED, crop=(s.crop_min, 1.0), jitter=jitter, grey=0.2, blur=s.blur),
+            View(s.local_crops, crop=(s.local_min, s.local_max), size=0.5, jitter=jitter, grey=0.2, blur=s.blur),
         ]
 
     def build(self) -> None:
         s = self.settings
-        if s.crop_min > s.local_max:
-            raise UserError(f"swav.crop_min={s.crop_min} is above swav.local_max={s.local_max}; lower it")
+        if s.local_min > s.local_max:
+            raise UserError(f"swav.local_min={s.local_min} is above swav.local_max={s.local_max}; lower it")
         self.projector = SwaVProjectionHead(self.encoder.dim, s.hidden, s.out)
         self.prototypes = nn.Linear(s.out, s.prototypes, bias=False)  # lightly's have a bias, SwAV's don't
         self.criterion = SwaVLoss(s.temperature, s.iterations, s.epsilon)

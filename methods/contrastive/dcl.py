@@ -16,10 +16,7 @@ from .simclr import others
 
 
 class DCL(Method):
-    """NT-Xent without the positive in its denominator: 2 (B - 1) views of other images are. DCLW weights positives.
-
-    Departs: weights carry no gradient, as in lightly (loss/dcl_loss.py); raminnakhli's code lets it through.
-    """
+    """NT-Xent without the positive in its denominator: 2 (B - 1) views of other images are. DCLW weights positives."""
 
     class Settings(Base):
         temperature: float = setting(0.1, "divides the cosines", source="lightly, dcl_loss.py", ge=0.001)
@@ -61,9 +58,7 @@ class DCL(Method):
             return {"dcl": decoupled(z, self.settings.temperature, self.settings.sigma)}
 
     def chance(self, images: int) -> dict[str, float]:
-        if self.settings.sigma:  # near pairs weigh less, so that a loss which learns may have any value, this one too
-            return {}
-        return {"dcl": log(2 * (images - 1))}
+        return {"dcl": log(2 * (images - 1))}  # pairs that are all as near weigh alike
 
     def measures(self, images: Tensor, objects: Tensor | None) -> dict[str, float]:
         """`embedding std`."""

@@ -20,8 +20,6 @@ class MoCoV2(Method):
     """Cross-entropy of finding a query's key among it and a queue of keys, by cosine similarity.
 
     The first view is the query; a slow teacher makes the key of the second, and the queue takes it after the loss.
-    Departs: keys' batch norms see the whole batch as queries' do, where the authors' see other images, shuffled over
-    GPUs (facebookresearch/moco, moco/builder.py), without which a conv net may tell a pair by its batch's statistics.
     """
 
     class Settings(Base):
@@ -65,8 +63,7 @@ class MoCoV2(Method):
         q = F.normalize(self.projector(self.encoder.pooled(query)).float(), dim=1)  # (B, out)
         k = F.normalize(self.teacher(key).float(), dim=1)
         with torch.autocast(q.device.type, enabled=False):  # cosines over a temperature lose digits in bfloat16
-            queued = self.queue.vectors.clone()  # the backward pass needs what the push below writes over
-            scores = torch.cat([(q * k).sum(1, keepdim=True), q @ queued.T], 1)  # (B, 1 + queue)
+            scores = torch.cat([(q * k).sum(1, keepdim=True), q @ self.queue.vectors.T], 1)  # (B, 1 + queue)
             first = torch.zeros(len(q), dtype=torch.long, device=q.device)
             loss = F.cross_entropy(scores / self.settings.temperature, first)
         self.queue.push(k)

@@ -21,7 +21,6 @@ class MoCoV3(Method):
 
     The teacher has the encoder and the projector, not the predictor, and its momentum rises to 1 by a cosine. A ViT has
     a projector of three layers and a norm behind the predictor, a conv net one of two layers and none.
-    Departs: a conv net's predictor has a bias in its last layer, which the authors' has not.
     """
 
     class Settings(Base):
@@ -41,6 +40,7 @@ class MoCoV3(Method):
         )
 
     settings: Settings
+    version = 2  # a conv net's predictor has no bias in its last layer
     recipes = {
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/mocov3.yaml",
@@ -70,7 +70,7 @@ class MoCoV3(Method):
         s, vit = self.settings, self.encoder.has_tokens
         widths = [s.hidden] * (2 if vit else 1)
         self.projector = mlp(self.encoder.dim, *widths, s.out, last_norm=True, affine=False)
-        self.predictor = mlp(s.out, s.hidden, s.out, last_norm=vit, affine=False)
+        self.predictor = mlp(s.out, s.hidden, s.out, last_norm=vit, affine=False, last_bias=False)
         if vit and s.frozen_patches:
             self.encoder.trunk.patch_embed.requires_grad_(False)
         self.teacher = Teacher(self.encoder, self.projector)

@@ -21,7 +21,6 @@ class ReSSL(Method):
 
     The teacher's is the sharper one. The queue takes the teacher's vectors after the loss, so that an image is never
     compared with itself.
-    Departs: keys' batch norms see the whole batch, where the authors' see other images, shuffled over GPUs.
     """
 
     class Settings(Base):
@@ -67,10 +66,9 @@ class ReSSL(Method):
         strong, weak = batch.views  # each (B, C, H, W)
         q = F.normalize(self.projector(self.encoder.pooled(strong)).float(), dim=1)  # (B, out)
         k = F.normalize(self.teacher(weak).float(), dim=1)
-        queued = self.queue.vectors.clone()  # the backward pass needs what the push below writes over
         with torch.autocast(q.device.type, enabled=False):  # cosines over a temperature lose digits in bfloat16
-            target = (k @ queued.T / self.settings.temperature_teacher).softmax(1)  # (B, queue)
-            loss = F.cross_entropy(q @ queued.T / self.settings.temperature, target)
+            target = (k @ self.queue.vectors.T / self.settings.temperature_teacher).softmax(1)  # (B, queue)
+            loss = F.cross_entropy(q @ self.queue.vectors.T / self.settings.temperature, target)
         self.queue.push(k)
         return {"ressl": loss}
 

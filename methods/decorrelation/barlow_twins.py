@@ -16,10 +16,7 @@ from .embeddings import measured
 
 
 class BarlowTwins(Method):
-    """The cross-correlation of two views' embeddings, each standardised over the batch, is to be the identity.
-
-    Departs: the last layer has a bias, which the standardisation takes out again.
-    """
+    """The cross-correlation of two views' embeddings, each standardised over the batch, is to be the identity."""
 
     class Settings(Base):
         redundancy: float = setting(0.0051, "weight of pairs of dimensions", source="Barlow Twins, main.py", ge=0)
@@ -34,6 +31,7 @@ class BarlowTwins(Method):
         blur: float = setting(0.0, "blur of the first view, ten times the second's", source="project: 1", ge=0, le=1)
 
     settings: Settings
+    version = 2  # no bias in the projector's last layer
     recipes = {
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/barlow.yaml",
@@ -55,7 +53,7 @@ class BarlowTwins(Method):
 
     def build(self) -> None:
         s = self.settings
-        self.projector = mlp(self.encoder.dim, s.hidden, s.hidden, s.out)
+        self.projector = mlp(self.encoder.dim, s.hidden, s.hidden, s.out, last_bias=False)
         self.criterion = BarlowTwinsLoss(s.redundancy)
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:

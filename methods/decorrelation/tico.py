@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssbench.method import Batch, Method, View
+from ssbench.method import Batch, Method, Recipe, View
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.teacher import Teacher, cosine
@@ -34,6 +34,14 @@ class TiCo(Method):
 
     settings: Settings
     covariance: Tensor
+    recipes = {
+        "imagenet/conv": Recipe(
+            "lightly, benchmarks/imagenet/resnet50/tico.py and main.py, 100 epochs, on two devices",
+            {"optimiser": "lars", "lr": 0.2, "scaling": "linear", "weight_decay": 1.5e-6, "batch": 256}
+            | {"warmup": 0.1, "clip": 0},
+            {"hidden": 4096, "out": 256, "blur": 1.0},
+        ),
+    }
 
     @property
     def views(self) -> list[View]:
@@ -50,8 +58,8 @@ class TiCo(Method):
         z = F.normalize(self._embedded(first), dim=1)  # (B, out)
         taught = F.normalize(self.teacher(second).float(), dim=1)
         with torch.autocast(z.device.type, enabled=False):  # small covariances are lost in bfloat16
-            self.covariance.lerp_(z.detach().T @ z.detach() / len(z), 1 - self.settings.beta)
-            contrast = ((z @ self.covariance.clone()) * z).sum(1).mean()  # the buffer moves on before the backward pass
+            self.covariance = self.covariance.lerp(z.detach().T @ z.detach() / len(z), 1 - self.settings.beta)
+            contrast = ((z @ self.covariance) * z).sum(1).mean()
             return {"invariance": 1 - (z * taught).sum(1).mean(), "contrast": self.settings.rho * contrast}
 
     def _embedded(self, images: Tensor) -> Tensor:

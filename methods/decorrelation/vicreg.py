@@ -18,7 +18,7 @@ class VICReg(Method):
 
     As main_vicreg.py has it, the variance terms of both views are averaged and their covariance terms added, where the
     paper adds both (facebookresearch/vicreg, issue 8). The terms are not lightly's, whose boolean index makes a GPU
-    wait. Departs: the last layer has a bias, which no term sees.
+    wait.
     """
 
     class Settings(Base):
@@ -32,6 +32,7 @@ class VICReg(Method):
         blur: float = setting(0.0, "blur of the first view, ten times the second's", source="project: 1", ge=0, le=1)
 
     settings: Settings
+    version = 2  # no bias in the projector's last layer
     recipes = {
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/vicreg.yaml; its loss adds the views' variances, so 25 is 50 here",
@@ -53,7 +54,7 @@ class VICReg(Method):
 
     def build(self) -> None:
         s = self.settings
-        self.projector = mlp(self.encoder.dim, s.hidden, s.hidden, s.out)
+        self.projector = mlp(self.encoder.dim, s.hidden, s.hidden, s.out, last_bias=False)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         s = self.settings

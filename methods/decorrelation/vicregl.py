@@ -19,9 +19,8 @@ class VICRegL(Method):
     One match is the place that lies nearest in the image, for the `matches` places of an image where that is nearest;
     the other is the place most like it, for all places (main_vicregl.py's defaults). Both count in full, each as the
     mean of both directions, and the n-th pairs of all images are a batch of their own. As there, an image is the mean
-    of its map, and covariance terms are averaged over views, which VICReg adds. Departs: as many matches each way,
-    where main_vicregl.py takes 20 and 4; mirrored crops have mirrored places, which its defaults leave out; batch norm
-    in the heads of all backbones; no half-size views. lightly's VICRegLLoss has a boolean index, for which a GPU waits.
+    of its map, and covariance terms are averaged over views, which VICReg adds. lightly's VICRegLLoss has a
+    boolean index, for which a GPU waits.
     """
 
     class Settings(Base):
@@ -40,6 +39,7 @@ class VICRegL(Method):
         blur: float = setting(0.0, "blur of the first view, ten times the second's", source="project: 1", ge=0, le=1)
 
     settings: Settings
+    version = 2  # no bias in the projectors' last layers
     recipes = {
         "imagenet/conv": Recipe(
             "VICRegL, README.md, ResNet-50, 100 epochs",
@@ -55,8 +55,8 @@ class VICRegL(Method):
 
     def build(self) -> None:
         s = self.settings
-        self.projector = mlp(self.encoder.dim, s.hidden, s.hidden, s.out)
-        self.places = mlp(self.encoder.dim, s.places, s.places, s.places)
+        self.projector = mlp(self.encoder.dim, s.hidden, s.hidden, s.out, last_bias=False)
+        self.places = mlp(self.encoder.dim, s.places, s.places, s.places, last_bias=False)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         s = self.settings

@@ -18,9 +18,8 @@ class WMSE(Method):
     """2 - 2 cos of two views' embeddings, each whitened by the Cholesky factor of its own sub-batch's covariance.
 
     Sub-batches are drawn anew at each step, the same for both views; a batch of less than `part` is one. It is not
-    lightly's WMSELoss: its Cholesky makes a GPU wait, and its products are bfloat16 under autocast. Departs: a share
-    `shrinkage` of the covariance is the identity times its mean variance, where w_eps of htdt/self-supervised (cfg.py)
-    is 0; without, less images than dimensions, or a dead dimension, end the training.
+    lightly's WMSELoss: its Cholesky makes a GPU wait, and its products are bfloat16 under autocast. A share
+    `shrinkage` of the covariance is the identity times its mean variance.
     """
 
     class Settings(Base):

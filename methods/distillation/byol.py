@@ -30,6 +30,7 @@ class BYOL(Method):
         )
 
     settings: Settings
+    version = 2  # no bias in the heads' last layers
     recipes = {
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/byol.yaml",
@@ -51,8 +52,8 @@ class BYOL(Method):
 
     def build(self) -> None:
         s = self.settings
-        self.projector = mlp(self.encoder.dim, s.hidden, s.out)
-        self.predictor = mlp(s.out, s.hidden, s.out)
+        self.projector = mlp(self.encoder.dim, s.hidden, s.out, last_bias=False)
+        self.predictor = mlp(s.out, s.hidden, s.out, last_bias=False)
         self.teacher = Teacher(self.encoder, self.projector)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

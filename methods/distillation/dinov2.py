@@ -31,8 +31,6 @@ class DINOv2(Method):
     the teacher's for them, which sees all; crops without count as zero. `koleo`: images of a crop keep their distance.
     The teacher's are balanced by Sinkhorn (vitl14.yaml), over crops and over hidden patches; one head serves both
     (ssl_default_config.yaml).
-    Departs: the mean patch token stands for the class token, as tasks read it; crops of a step hide the same number of
-    patches; blocks that hide too many are trimmed; no rates by layer; a frozen epoch is a share of the budget.
     """
 
     class Settings(Base):
@@ -52,7 +50,7 @@ class DINOv2(Method):
         koleo: float = setting(0.1, "weight of the distances", source="DINOv2, its config", ge=0)
         freeze: float = setting(0.05, "last layer rests so long", source="project: DINOv2 1 epoch", unit="budget", ge=0)
         drop_path: float = setting(
-            0.05, "most that blocks of the student are skipped", source="project: 3 blocks; 0.3 of 24", ge=0, lt=1
+            0.05, "chance that a block of the student is skipped", source="project: 3 blocks; 0.3 of 24", ge=0, lt=1
         )
         crop_min: float = setting(0.32, "smallest full-size crop", source="DINOv2, its config", unit="area", gt=0, le=1)
         local_crops: int = setting(4, "half-size crops", source="project: the work of one full crop; DINOv2 8", ge=0)
@@ -63,6 +61,7 @@ class DINOv2(Method):
         blur: float = setting(0.0, "blur of the first crop, as dino.blur", source="project: DINOv2 1", ge=0, le=1)
 
     settings: Settings
+    version = 2  # lengths of prototypes are learned, and all blocks are skipped alike
     recipes = {
         "imagenet/vit": Recipe(
             "DINOv2, ssl_default_config.yaml on 4 nodes (README.md), with train/vitl14.yaml's Sinkhorn",
@@ -84,10 +83,10 @@ class DINOv2(Method):
             raise UserError("dinov2 needs patch tokens that can be hidden: take a ViT such as vit-nano")
         if s.local_min > s.local_max:
             raise UserError(f"dinov2.local_min={s.local_min} is above dinov2.local_max={s.local_max}; lower it")
-        self.head = Prototypes(self.encoder.dim, s.hidden, s.bottleneck, s.prototypes)
+        self.head = Prototypes(self.encoder.dim, s.hidden, s.bottleneck, s.prototypes, lengths=True)
         self.mask_token = nn.Parameter(torch.zeros(self.encoder.dim))
         self.teacher = Teacher(self.encoder, self.head)
-        set_drop_path(self.encoder.trunk, s.drop_path)  # the student's alone
+        set_drop_path(self.encoder.trunk, s.drop_path, uniform=True)  # the student's alone
         self.distance = KoLeoLoss()
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

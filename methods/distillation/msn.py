@@ -28,8 +28,6 @@ class MSN(Method):
 
     Anchors are another full-size crop, of which patches are dropped, and half-size crops; the target is the teacher's
     of a whole one, sharpened and balanced by Sinkhorn. Prototypes are shared. The teacher is what is judged.
-    Departs: the mean patch token stands for the class token, as tasks read it; each image has dropped patches of its
-    own.
     """
 
     class Settings(Base):

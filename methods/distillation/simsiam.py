@@ -19,7 +19,6 @@ class SimSiam(Method):
     """Minus the cosine of a view's prediction and the other's projection, which gets no gradient, over both ways round.
 
     There is no teacher: a stopped gradient and a predictor of a constant rate keep the network from collapsing.
-    Departs: biases and batch norms do not decay.
     """
 
     class Settings(Base):

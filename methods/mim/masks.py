@@ -70,8 +70,8 @@ def window(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -
 def block(images: Tensor, grid: Grid, count: int, generator: torch.Generator) -> Tensor:
     """Rectangles at random places until enough is hidden (BEiT, Bao et al. 2021, masking_generator.py).
 
-    As there, a block's area is uniform between the smallest and what is still to be hidden, and never below the
-    smallest. Unlike there, the count is exact: a last block that hides too much is trimmed at random, where BEiT
+    As there, a block's area is uniform between the smallest and what is still to be hidden. Unlike there, it is never
+    below the smallest, and the count is exact: a last block that hides too much is trimmed at random, where BEiT
     rejects it and stops after ten tries. The smallest area follows the grid by iBOT's rule (16 at 14 x 14, BEiT's own),
     but is never below 4, the default of BEiT's class, unless fewer are hidden in all.
     In both, patches in the middle are hidden more often than those at the border. Raises UserError on fewer than 3 x 3

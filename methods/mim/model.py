@@ -1,6 +1,7 @@
 """Masked image modelling: hide patches, predict them from the rest (MAE, He et al. 2021, arXiv:2111.06377)."""
 
 from copy import deepcopy
+from dataclasses import replace
 from math import log
 from typing import Any, NamedTuple
 
@@ -56,9 +57,10 @@ class MIM(Method):
     @property
     def views(self) -> list[View]:
         s = self.settings
-        jitter = (s.jitter, s.jitter, s.jitter, s.hue)
-        views = 1 if s.pair == "none" else 2
-        return [View(count=views, crop=(s.crop_min, 1.0), flip=s.flip, jitter=jitter, grey=s.grey)]
+        jitter = (s.jitter, s.jitter, s.saturation or s.jitter, s.hue)
+        crop = (s.crop_min, 1.0)
+        first = View(crop=crop, flip=s.flip, jitter=jitter, jitter_p=s.jitter_p, grey=s.grey, blur=s.blur)
+        return [first] if s.pair == "none" else [first, replace(first, blur=s.blur / 10, solarise=s.solarise)]
 
     def build(self) -> None:
         s, encoder = self.settings, self.encoder

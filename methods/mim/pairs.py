@@ -22,7 +22,7 @@ from .architectures import Seen
 from .objective import cross_entropy
 from .online import HIDDEN, STUDENT, Centred, Heads, copy_of
 
-TEMPERATURE = 0.07  # of InfoNCE; CMAE, section 4.1
+TEMPERATURE = 0.07  # of InfoNCE; CMAE, heads/cmae_head.py
 OUT = 128  # of the projector
 
 
@@ -42,14 +42,15 @@ class Follows(Protocol):
 
 
 def mlp(width: int, out: int) -> nn.Module:
-    """Two layers with batch norm, as MoCo v3's and CMAE's projectors, without their third."""
+    """Two layers with batch norm between them, as CMAE's projector and predictor (necks/nonlinear_neck.py)."""
     return nn.Sequential(nn.Linear(width, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, out))
 
 
 class InfoNCE(nn.Module):
     """The masked view finds the whole other view among those of the batch (CMAE, Huang et al. 2022, arXiv:2207.13532).
 
-    Projector and predictor on the mean of the encoder's tokens stand in for CMAE's feature decoder.
+    Projector and predictor on the mean of the encoder's tokens stand in for CMAE's feature decoder. There the term is
+    multiplied by twice the temperature, which is `pair_weight=0.14`.
     """
 
     choices = 0

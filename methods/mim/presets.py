@@ -80,6 +80,7 @@ PRESETS = {
         arch="simmim",
         crop_min=0.08,
         jitter=0.4,
+        jitter_p=1,
     ),
     "maskfeat": _cell(
         "mask tokens in the encoder, histograms of oriented gradients",
@@ -94,21 +95,23 @@ PRESETS = {
     "data2vec": _cell(
         "mask tokens in the encoder, the moving average's upper blocks on the whole image",
         "Baevski et al. 2022, arXiv:2202.03555",
-        "data2vec, section 4.1: half of the blocks, here 2 of 3; smooth L1 with beta 2; BEiT's crop and colours",
+        "data2vec, beit/README.md: 120 of 196; half of the blocks, here 2 of 3; smooth L1 with beta 2; BEiT's crop and "
+        "colours",
         mask="block",
-        ratio=0.6,
+        ratio=0.61,
         target="ema",
         top_layers=2,
         beta=2,
         arch="simmim",
         crop_min=0.08,
         jitter=0.4,
+        jitter_p=1,
     ),
     "ibot": _cell(
         "the moving average's online tokens of hidden patches, and of the image across views",
         "Zhou et al. 2021, arXiv:2111.07832",
         "iBOT, README.md: 0.3 +- 0.2 and one head; a weight of 2, for half of its views are not masked and count as 0 "
-        "in the patch term; colours are DINO's, but for blur, solarisation and saturation",
+        "in the patch term; main_ibot.py: colours, which are DINO's",
         mask="block",
         ratio=0.3,
         ratio_spread=0.2,
@@ -119,7 +122,10 @@ PRESETS = {
         crop_min=0.25,
         jitter=0.4,
         hue=0.1,
+        saturation=0.2,
         grey=0.2,
+        blur=1,
+        solarise=0.2,
         judge="teacher",
     ),
     "ijepa": _cell(
@@ -150,11 +156,13 @@ PRESETS = {
     "cmae": _cell(
         "MAE, and the masked view finds the whole other view of its image",
         "Huang et al. 2022, arXiv:2207.13532",
-        "CMAE, section 4.1; the second view is a crop of its own",
-        mask="random",
-        ratio=0.75,
+        "CMAE, configs/pre-training/cmae and models/heads/cmae_head.py: units of 2 x 2 patches; twice the temperature "
+        "is the weight; the second view is a crop of its own",
+        mask="unit",
+        ratio=0.65,
         target="pixels-normed",
         arch="mae",
         pair="infonce",
+        pair_weight=0.14,
     ),
 }

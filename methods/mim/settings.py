@@ -102,11 +102,23 @@ class MIMSettings(Settings):
     crop_min: float = setting(0.2, "smallest crop", source="MAE, main_pretrain.py", unit="area", gt=0, le=1)
     flip: float = setting(0.5, "probability of a mirror image", source="MAE, main_pretrain.py", ge=0, le=1)
     jitter: float = setting(0, "brightness, contrast and saturation jitter", source="MAE: none", ge=0, le=1)
+    jitter_p: Annotated[float, Where(lambda s: s.jitter > 0 or s.hue > 0 or s.saturation > 0)] = setting(
+        0.8, "jitter, hue, saturation: probability of all", source="DINO; BEiT 1", ge=0, le=1
+    )
     hue: Annotated[float, Where(lambda s: s.hue > 0)] = setting(
         0, "hue jitter", source="MAE: none; DINO 0.1", ge=0, le=0.5
     )
+    saturation: Annotated[float, Where(lambda s: s.saturation > 0)] = setting(
+        0, "saturation jitter; 0: as much as jitter", source="MAE: none; DINO 0.2", ge=0, le=1
+    )
     grey: Annotated[float, Where(lambda s: s.grey > 0)] = setting(
         0, "probability of a grey image", source="MAE: none; DINO 0.2", ge=0, le=1
+    )
+    blur: Annotated[float, Where(lambda s: s.blur > 0)] = setting(
+        0, "probability of blur, a tenth of it in a pair's second view", source="MAE: none; DINO 1", ge=0, le=1
+    )
+    solarise: Annotated[float, Where(lambda s: s.solarise > 0 and s.pair != "none")] = setting(
+        0, "pair: probability of solarisation, in the second view", source="MAE: none; DINO 0.2", ge=0, le=1
     )
     judge: Literal["encoder", "teacher"] = setting("encoder", "the network that tasks see", source="MAE")
 

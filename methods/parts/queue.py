@@ -20,9 +20,9 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def push(self, newest: Tensor) -> None:
-        """Put vectors (B, dim) in front; the oldest fall out."""
+        """Put vectors (B, dim) in front; the oldest fall out. What was read before stays as it was."""
         size = len(self.vectors)
-        self.vectors.copy_(torch.cat([newest.detach(), self.vectors])[:size])
+        self.vectors = torch.cat([newest.detach()[:size], self.vectors[: max(size - len(newest), 0)]])
         self.count = min(self.count + len(newest), size)
 
     def get_extra_state(self) -> Tensor:

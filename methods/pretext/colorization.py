@@ -23,10 +23,6 @@ class Colorization(Method):
     A colour is the mean of the place's a and b in CIE Lab, and its target the five nearest bins, by a Gaussian of their
     distance. A place weighs by how rare its likeliest bin is among the training images: 1 / (0.5 p + 0.5 / bins), 1 on
     average. Without `prepare` all weigh alike.
-
-    Departs: bins are those that a colour of sRGB falls into, 261 (the published list has 313, beyond sRGB too); p is
-    the mean of soft targets, which are smooth already; images without colour, which the code leaves out, count too. The
-    code takes ten bins to a target and single pixels, every fourth.
     """
 
     class Settings(Base):

@@ -29,8 +29,6 @@ class Jigsaw(Method):
     its own mean and deviation per channel. The encoder sees tiles one by one, the head all their vectors in order.
     Tiles are whole patches, the number nearest to the paper's share that leaves a gap: 8 px, one patch, of vit-nano's
     cells of 10 px at 32 px, and 64 of 74 at 224 px.
-
-    Departs: no colour channels are shifted against each other (by up to 2 of 64 px); batch norm in the head.
     """
 
     class Settings(Base):
@@ -42,6 +40,7 @@ class Jigsaw(Method):
 
     settings: Settings
     orders: Tensor
+    version = 2  # no mirror images (train_val_cfn_jps.prototxt)
     recipes = {
         "imagenet/conv": Recipe(
             "JigsawPuzzleSolver, solver_cfn_jps.prototxt; Jigsaw, section 4",
@@ -52,7 +51,7 @@ class Jigsaw(Method):
 
     @property
     def views(self) -> list[View]:
-        return [View(crop=(self.settings.crop_min, 1.0), grey=self.settings.grey)]
+        return [View(crop=(self.settings.crop_min, 1.0), flip=0.0, grey=self.settings.grey)]
 
     def build(self) -> None:
         s, tiles = self.settings, self.settings.grid**2

@@ -28,8 +28,6 @@ class RelativeLocation(Method):
     whole patches, the most that fit: 8 px at 32 px, 48 px at 224 px. Of each tile one random channel is kept, centred,
     and noise put in place of the others, since lenses bend colours differently and so tell where in the image a tile
     was; then the tile is divided by its root mean square.
-
-    Departs: pairs are those of the middle tile (the code pairs all neighbours of a grid); no tiles are made coarser.
     """
 
     class Settings(Base):

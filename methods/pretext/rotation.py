@@ -17,8 +17,10 @@ class Rotation(Method):
     """Cross-entropy over the four exact quarter turns; a batch of B images is seen as 4B, each image in all four."""
 
     class Settings(Base):
-        # published crops only shift: 224 of 256 px on ImageNet, by up to 4 of 32 px on CIFAR-10
-        crop_min: float = setting(0.77, "smallest crop", source="RotNet, dataloader.py", unit="area", gt=0, le=1)
+        # as 224 of 256 px; published are shifts by up to 4 of 32 px on CIFAR-10, and 0.08 on ImageNet
+        crop_min: float = setting(
+            0.77, "smallest crop", source="project: RotNet 0.08 on ImageNet", unit="area", gt=0, le=1
+        )
 
     settings: Settings
     version = 2  # crops are torchvision's

@@ -15,6 +15,7 @@ def describe(
     if name.partition(":")[0] in ("file", "timm", "python"):
         _print_encoder(name, backbone)
         return
+    from ssbench.departures import said
     from ssbench.errors import UserError, near
     from ssbench.plan import FIXED_SCOPES
     from ssbench.registry import entries, load
@@ -24,7 +25,8 @@ def describe(
         print(f"{name}: {FIXED_SCOPES[name].__doc__}")
         _print_settings(name, FIXED_SCOPES[name])
         return
-    found = {**entries("methods", plugins), **entries("tasks", plugins)}
+    methods = entries("methods", plugins)
+    found = {**methods, **entries("tasks", plugins)}
     if name not in found:
         raise UserError(f"unknown name {name!r}{near(name, [*found, *FIXED_SCOPES])}")
     entry = found[name]
@@ -32,6 +34,9 @@ def describe(
     print(f"{name} ({entry.family}): {entry.summary}")
     print(f"paper: {entry.paper or 'none'}\nversion: {kind.version}\nowner: {entry.owner}\n")
     print(cleandoc(kind.__doc__ or ""))
+    if name in methods:
+        shared = [] if entry.scope == name else [f"what it shares with {entry.scope}: ssbench describe {entry.scope}"]
+        print("\n" + "\n".join([*said(entry.compared), *shared]))
     for metric in getattr(kind, "metrics", ()):
         print(f"metric: {metric.name} in {metric.unit}, {metric.better} is better")
     _print_settings(entry.scope, kind.Settings, entry)

@@ -12,13 +12,20 @@ class What(StrEnum):
     datasets = "datasets"
     backbones = "backbones"
     suites = "suites"
+    departures = "departures"
 
 
 def listing(
     what: Annotated[What, Argument(help="What to list.")],
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
 ) -> None:
-    """List methods, tasks, datasets, backbones or suites."""
+    """List methods, tasks, datasets, backbones or suites, or in what methods depart from their published code."""
+    if what is What.departures:
+        from ssbench.departures import page
+        from ssbench.registry import entries
+
+        print(page({name: entry.compared for name, entry in entries("methods", tuple(plugin or ())).items()}))
+        return
     rows = _rows(what, tuple(plugin or ()))
     width = max(len(row[0]) for row in rows)
     for name, text in rows:

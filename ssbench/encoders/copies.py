@@ -19,14 +19,16 @@ def trainable(encoder: Encoder, drop_path: float = 0.0) -> Encoder:
     return copy.train()
 
 
-def set_drop_path(trunk: nn.Module, most: float) -> None:
+def set_drop_path(trunk: nn.Module, most: float, uniform: bool = False) -> None:
     """Set the chance to skip a block, rising evenly from 0 in the first to `most` in the last (Huang et al. 2016).
+
+    Where `uniform`, it is `most` in all of them.
 
     A block is a module of timm's with a place for it. Most families get what timm's own `drop_path_rate` builds; those
     that timm gives another rule rise evenly here too, and those without such places are left as they are.
     """
     blocks = [(module, found) for module in trunk.modules() if (found := _slots(module))]
-    for (block, names), rate in zip(blocks, torch.linspace(0, most, len(blocks)).tolist()):
+    for (block, names), rate in zip(blocks, torch.linspace(most if uniform else 0, most, len(blocks)).tolist()):
         for name in names:
             if rate or getattr(block, name) is not None:  # a ResNet's None stays where nothing is skipped
                 setattr(block, name, DropPath(rate) if rate else nn.Identity())

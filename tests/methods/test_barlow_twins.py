@@ -113,3 +113,8 @@ def test_measures_tell_a_collapse() -> None:
     image = torch.randn(1, 3, 16, 16).expand(6, 3, 16, 16)
     assert method.measures(image, None)["embedding std"] == pytest.approx(0, abs=1e-3)
     assert method.measures(batch().views[0], None)["embedding std"] > 0.01
+
+
+def test_no_linear_layer_has_a_bias() -> None:
+    projector = made().projector
+    assert [part.bias for part in projector if hasattr(part, "in_features")] == [None] * 3

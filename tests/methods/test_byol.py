@@ -73,3 +73,8 @@ def test_the_teacher_starts_as_a_copy_and_follows_with_a_momentum_that_rises_to_
 def test_the_second_view_alone_is_solarised() -> None:
     first, second = made(blur=1.0).views
     assert (first.solarise, second.solarise) == (0, 0.2) and (first.blur, second.blur) == (1, 0.1)
+
+
+def test_heads_end_in_a_layer_without_bias() -> None:
+    method = made()
+    assert all(head[0].bias is None and head[-1].bias is None for head in (method.projector, method.predictor))

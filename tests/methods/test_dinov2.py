@@ -189,3 +189,13 @@ def test_a_conv_net_is_refused_and_so_are_crop_ranges_that_cannot_be() -> None:
         made("resnet18")
     with pytest.raises(UserError, match=r"dinov2\.local_min=0\.5 is above dinov2\.local_max=0\.32"):
         made(local_min=0.5)
+
+
+def test_lengths_of_prototypes_are_learned_and_start_at_one() -> None:
+    last = made().head.last_layer
+    assert last.weight_g.requires_grad and (last.weight_g == 1).all()
+
+
+def test_all_blocks_are_skipped_with_the_same_chance() -> None:
+    rates = [part.drop_prob for part in made(drop_path=0.2).encoder.modules() if isinstance(part, DropPath)]
+    assert rates == pytest.approx([0.2] * 6)  # two places in each of three blocks

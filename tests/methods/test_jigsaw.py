@@ -112,3 +112,8 @@ def test_finite_gradient_reaches_the_whole_encoder(backbone: str) -> None:
     trained = [p for p in method.encoder.parameters() if p.requires_grad]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
     assert trained[0].grad is not None and trained[0].grad.any()
+
+
+def test_views_are_not_mirrored() -> None:
+    (view,) = made().views
+    assert view.flip == 0

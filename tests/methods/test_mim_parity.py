@@ -378,6 +378,7 @@ def test_cmaes_two_terms_are_those_of_loops_over_patches_and_images(make_mim: Ma
     for i, query in enumerate(queries):
         likeness = torch.stack([query @ key / query.norm() / key.norm() / 0.07 for key in keys])
         contrast = contrast - (likeness[i] - likeness.exp().sum().log()) / 4
+    contrast = 2 * 0.07 * contrast  # its head multiplies the term by twice the temperature
     terms = mim.loss(mim_batch(x, y))
     assert list(terms) == ["reconstruction", "infonce"]
     torch.testing.assert_close(terms["infonce"], contrast, atol=1e-5, rtol=1e-5)

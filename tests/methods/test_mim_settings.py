@@ -47,7 +47,7 @@ OTHER: dict[str, Any] = {  # another value than the default of each setting that
 }
 ALWAYS = ("mask", "ratio", "ratio_end", "ratio_spread", "visible", "asked", "target", "arch", "reg", "pair", "judge")
 VIEWS = ("crop_min", "flip", "jitter")
-COLOURS = ("hue", "grey")  # stored only where they are on
+COLOURS = ("hue", "saturation", "grey", "blur", "solarise", "jitter_p")  # stored only where they are on
 
 
 def dumped(**settings: Any) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def test_a_part_names_what_it_needs_by_keyword() -> None:
 
 def test_colours_that_are_off_are_no_part_of_an_identity() -> None:
     assert not {*COLOURS} & dumped().keys()
-    assert dumped(hue=0.1, grey=0.2) == dumped() | {"hue": 0.1, "grey": 0.2}
+    assert dumped(hue=0.1, grey=0.2) == dumped() | {"hue": 0.1, "grey": 0.2, "jitter_p": 0.8}
 
 
 def test_a_checkpoint_is_known_by_what_is_in_it(tmp_path: Path) -> None:

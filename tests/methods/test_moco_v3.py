@@ -102,6 +102,8 @@ def test_heads_are_those_of_the_backbones_kind() -> None:
     assert [sum(isinstance(part, nn.Linear) for part in one.projector) for one in (vit, conv)] == [3, 2]
     assert isinstance(vit.predictor[-1], nn.BatchNorm1d) and isinstance(conv.predictor[-1], nn.Linear)
     assert not vit.projector[-1].affine and not conv.projector[-1].affine
+    linear = [part for one in (vit, conv) for head in (one.projector, one.predictor) for part in head]
+    assert all(part.bias is None for part in linear if isinstance(part, nn.Linear))
     assert all(weight.requires_grad for weight in conv.encoder.parameters())
 
 

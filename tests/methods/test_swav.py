@@ -243,8 +243,8 @@ def test_views_are_two_full_and_some_half_size_crops() -> None:
 
 
 def test_crop_ranges_that_cannot_be_are_refused() -> None:
-    with pytest.raises(UserError, match=r"swav\.crop_min=0\.5 is above swav\.local_max=0\.4"):
-        made(crop_min=0.5)
+    with pytest.raises(UserError, match=r"swav\.local_min=0\.5 is above swav\.local_max=0\.4"):
+        made(local_min=0.5)
 
 
 @pytest.mark.parametrize("backbone", ["vit-nano", "resnet18"])

@@ -114,3 +114,8 @@ def test_loss_keeps_float32_under_autocast() -> None:
     for name, term in terms.items():
         assert term.dtype == torch.float32
         assert term.item() == pytest.approx(wanted[name].item(), rel=1e-4, abs=1e-6)
+
+
+def test_no_linear_layer_has_a_bias() -> None:
+    projector = made().projector
+    assert [part.bias for part in projector if hasattr(part, "in_features")] == [None] * 3

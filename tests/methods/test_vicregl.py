@@ -184,3 +184,9 @@ def test_terms_are_float32_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = method.loss(batch())
     assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
+
+
+def test_no_linear_layer_of_the_projectors_has_a_bias() -> None:
+    method = made()
+    linear = [part for head in (method.projector, method.places) for part in head if hasattr(part, "in_features")]
+    assert [part.bias for part in linear] == [None] * 6
