@@ -20,7 +20,7 @@ from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import Broken
 from ssbench.features import Part
-from ssbench.method import Method
+from ssbench.method import Method, same
 from ssbench.recipes import RECIPES
 from ssbench.registry import Entry, load
 from ssbench.results import metrics
@@ -164,14 +164,8 @@ def training_resumes(entry: Entry, data: Dataset) -> None:
         done = pretrain(parted, budget, Path(folder) / "part", lambda text: None)
     _hold(done.steps == 4 and len(done.log) == 4, f"a resumed training took {done.steps} steps instead of 4")
     other = parted.method.state_dict()
-    changed = [name for name, value in whole.method.state_dict().items() if not _same(value, other[name])]
+    changed = [name for name, value in whole.method.state_dict().items() if not same(value, other[name])]
     _hold(not changed, f"{', '.join(changed[:3])} ends otherwise after an interruption: something is not in its state")
-
-
-def _same(one: object, other: object) -> bool:
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return torch.equal(one, other)
-    return bool(one == other)
 
 
 def gives_vectors(entry: Entry, data: Dataset) -> None:

@@ -41,6 +41,7 @@ class Batch:
     progress: float  # share of the budget spent, 0..1
     step: int = 0
     epoch: int = 0  # passes over the training split before this one
+    batches: int = 1  # of such a pass
     boxes: list[Tensor] = field(default_factory=list)  # of each view (B, 5): where it was cut, as `training.views` says
 
 
@@ -148,6 +149,17 @@ class Method(nn.Module):
         Called along training, in evaluation mode; it must change nothing. None: this method has nothing to show.
         """
         return None
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two values of a method's state are equal: tensors, plain values, or dicts and lists of them."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other.to(one.device))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and one == other
 
 
 class Given(Method):

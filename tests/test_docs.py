@@ -26,15 +26,21 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / page).read_text(), re.S)
 
 
-@pytest.mark.parametrize(("page", "file"), [("add-a-method.md", "colour.py"), ("add-a-task.md", "means.py")])
-def test_a_pages_file_runs_by_the_pages_own_commands(ssbench: Command, tmp_path: Path, page: str, file: str) -> None:
-    (tmp_path / file).write_text(blocks(page, "python")[0])
+@pytest.mark.parametrize(
+    ("page", "names"), [("add-a-method.md", ("colour", "agreement")), ("add-a-task.md", ("means",))]
+)
+def test_a_pages_files_run_by_the_pages_own_commands(
+    ssbench: Command, tmp_path: Path, page: str, names: tuple[str, ...]
+) -> None:
+    for name, code in zip(names, blocks(page, "python"), strict=True):
+        (tmp_path / f"{name}.py").write_text(code)
     commands = [line for block in blocks(page, "console") for line in block.splitlines() if "--suite" not in line]
     assert commands
     for line in commands:
         ran = ssbench(*shlex.split(line)[1:], cwd=tmp_path)
         assert ran.returncode == 0, ran.stderr
-    assert list((tmp_path / "results" / "records").glob(f"*{file.removesuffix('.py')}*.json"))
+    for name in names:
+        assert list((tmp_path / "results" / "records").glob(f"*{name}*.json"))
 
 
 def test_the_laboratorys_commands_run(ssbench: Command, tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ class Loop:
     def batch(self, step: int, progress: float) -> Batch:
         """The views of one step. Each epoch is one shuffle; its last part, less than a batch, is left out."""
         count, size = len(self.images), self.recipe.batch
-        epoch, at = divmod(step, count // size)
+        batches = count // size
+        epoch, at = divmod(step, batches)
         index = _shuffle(count, derive(self.seed, "order", epoch))[at * size : (at + 1) * size]
         pixels = onto(self.images[onto(index, self.images.device)], self.device).float() / 255  # (B, C, S, S)
         encoder = self.method.encoder
@@ -83,7 +84,7 @@ class Loop:
         masks = torch.Generator().manual_seed(derive(self.seed, "masks", step))
         index = onto(index, self.device)
         labels = self.labels[index] if self.labels is not None else None
-        return Batch(views, index, labels, masks, progress, step, epoch, boxes)
+        return Batch(views, index, labels, masks, progress, step, epoch, batches, boxes)
 
     def begin(self, step: int) -> None:
         """Before the first step of each epoch."""

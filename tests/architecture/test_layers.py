@@ -44,7 +44,7 @@ FLOORS = (  # from the ground; a package stands for all of its files
     ("settings", "registry", "spec"),
     ("encoders",),
     ("data", "results"),
-    ("plan", "recipes", "method", "teacher", "mixture", "features", "windows", "workshop", "task"),
+    ("plan", "recipes", "method", "teacher", "mixture", "lightning", "features", "windows", "workshop", "task"),
     ("training",),
     ("check", "contracts", "line", "progress"),
     ("api", "tuning"),
