@@ -66,8 +66,7 @@ def watch(method: Method, select: Split, seed: int, ignore_index: int, most: int
     `deviation` is that of the unit vectors' dimensions times the root of their number: 1 where they point everywhere,
     0 where all are one (SimSiam, Chen & He 2020, arXiv:2011.10566, section 4.1).
     """
-    index = torch.linspace(0, len(select) - 1, min(len(select), WATCHED)).long().unique()
-    some = Split(select.images[index], (), {name: value[index] for name, value in select.targets.items()})
+    some = select.take(torch.linspace(0, len(select) - 1, min(len(select), WATCHED)).long().unique().tolist())
     found = measure(method, some, seed, ignore_index, most)
     with undisturbed(method, derive(seed, "measures")), suppress(NotApplicable):
         encoder = method.judged()

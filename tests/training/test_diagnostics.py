@@ -103,6 +103,14 @@ def test_a_training_that_came_to_nothing_is_named(
     assert said in found and bool(said) == bool(found)
 
 
+def test_along_the_way_a_method_measures_held_out_images_with_their_masks_too(
+    untrained: Encoder, tiny: Dataset
+) -> None:
+    method = Told(untrained, Told.Settings())
+    assert watch(method, tiny.select, seed=0, ignore_index=255)["count"] == len(tiny.select)
+    assert torch.equal(method.shown, untrained.normalise(tiny.select.images)) and method.objects is not None
+
+
 class OneDirection(Encoder):
     """Sees the same in every image, up to its length."""
 
