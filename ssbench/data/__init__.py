@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # listing and planning import no torch
     from ssbench.data.stored import Arrays
 
 SOURCES = {
-    "shapes": "drawn scenes, embedded: shapes, shapes:medium, shapes:hard, shapes:conflict",
+    "shapes": "drawn scenes, embedded: shapes, shapes:medium, shapes:hard, shapes:conflict, shapes:v1",
     "digits": "scikit-learn's handwritten digits, embedded",
     "folder": "folder:PATH, a folder a class, train/val/test of those, images and masks, or a table of labels",
     "parquet": "parquet:PATH, a file or a folder of them, as Hugging Face, pandas, polars or DuckDB write it",

@@ -51,7 +51,9 @@ def test_values_lie_in_their_ranges(scenes: Scenes) -> None:
 
 def test_what_is_in_front_is_nearer_and_light_falls_on_what_is_near(scenes: Scenes) -> None:
     background = scenes.mask == 0
-    assert scenes.depth[background].min() >= np.float32(3.1) > scenes.depth[~background].max() and scenes.depth.min() > 0.8
+    assert (
+        scenes.depth[background].min() >= np.float32(3.1) > scenes.depth[~background].max() and scenes.depth.min() > 0.8
+    )
     main = scenes.mask == 1 + scenes.label[:, None, None]
     alone = (scenes.boxes[:, 1:, 4] < 0).all(1)
     for depth, mask, scale in zip(scenes.depth[alone], main[alone], scenes.factors[alone, 2]):

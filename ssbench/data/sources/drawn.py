@@ -12,13 +12,14 @@ SIZE = 32  # px, by default
 def identify(argument: str, settings: DataSettings) -> tuple[str, str]:
     """`shapes`, `shapes:medium`, `shapes:hard`, `shapes:conflict`, and `shapes:v1`, the first version of `shapes`.
 
-    The fingerprint is the version of what is drawn.
+    The fingerprint is the version of what is drawn; a later version has a name of its own, so that no table holds two.
     """
     grade = argument or GRADES[0]
     if grade not in GRADES:
         raise UserError(f"unknown grade shapes:{grade}{near(grade, GRADES)}")
     version, kind = drawn(grade).split("/")
-    return "shapes" if kind == GRADES[0] else f"shapes-{kind}", f"drawn-v{version}-{kind}"
+    name = "shapes" if kind == GRADES[0] else f"shapes-{kind}"
+    return name if version == "1" else f"{name}-v{version}", f"drawn-v{version}-{kind}"
 
 
 def read(argument: str, settings: DataSettings) -> Source:
