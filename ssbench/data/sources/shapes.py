@@ -324,8 +324,8 @@ def _depth(scene: Scene, owner: Array, t: Array) -> NDArray[np.float32]:
     """How far away (n, S, S) is what `owner` (n, S, S) says is shown, from 0 to 5, at pixel centres t from -1 to 1.
 
     Each object is at one depth: about 1 in front, 2 the main one, 3 behind, the nearer the larger it is. The background
-    is a plane about 4, which lies nearer, down to 3.1, where light falls on it. So order, size and light tell the depth. All of it
-    follows from numbers that the image was drawn from.
+    is a plane about 4, which lies nearer, down to 3.1, where light falls on it. So order, size and light tell the
+    depth. All of it follows from numbers that the image was drawn from.
     """
     right, down = (_flat(scene.light[:, axis])[:, 0] for axis in (0, 1))  # (n, 1, 1)
     plane = np.float32(4) - np.float32(1.5) * (right * t + down * t[:, None])  # (n, S, S)
