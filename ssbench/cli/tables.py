@@ -23,6 +23,7 @@ def tables(
     from ssbench.results.ranks import agreement, study
     from ssbench.results.store import Store, write_bytes
     from ssbench.results.table import build
+    from ssbench.results.trunks import trunks
     from ssbench.results.tuned import tunings
 
     formats = {"markdown": render.markdown, "csv": render.csv, "latex": render.latex}
@@ -42,6 +43,7 @@ def tables(
         *profiles(records, known),
         *study(records, known),
         *agreement(records, known),
+        *trunks(records, known),
         *alike(store, records, known),
         *tunings(records, known),
     ]

@@ -235,7 +235,7 @@ def _optimum(store: Store, column: Column, line: Mapping[float, list[Record]]) -
         high = np.percentile(last, 97.5, method="inverted_cdf")
         ends = dict.fromkeys([[*line][int(low)], [*line][int(high)]])
         interval = Value(" to ".join(map(str, ends)))
-    return (dash, dash, interval) if best is None else (Value(str(best)), _score(column, line[best]), interval)
+    return (dash, dash, interval) if best is None else (Value(str(best)), scored(column, line[best]), interval)
 
 
 def selection(record: Record) -> float | None:
@@ -278,7 +278,7 @@ def _grid(pivot: Pivot, slug: str) -> Frame:
     rows = []
     for place, row in enumerate(pivot.values[0]):
         keys = [(canonical(row), canonical(value)) for value in pivot.values[1]]
-        cells = [_score(pivot.column, pivot.runs.get(key, []), key == pivot.ahead) for key in keys]
+        cells = [scored(pivot.column, pivot.runs.get(key, []), key == pivot.ahead) for key in keys]
         rows.append((Value(str(row)), *cells, *(pivot.optimum[place] if pivot.optimum else ())))
     header = (pivot.row, *(f"{pivot.by}={value}" for value in pivot.values[1]), *(OPTIMUM if pivot.optimum else ()))
     title = heading(pivot.group, sorted({len(runs) for runs in pivot.runs.values()}))
@@ -288,7 +288,8 @@ def _grid(pivot: Pivot, slug: str) -> Frame:
     return Frame(slug, title, header, tuple(rows), notes)
 
 
-def _score(column: Column, runs: Sequence[Record], bold: bool = False) -> Value:
+def scored(column: Column, runs: Sequence[Record], bold: bool = False) -> Value:
+    """Mean and deviation of runs that were done, as their column reads; a dash without any."""
     values = [record.scores[column.metric].value for record in runs]
     if not values:
         return Value(DASH)

@@ -140,7 +140,7 @@ def _agreement(group: Group, controls: Mapping[str, str]) -> Frame | None:
         return None
     rows = []
     for task in tasks:
-        cells = [_pair(means[task], means[other], group.slug) if other != task else Value(DASH) for other in tasks]
+        cells = [paired(means[task], means[other], group.slug) if other != task else Value(DASH) for other in tasks]
         rows.append((Value(task), *cells))
     notes = (
         ROWS,
@@ -150,7 +150,8 @@ def _agreement(group: Group, controls: Mapping[str, str]) -> Frame | None:
     return Frame(f"{group.slug}-agreement", title, ("task", *tasks), tuple(rows), notes)
 
 
-def _pair(one: Mapping[Line, float], other: Mapping[Line, float], slug: str) -> Value:
+def paired(one: Mapping[Line, float], other: Mapping[Line, float], slug: str) -> Value:
+    """Kendall's tau-b of two scores of the same rows, with its interval; a dash where fewer than LEAST have both."""
     lines = sorted(one.keys() & other.keys())
     if len(lines) < LEAST:
         return Value(DASH)

@@ -8,7 +8,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from ssbench.data.sources import shapes
+from ssbench.data.sources import photographs, shapes
 from ssbench.data.sources.looks import CUES
 from ssbench.data.sources.shapes import CLASSES, FACTORS, GRADES, Scenes, draw
 
@@ -206,7 +206,7 @@ def test_pixels_are_exact_means_of_the_photograph() -> None:
 
     crop = np.array([[1.0, 100, 40, 96, 64], [1.0, 196, 104, -96, -64]])  # which, x, y, width, height; mirrored
     expected = load_sample_image("flower.jpg")[40:104, 100:196].reshape(16, 4, 16, 6, 3).mean((1, 3)) / 255
-    plain, mirrored = shapes._means(crop, 16).transpose(0, 2, 3, 1)
+    plain, mirrored = photographs.means(crop, 16).transpose(0, 2, 3, 1)
     assert np.allclose(plain, expected) and np.allclose(mirrored, expected[::-1, ::-1])
 
 

@@ -23,13 +23,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssbench.data.sources.looks import CUES, INSIDE, PATTERNS
+from ssbench.data.sources.photographs import LUMA, flat, photograph, sums
 
 Array = NDArray[Any]
 
@@ -90,7 +90,6 @@ def draw(split: str, count: int, size: int = 32, grade: str = "easy") -> Scenes:
 
 
 NUMBERS = 128  # random numbers set aside for one scene, so that scene i starts at the same place whatever is drawn
-LUMA = np.array([0.299, 0.587, 0.114])  # luminance of red, green and blue (ITU-R BT.601)
 
 
 class Grade(NamedTuple):
@@ -271,7 +270,7 @@ def _crop(dice: _Dice, split: str) -> Array:
 
     Where the width (height) is negative, x (y) is the right (lower) edge and the cut is mirrored.
     """
-    photos, _, height, width = (_sums().shape - np.array([0, 0, 1, 1])).tolist()
+    photos, _, height, width = (sums().shape - np.array([0, 0, 1, 1])).tolist()
     half, left = width // 2, width // 2 if split == "test" else 0
     photo, side = dice.below(photos), dice.between(0.35 * half, 0.95 * half)
     x, y = left + dice.between(0, half - side), dice.between(0, height - side)
@@ -287,11 +286,11 @@ def _chroma(hue: Array, saturation: Array) -> Array:
 
 def _render(scene: Scene, size: int) -> Scenes:
     """n scenes at `size` x `size` pixels (S)."""
-    image = _photograph(scene.background, size)  # (n, 3, S, S) mean 0, deviation 1
-    image = image * _flat(scene.spread) + _flat(scene.level[:, None] + scene.tint)
+    image = photograph(scene.background, size)  # (n, 3, S, S) mean 0, deviation 1
+    image = image * flat(scene.spread) + flat(scene.level[:, None] + scene.tint)
     for mark in scene.marks:
         rows = np.flatnonzero(mark.present)
-        image[rows] += _stroke(_rows(mark, rows), size) * (_flat(mark.colour[rows]) - image[rows])
+        image[rows] += _stroke(_rows(mark, rows), size) * (flat(mark.colour[rows]) - image[rows])
 
     things = (scene.main, scene.behind, scene.front)
     shown = np.zeros((1 + len(things), len(image), size, size), np.float32)  # (4, n, S, S) share of each pixel
@@ -305,7 +304,7 @@ def _render(scene: Scene, size: int) -> Scenes:
         shown[1 + slot, rows] = cover
     owner = shown.argmax(0)  # (n, S, S) 0 background, 1 + slot
     t = np.linspace(1 / size - 1, 1 - 1 / size, size, dtype=np.float32)  # (S,) pixel centres from -1 to 1
-    image += _flat(scene.light[:, 0]) * t + _flat(scene.light[:, 1]) * t[:, None]
+    image += flat(scene.light[:, 0]) * t + flat(scene.light[:, 1]) * t[:, None]
 
     shape = np.stack([thing.shape for thing in things], 1)  # (n, 3)
     colour = np.pad(1 + shape, ((0, 0), (1, 0)))  # (n, 4) mask value of each owner
@@ -327,61 +326,17 @@ def _depth(scene: Scene, owner: Array, t: Array) -> NDArray[np.float32]:
     is a plane about 4, which lies nearer, down to 3.1, where light falls on it. So order, size and light tell the
     depth. All of it follows from numbers that the image was drawn from.
     """
-    right, down = (_flat(scene.light[:, axis])[:, 0] for axis in (0, 1))  # (n, 1, 1)
+    right, down = (flat(scene.light[:, axis])[:, 0] for axis in (0, 1))  # (n, 1, 1)
     plane = np.float32(4) - np.float32(1.5) * (right * t + down * t[:, None])  # (n, S, S)
     plane = np.maximum(plane, np.float32(3.1))  # behind all objects, however strong the light
     things = ((2.7, scene.main), (3.3, scene.behind), (1.4, scene.front))
-    flat = [np.broadcast_to(_flat(near - thing.pose[:, 2])[:, 0], owner.shape) for near, thing in things]
-    return np.choose(owner, [plane, *flat]).astype(np.float32)
+    levels = [np.broadcast_to(flat(near - thing.pose[:, 2])[:, 0], owner.shape) for near, thing in things]
+    return np.choose(owner, [plane, *levels]).astype(np.float32)
 
 
 def _rows(record: Any, rows: Array) -> Any:
     """Some of the scenes of a Thing or a Mark."""
     return record._make(values[rows] for values in record)
-
-
-def _flat(values: Array) -> Array:
-    """Values (n,) or (n, 3) in the shape (n, 1 or 3, 1, 1) of a uniform image."""
-    return (values if values.ndim == 2 else values[:, None])[..., None, None].astype(np.float32)
-
-
-@cache
-def _sums() -> Array:
-    """Sums of both photographs (values 0 to 1) over all that is above and left of each corner: (2, 3, H + 1, W + 1)."""
-    from sklearn.datasets import load_sample_image  # slow to import; to name the data it isn't needed
-
-    photos = np.stack([load_sample_image(name) for name in ("china.jpg", "flower.jpg")])  # (2, H, W, 3)
-    sums = photos.transpose(0, 3, 1, 2).cumsum(2, dtype=np.int64).cumsum(3)  # (2, 3, H, W)
-    return np.pad(sums, ((0, 0), (0, 0), (1, 0), (1, 0))) / 255
-
-
-def _photograph(crop: Array, size: int) -> Array:
-    """Crops (n, 5) as images (n, 3, size, size), less their mean, at a luminance deviation of 1."""
-    coarse = _means(crop, 8)  # (n, 3, 8, 8) for statistics that don't depend on `size`
-    centre = coarse.mean((2, 3))  # (n, 3)
-    spread = (coarse * LUMA[:, None, None]).sum(1).std((1, 2))  # (n,)
-    # Smooth sky is not blown up to full contrast: that would show the noise of the photograph.
-    return (_means(crop, size).astype(np.float32) - _flat(centre)) / _flat(np.maximum(spread, 0.06))
-
-
-def _means(crop: Array, size: int) -> Array:
-    """Means (n, 3, size, size) of crops (n, 5) over their pixels' areas.
-
-    They are exact: differences of the integral image, which is bilinear between corners. So nothing aliases,
-    and an image at half the size is this one averaged down.
-    """
-    sums = _sums()
-    height, width = sums.shape[2:]
-    photo, x, y, across, down = crop.T[..., None]  # (n, 1) each
-    x, y = (start + length * np.arange(size + 1) / size for start, length in ((x, across), (y, down)))  # (n, S + 1)
-    left, top = x.astype(np.int64).clip(0, width - 2), y.astype(np.int64).clip(0, height - 2)
-    fx, fy = (x - left)[:, None, None, :], (y - top)[:, None, :, None]
-    plane = 3 * photo.astype(np.int64)[..., None, None] + np.arange(3)[:, None, None]  # (n, 3, 1, 1)
-    corner = (plane * height + top[:, None, :, None]) * width + left[:, None, None, :]  # (n, 3, S + 1, S + 1)
-    upper = sums.take(corner) * (1 - fx) + sums.take(corner + 1) * fx
-    lower = sums.take(corner + width) * (1 - fx) + sums.take(corner + width + 1) * fx
-    total = np.diff(np.diff(upper * (1 - fy) + lower * fy, axis=2), axis=3)  # (n, 3, S, S)
-    return total * (size**2 / (across * down))[..., None, None]
 
 
 def _frame(thing: Thing, points: int) -> tuple[Array, Array]:
@@ -408,15 +363,15 @@ def _cover(thing: Thing, size: int) -> Array:
 def _surface(thing: Thing, size: int) -> Array:
     """Colour (n, 3, size, size) of the object's surface, also where the object is not."""
     u, v = (part[:, None] for part in _frame(thing, size))  # (n, 1, S, S)
-    shade = (_flat(np.cos(thing.shade)) * u + _flat(np.sin(thing.shade)) * v).clip(-1, 1)
-    colour = _flat(thing.colour) + np.float32(0.06) * shade  # (n, 3, S, S)
+    shade = (flat(np.cos(thing.shade)) * u + flat(np.sin(thing.shade)) * v).clip(-1, 1)
+    colour = flat(thing.colour) + np.float32(0.06) * shade  # (n, 3, S, S)
     for name, pattern in PATTERNS.items():
         rows = np.flatnonzero(thing.surface == name)
-        pitch = _flat(thing.pitch[rows])
+        pitch = flat(thing.pitch[rows])
         wave = pattern(pitch * u[rows], pitch * v[rows])  # (m, 1, S, S)
-        colour[rows] += (wave + 1) / 2 * _flat((thing.second - thing.colour)[rows])
+        colour[rows] += (wave + 1) / 2 * flat((thing.second - thing.colour)[rows])
     rows = np.flatnonzero(thing.surface == "photo")
-    colour[rows] += np.float32(0.1) * _photograph(thing.texture[rows], size)
+    colour[rows] += np.float32(0.1) * photograph(thing.texture[rows], size)
     return colour
 
 

@@ -1,0 +1,107 @@
+"""Records -> what the backbone does to the order of methods: a task's scores, methods by backbones. No torch."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from statistics import fmean
+
+from ssbench.results.grid import Frame, Value, scored
+from ssbench.results.groups import (
+    Cells,
+    Group,
+    Head,
+    Place,
+    Recipe,
+    arrange,
+    bare,
+    digest,
+    groups,
+    labels,
+    slugged,
+)
+from ssbench.results.ranks import paired
+from ssbench.results.record import Record
+from ssbench.results.table import Column, columns_of, lines_of
+from ssbench.spec import Spec
+
+NOTE = "Kendall's tau-b of methods' means over seeds, without controls, with the 95 % interval of resampled rows"
+
+
+def trunks(records: Iterable[Record], controls: Mapping[str, str]) -> list[Frame]:
+    """A frame for each task by which two backbones or more were judged, all else alike: rows by backbones."""
+    alike: dict[str, list[Group]] = defaultdict(list)
+    for group in groups(records):
+        if (spec := _trained(group)) is not None:
+            place = Place.of(spec).model_copy(update={"backbone": "", "backbone_settings": {}})
+            alike[place.canonical() + Recipe.of(spec).canonical()].append(group)
+    return [
+        frame
+        for key, found in sorted(alike.items())
+        for frame in (_frames(found, digest(key), controls) if len(found) > 1 else [])
+    ]
+
+
+def _trained(group: Group) -> Spec | None:
+    """The spec of a row that was trained on the table's backbone."""
+    specs = (record.spec for record in group.records)
+    return next((one for one in specs if one.pretraining.budget is not None and Place.of(one) == group.place), None)
+
+
+def _frames(found: list[Group], key: str, controls: Mapping[str, str]) -> Iterable[Frame]:
+    specs = [spec for group in found if (spec := _trained(group)) is not None]
+    names = [bare(spec.pretraining.backbone) for spec in specs]
+    if len({*names}) < len(names):
+        variants = [{"backbone": s.pretraining.backbone, **s.pretraining.backbone_settings} for s in specs]
+        names = [name + label for name, label in zip(names, labels(variants))]
+    by_trunk = [_own(group) for group in found]
+    merged: Cells = defaultdict(list)
+    for cells in by_trunk:
+        for at, runs in cells.items():
+            merged[at] += runs
+    for head, column in columns_of(merged).items():
+        there = [(name, cells) for name, cells in zip(names, by_trunk) if any(at == head for _, at in cells)]
+        if len(there) > 1:
+            yield _frame(found[0], key, head, column, dict(there), controls)
+
+
+def _own(group: Group) -> Cells:
+    """What was done by the table's own rows: guests have a network of their own."""
+    cells = {at: [one for one in runs if one.status == "done"] for at, runs in arrange(group).items()}
+    return {(line, head): runs for (line, head), runs in cells.items() if runs and not (line.given or line.encoder)}
+
+
+def _frame(
+    group: Group, key: str, head: Head, column: Column, by_trunk: Mapping[str, Cells], controls: Mapping[str, str]
+) -> Frame:
+    lines = {line for cells in by_trunk.values() for line, at in cells if at == head}
+    rows = []
+    for line, label in lines_of(lines, controls):
+        if line in lines:
+            runs = [cells.get((line, head), []) for cells in by_trunk.values()]
+            rows.append((Value(label), *(scored(column, one) for one in runs)))
+    sign = -1 if column.score and column.score.better == "lower" else 1
+    means = {
+        name: {
+            line: sign * fmean(run.scores[column.metric].value for run in runs)
+            for (line, at), runs in cells.items()
+            if at == head and line.method not in controls
+        }
+        for name, cells in by_trunk.items()
+    }
+    orders = [
+        f"the order by {one} and by {other}: {paired(means[one], means[other], key).text}"
+        for one, other in combinations(means, 2)
+    ]
+    conditions = _conditions(group)
+    slug = slugged(f"{conditions} {column.task} {column.protocol} by backbone {key}")
+    title = f"{conditions}: {column.header} by backbone"
+    return Frame(slug, title, ("method", *by_trunk), tuple(rows), (*orders, NOTE))
+
+
+def _conditions(group: Group) -> str:
+    """`shapes, samples=64000, recipe own`: what its rows share beside the backbone."""
+    spec = _trained(group) or group.records[0].spec
+    p = spec.pretraining
+    source = f"pretrained on {p.data.name}" if p.data != spec.data else ""
+    recipe = f"recipe {spec.recipe}" if spec.recipe else ""
+    return ", ".join(part for part in (spec.data.name, source, str(p.budget or "untrained"), recipe) if part)
