@@ -148,6 +148,12 @@ ENTRIES = {
         "views agree after whitening, which a collapse can't survive",
         "Ermolov et al. 2021, arXiv:2007.06346",
     ),
+    "mmcr": Entry(
+        "decorrelation.mmcr:MMCR",
+        "decorrelation",
+        "the mean embeddings of images, each over several views, fill their space",
+        "Yerxa et al. 2023, arXiv:2303.03307",
+    ),
     "vicregl": Entry(
         "decorrelation.vicregl:VICRegL",
         "decorrelation",

@@ -33,6 +33,17 @@ COMPARED = {
             Departure("half-size views", "six for ConvNeXt, none for ResNets", "none", "as for ResNets"),
         ),
     ),
+    "mmcr": Compared(
+        "ThomasYerxa/mmcr: pretrain_cifar_stl.py, pretrain_imagenet.py, mmcr/cifar_stl: loss_mmcr.py, models.py, "
+        "train.py, data.py",
+        (
+            Departure("views", "40 on CIFAR in batches of 32, 8 on ImageNet", "4", "the budget counts images"),
+            Departure("teacher", "on ImageNet a moving average adds its views", "none", "as on CIFAR"),
+            Departure(
+                "loss", "less the nuclear norm", "what it lacks to its largest value", "zero is the best; same slope"
+            ),
+        ),
+    ),
     "lejepa": Compared(
         "rbalestr-lab/lejepa: README.md, MINIMAL.md, lejepa/univariate/epps_pulley.py, lejepa/multivariate/slicing.py; "
         "lightly-ai/lightly: lightly/loss/lejepa_loss.py",
