@@ -50,7 +50,7 @@ def test_pictures_are_shown_and_the_training_serves_a_later_run(ssbench: Command
     assert ran.returncode == 0, ran.stderr
     cache = tmp_path / "r" / "cache"
     folder = next((cache / "pictures").iterdir())
-    file = tmp_path / "out" / f"tint.shapes.{folder.name[:8]}.png"
+    file = tmp_path / "out" / f"tint.shapes-v2.{folder.name[:8]}.png"
     assert str(file) in ran.stdout and str(folder) in ran.stdout
     assert sorted(one.name for one in folder.iterdir()) == ["000000.png", "000001.png", "000002.png"]
     assert file.read_bytes() == (folder / "000002.png").read_bytes()
