@@ -35,10 +35,10 @@ COMPARED = {
     ),
     "mmcr": Compared(
         "ThomasYerxa/mmcr: pretrain_cifar_stl.py, pretrain_imagenet.py, mmcr/cifar_stl: loss_mmcr.py, models.py, "
-        "train.py, data.py",
+        "train.py, data.py; mmcr/imagenet/loss_mmcr_momentum.py",
         (
             Departure("views", "40 on CIFAR in batches of 32, 8 on ImageNet", "4", "the budget counts images"),
-            Departure("teacher", "on ImageNet a moving average adds its views", "none", "as on CIFAR"),
+            Departure("teacher", "on ImageNet half of a centroid is a moving average's", "none", "as on CIFAR"),
             Departure(
                 "loss", "less the nuclear norm", "what it lacks to its largest value", "zero is the best; same slope"
             ),

@@ -103,5 +103,6 @@ def _conditions(group: Group) -> str:
     spec = _trained(group) or group.records[0].spec
     p = spec.pretraining
     source = f"pretrained on {p.data.name}" if p.data != spec.data else ""
-    recipe = f"recipe {spec.recipe}" if spec.recipe else ""
+    own = Recipe.of(spec).recipe  # of tuned rows, the one that they started from
+    recipe = f"recipe {own}" if own else ""
     return ", ".join(part for part in (spec.data.name, source, str(p.budget or "untrained"), recipe) if part)
