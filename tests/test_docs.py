@@ -22,6 +22,9 @@ ROOT = Path(__file__).parent.parent
 Command = Callable[..., CompletedProcess[str]]
 
 
+SMALL = ["--dataset", "digits"]  # nothing to draw, and a seventh of the images of `shapes`
+
+
 def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / page).read_text(), re.S)
 
@@ -37,14 +40,15 @@ def test_a_pages_files_run_by_the_pages_own_commands(
     commands = [line for block in blocks(page, "console") for line in block.splitlines() if "--suite" not in line]
     assert commands
     for line in commands:
-        ran = ssbench(*shlex.split(line)[1:], cwd=tmp_path)
+        words = shlex.split(line)[1:]
+        ran = ssbench(*words, *(SMALL if words[0] == "run" else []), cwd=tmp_path)
         assert ran.returncode == 0, ran.stderr
     for name in names:
         assert list((tmp_path / "results" / "records").glob(f"*{name}*.json"))
 
 
 def test_the_laboratorys_commands_run(ssbench: Command, tmp_path: Path) -> None:
-    small = ["--dataset", "digits", "--budget", "steps=2", "--device", "cpu"]
+    small = [*SMALL, "--budget", "steps=2", "--device", "cpu"]
     for line in blocks("masked-image-modelling.md", "console")[0].splitlines():
         words = shlex.split(line)[1:]
         ran = ssbench(*words, *small, *(["--seeds", "0"] if words[0] == "run" else []), cwd=tmp_path)
