@@ -16,7 +16,7 @@ from ssbench.errors import Broken, NotApplicable, UserError
 from ssbench.features import Part
 from ssbench.plan import Cell
 from ssbench.registry import blame, load
-from ssbench.results import metrics, stats
+from ssbench.results import bootstrap, metrics
 from ssbench.results.provenance import code, environment, forget_peak, peak_memory_mb
 from ssbench.results.record import Costs, Record, Score
 from ssbench.results.store import Arrays
@@ -141,7 +141,7 @@ def bench(job: Job, encoder: Encoder) -> Bench:
 
 def _score(metric: metrics.Metric, outcome: Outcome) -> Score:
     arrays = outcome.arrays[metric.name]
-    low, high = stats.interval(metric.kind, arrays)
+    low, high = bootstrap.interval(metric.kind, arrays)
     samples = len(next(iter(arrays.values())))
     value = metrics.score(metric.kind, arrays)
     return Score(

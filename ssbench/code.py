@@ -1,0 +1,183 @@
+"""The code that a record follows from, as digests of its syntax, a part each: the method, the task, parts of the spine.
+
+Two codes are one where nothing but comments, docstrings, layout, the names of locals and the texts of errors differ,
+and what is declared of settings and recipes, whose values a spec holds. Nothing is run.
+"""
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.util import find_spec, resolve_name
+from pathlib import Path
+from typing import TypeVar
+
+from ssbench.registry import Entry
+from ssbench.spec import DataRef, Spec
+
+Documented = TypeVar("Documented", ast.Module, ast.ClassDef, ast.FunctionDef)
+SHOWN = 16  # hexadecimal digits
+AROUND = ("ssbench.mixture", "ssbench.lightning")  # of the spine, but of some methods alone
+TRAINING = (
+    *("method", "rng", "teacher"),
+    *(f"training.{name}" for name in ("artifacts", "loop", "optimisers", "trained", "views")),
+)
+NETWORK = tuple(
+    f"encoders.{name}" for name in ("architecture", "build", "copies", "encoder", "names", "presets", "start")
+)
+GIVEN = tuple(f"encoders.{name}" for name in ("checkpoints", "foreign", "given", "layouts", "shapes"))
+SPLITS = ("data", *(f"data.{name}" for name in ("elsewhere", "inner", "labelled", "splits")))
+DRAWN = tuple(f"data.sources.{name}" for name in ("digits", "drawn", "looks", "photographs", "shapes"))
+READ = (
+    *(f"data.{name}" for name in ("decode", "depth", "labels", "listing", "masks", "pixels", "stored", "survey")),
+    *(f"data.sources.{name}" for name in ("boxes", "coco", "columns", "files", "folder", "huggingface", "layout")),
+    *(f"data.sources.{name}" for name in ("metadata", "names", "pairs", "parquet", "rows", "sheets", "table")),
+    *(f"data.sources.{name}" for name in ("vision", "voc")),
+)
+SCORES = ("features", "line", "task", "windows", "results.bootstrap", "results.metrics")
+
+
+def digests(spec: Spec, method: Entry, task: Entry) -> dict[str, str]:
+    """Part -> digest of its code as it is now; raises LookupError where a file is not there."""
+    return {**of_encoder(spec, method), "task": _module(task.target), "scores": _spine(SCORES)}
+
+
+def of_encoder(spec: Spec, method: Entry) -> dict[str, str]:
+    """What an encoder follows from: a part of `digests`."""
+    p = spec.pretraining
+    made = {"data": _spine(tuple(dict.fromkeys(name for ref in (p.data, spec.data) for name in _data(ref))))}
+    brought = GIVEN if p.init or ":" in p.backbone else ()
+    made |= {"network": _spine(NETWORK + brought), "method": _methods(method)}
+    return made | ({"training": _spine(TRAINING)} if p.budget else {})
+
+
+def _data(ref: DataRef) -> tuple[str, ...]:
+    return SPLITS + (DRAWN if ref.name == "digits" or ref.fingerprint.startswith("drawn-") else READ)
+
+
+def _methods(entry: Entry) -> str:
+    found = [_module(member.target) for member in entry.members]
+    return _sum([*found, _module(entry.target)]) if found else _module(entry.target)
+
+
+def _sum(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:SHOWN]
+
+
+@lru_cache
+def _spine(names: tuple[str, ...]) -> str:
+    return _sum([f"{name} {_of_file(_file(f'ssbench.{name}'))}" for name in sorted(names)])
+
+
+@lru_cache
+def _module(target: str) -> str:
+    """Of an entry's module and what it imports of its own package."""
+    name = target.partition(":")[0]
+    return _sum([f"{module} {_of_file(_file(module))}" for module in sorted(_closure(name))])
+
+
+def _closure(name: str) -> set[str]:
+    """Modules of the package of `name`, and of AROUND, that it imports by and by."""
+    found, left = set(), {name}
+    own = ".".join(name.split(".")[:2]) if name.startswith("ssbench.") else name.partition(".")[0]
+    while left:
+        module = left.pop()
+        found.add(module)
+        imported = _imported(module)
+        left |= {one for one in imported if one.startswith(f"{own}.") or one in AROUND} - found
+    return found
+
+
+def _imported(module: str) -> Iterator[str]:
+    file = _file(module)
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names if _is_module(f"{base}.{alias.name}"))
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _file(module: str) -> Path:
+    loaded = sys.modules.get(module)
+    origin = getattr(loaded, "__file__", None) or getattr(find_spec(module), "origin", None)
+    if not origin:
+        raise LookupError(f"module {module} is not there")
+    return Path(origin)
+
+
+@lru_cache
+def _of_file(file: Path) -> str:
+    return of_source(file.read_bytes())
+
+
+def of_source(source: bytes | str) -> str:
+    """The digest of a file's syntax, the same under every version of Python that reads it."""
+    tree = _Bare().visit(ast.parse(source))
+    return hashlib.sha256(repr(_plain(tree)).encode()).hexdigest()[:SHOWN]
+
+
+def _plain(node: object) -> object:
+    """A tree as tuples, without what is empty: later versions of Python have more fields."""
+    if isinstance(node, ast.AST):
+        fields = ((name, _plain(value)) for name, value in ast.iter_fields(node) if name not in ("ctx", "kind"))
+        return (type(node).__name__, *((name, value) for name, value in fields if value not in (None, ())))
+    return tuple(map(_plain, node)) if isinstance(node, list) else repr(node)
+
+
+class _Bare(ast.NodeTransformer):
+    """Without what no result follows from, see the module."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Locals of the outermost function, and of those in it, are numbered as they come."""
+        taken = {arg.arg for one in ast.walk(node) if isinstance(one, ast.arguments) for arg in _arguments(one)}
+        told = {name for one in ast.walk(node) if isinstance(one, ast.Global | ast.Nonlocal) for name in one.names}
+        names = [one for one in ast.walk(node) if isinstance(one, ast.Name)]
+        bound = dict.fromkeys(one.id for one in names if isinstance(one.ctx, ast.Store))
+        number = {name: f"local {at}" for at, name in enumerate(bound) if name not in taken | told}
+        for one in names:
+            one.id = number.get(one.id, one.id)
+        return self.generic_visit(_without_docstring(node))
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [one for one in node.body if not _declares(one)]
+        return self.generic_visit(_without_docstring(node))
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        return self.generic_visit(_without_docstring(node))
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        kind = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        return ast.Raise(exc=kind, cause=None)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        declared = isinstance(node.func, ast.Name) and node.func.id == "setting"
+        return node.func if declared else self.generic_visit(node)
+
+
+def _arguments(one: ast.arguments) -> Iterator[ast.arg]:
+    yield from (*one.posonlyargs, *one.args, *one.kwonlyargs)
+    yield from (arg for arg in (one.vararg, one.kwarg) if arg)
+
+
+def _without_docstring(node: Documented) -> Documented:
+    if node.body and isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant):
+        node.body = node.body[1:] or [ast.Pass()]
+    return node
+
+
+def _declares(one: ast.stmt) -> bool:
+    """`recipes = ...` and `version = ...` of a class."""
+    return isinstance(one, ast.Assign) and any(getattr(t, "id", "") in ("recipes", "version") for t in one.targets)
