@@ -13,8 +13,9 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import TypeVar
 
-from ssbench.registry import Entry
-from ssbench.spec import DataRef, Spec
+from ssbench.errors import UserError
+from ssbench.registry import Entry, Kind, find
+from ssbench.spec import DataRef, Pretraining, Spec
 
 Documented = TypeVar("Documented", ast.Module, ast.ClassDef, ast.FunctionDef)
 SHOWN = 16  # hexadecimal digits
@@ -35,28 +36,63 @@ READ = (
     *(f"data.sources.{name}" for name in ("metadata", "names", "pairs", "parquet", "rows", "sheets", "table")),
     *(f"data.sources.{name}" for name in ("vision", "voc")),
 )
-SCORES = ("features", "line", "task", "windows", "results.bootstrap", "results.metrics")
+FEATURES = ("features", "windows")
+SCORES = (*FEATURES, "line", "task", "results.bootstrap", "results.metrics")
 
 
 def digests(spec: Spec, method: Entry, task: Entry) -> dict[str, str]:
     """Part -> digest of its code as it is now; raises LookupError where a file is not there."""
-    return {**of_encoder(spec, method), "task": _module(task.target), "scores": _spine(SCORES)}
+    return {**_spine_of(spec), "method": of_method(method), "task": _module(task.target)}
 
 
-def of_encoder(spec: Spec, method: Entry) -> dict[str, str]:
-    """What an encoder follows from: a part of `digests`."""
+def now(spec: Spec) -> dict[str, str]:
+    """The digests of a spec's code as it is now, of a method and a task where they are ssbench's.
+
+    Others' may lie anywhere; what a file of theirs held is a part of the spec.
+    """
+    p, found = spec.pretraining, _spine_of(spec)
+    if p.owner == "ssbench" and (method := _entry("methods", p.method)):
+        found["method"] = of_method(method)
+    if spec.task_owner == "ssbench" and (task := _entry("tasks", spec.task)):
+        found["task"] = _module(task.target)
+    return found
+
+
+@lru_cache
+def _entry(kind: Kind, name: str) -> Entry | None:
+    try:
+        return find(kind, name)
+    except UserError:
+        return None
+
+
+def _spine_of(spec: Spec) -> dict[str, str]:
     p = spec.pretraining
-    made = {"data": _spine(tuple(dict.fromkeys(name for ref in (p.data, spec.data) for name in _data(ref))))}
-    brought = GIVEN if p.init or ":" in p.backbone else ()
-    made |= {"network": _spine(NETWORK + brought), "method": _methods(method)}
-    return made | ({"training": _spine(TRAINING)} if p.budget else {})
+    read = [_data(ref) for ref in (p.data, spec.data, *filter(None, [spec.test_on]))]
+    return {**_trained_by(p), "data": _sum(read), "scores": _spine(SCORES)}
 
 
-def _data(ref: DataRef) -> tuple[str, ...]:
-    return SPLITS + (DRAWN if ref.name == "digits" or ref.fingerprint.startswith("drawn-") else READ)
+def of_encoder(p: Pretraining, method: Entry) -> str:
+    """The digest of all the code that a pretrained encoder follows from."""
+    return _sum([*_trained_by(p).values(), of_method(method), _data(p.data)])
 
 
-def _methods(entry: Entry) -> str:
+def of_features(data: DataRef) -> str:
+    """The digest of the code that turns images of some data into an encoder's features."""
+    return _sum([_spine(NETWORK + GIVEN), _data(data), _spine(FEATURES)])
+
+
+def _trained_by(p: Pretraining) -> dict[str, str]:
+    network = {"network": _spine(NETWORK + (GIVEN if p.init or ":" in p.backbone else ()))}
+    return network | ({"training": _spine(TRAINING)} if p.budget else {})
+
+
+def _data(ref: DataRef) -> str:
+    return _spine(SPLITS + (DRAWN if ref.name == "digits" or ref.fingerprint.startswith("drawn-") else READ))
+
+
+def of_method(entry: Entry) -> str:
+    """The digest of a method's own code: its file, what that imports of its package, and that of a mixture's parts."""
     found = [_module(member.target) for member in entry.members]
     return _sum([*found, _module(entry.target)]) if found else _module(entry.target)
 
@@ -116,7 +152,6 @@ def _file(module: str) -> Path:
     return Path(origin)
 
 
-@lru_cache
 def _of_file(file: Path) -> str:
     return of_source(file.read_bytes())
 

@@ -188,11 +188,12 @@ class Pretraining(Frozen):
     seed: int
     precision: str
     init: str = ""  # the given encoder whose weights it starts from; empty: random ones
+    preset: dict[str, Any] = {}  # what the backbone's name stands for, where it is not timm's
 
     @model_serializer(mode="wrap")
     def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `init` where it is empty: identities are older than it."""
-        return {key: value for key, value in whole(self).items() if key != "init" or value}
+        """Without `init` and `preset` where they are empty: identities are older than they are."""
+        return {key: value for key, value in whole(self).items() if key not in ("init", "preset") or value}
 
 
 class Spec(Frozen):

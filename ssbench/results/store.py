@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from glob import escape
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ssbench.errors import UserError, one_line, warn
-from ssbench.results.record import SCHEMA, Record
+from ssbench.results.record import SCHEMA, Record, upgraded
 from ssbench.spec import Spec
 
 if TYPE_CHECKING:
@@ -131,6 +132,30 @@ class Store:
         with np.load(BytesIO(content)) as stored:
             return {name.partition("/")[2]: stored[name] for name in stored.files if name.startswith(f"{metric}/")}
 
+    def older(self) -> int:
+        """How many records are of an older schema: they are not found by today's identity until they are upgraded."""
+        return sum(_schema(file) < SCHEMA for file in self.records.glob("*.json"))
+
+    def upgrade(self) -> int:
+        """Write records of older schemas in today's, under today's identity, and tell how many; nothing is lost.
+
+        The new record and what lies beside it are there before the old ones go: what was interrupted goes on.
+        """
+        old = [file for file in sorted(self.records.glob("*.json")) if _schema(file) < SCHEMA]
+        for file in old:
+            record = self._read(file)
+            target = self._file(record.spec)
+            for picture in (self.folder / "pictures").glob(f"{escape(file.stem)}.*.png"):
+                os.replace(picture, picture.with_name(target.stem + picture.name.removeprefix(file.stem)))
+            if record.predictions:
+                predictions = target.with_suffix(".npz")
+                write_bytes(predictions, file.with_suffix(".npz").read_bytes())
+                record = record.model_copy(update={"predictions": predictions.name})
+            write_bytes(target, (record.model_dump_json(indent=1) + "\n").encode())
+            for gone in {file, file.with_suffix(".npz")} - {target, target.with_suffix(".npz")}:
+                gone.unlink(missing_ok=True)
+        return len(old)
+
     def check_writable(self) -> None:
         """Raises UserError where records can't be written; leaves nothing behind."""
         place = next(folder for folder in (self.records, *self.records.parents) if folder.exists())
@@ -138,13 +163,20 @@ class Store:
             raise UserError(f"--results {self.folder}: {place} is not a folder that can be written to")
 
     def _read(self, file: Path) -> Record:
-        content = file.read_bytes()
-        version = re.search(rb'"schema_version": ?(\d+)', content)  # looked for first: other versions don't validate
-        if version and int(version[1]) != SCHEMA:
-            raise UserError(f"{file} has schema version {int(version[1])}; this ssbench reads {SCHEMA}")
+        version = _schema(file)  # looked for first: other versions don't validate
+        if not 1 <= version <= SCHEMA:
+            raise UserError(f"{file} has schema version {version}; this ssbench reads 1 to {SCHEMA}")
         try:
-            return Record.model_validate_json(content)
+            record = Record.model_validate_json(file.read_bytes())
+            return upgraded(record) if record.schema_version < SCHEMA else record
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise UserError(f"{file} is not a record of this version: {where}: {first['msg']}") from None
+
+
+def _schema(file: Path) -> int:
+    """The version that the head of a record's file says; today's where it says none."""
+    with file.open("rb") as opened:
+        said = re.search(rb'"schema_version": ?(\d+)', opened.read(100))
+    return int(said[1]) if said else SCHEMA

@@ -41,7 +41,7 @@ def top_level_imports(file: Path) -> list[str]:
 
 FLOORS = (  # from the ground; a package stands for all of its files
     ("errors", "rng", "departures"),
-    ("settings", "registry", "spec"),
+    ("settings", "registry", "spec", "code"),
     ("encoders",),
     ("data", "results"),
     ("plan", "recipes", "method", "teacher", "mixture", "lightning", "features", "windows", "workshop", "task"),

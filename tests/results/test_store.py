@@ -191,6 +191,50 @@ def test_a_record_of_another_version_is_refused(tmp_path: Path) -> None:
         store.find(spec())
 
 
+def first_schema(where: Store, one: Record) -> Path:
+    """The files of a record as they were before digests and presets' sizes; gives the record's."""
+    today = where.write(one, ARRAYS)
+    (where.folder / "pictures").mkdir(exist_ok=True)
+    raw = json.loads(today.read_text()) | {"schema_version": 1}
+    del raw["digests"]
+    before = Spec.model_validate(raw["spec"])
+    old = today.with_name(today.name.replace(one.id, before.id))
+    raw |= {"id": before.id, "predictions": old.with_suffix(".npz").name}
+    today.with_suffix(".npz").rename(old.with_suffix(".npz"))
+    today.unlink()
+    old.write_text(json.dumps(raw))
+    (where.folder / "pictures" / f"{old.stem}.masks.png").write_bytes(b"png")
+    return old
+
+
+def test_records_of_the_first_schema_are_read_and_migrated_and_found_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    old = [first_schema(store, record(seed=seed)) for seed in range(3)]
+    read = store.all()
+    assert store.older() == 3 and store.find(read[0].spec) is None
+    assert all(one.schema_version == 2 and one.spec.pretraining.preset["embed_dim"] == 96 for one in read)
+    assert len({one.id for one in read} | {file.stem.rpartition(".")[2] for file in old}) == 6
+    assert store.upgrade() == 3 and store.older() == 0 and store.upgrade() == 0
+    for one in read:
+        found = store.find(one.spec)
+        assert found is not None and found.id == one.spec.id
+        assert found.model_copy(update={"predictions": one.predictions}) == one
+        assert np.array_equal(store.arrays(found, "top1")["predicted"], ARRAYS["top1"]["predicted"])
+    assert len([*store.records.iterdir()]) == 6
+    assert {file.name.split(".")[-3] for file in (tmp_path / "pictures").iterdir()} == {one.id for one in read}
+
+
+def test_a_migration_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    for seed in range(2):
+        first_schema(store, record(seed=seed))
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(Path, "unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(KeyboardInterrupt))
+        store.upgrade()
+    assert store.upgrade() == 2
+    assert len(store.all()) == 2 and len([*store.records.glob("*.npz")]) == 2
+
+
 @pytest.mark.parametrize("name", ["p" * 250, "é" * 127], ids=["ascii", "two bytes"])
 def test_a_long_folder_name_is_cut_in_the_records_name_and_found_again(tmp_path: Path, name: str) -> None:
     store, data = Store(tmp_path), DATA.model_copy(update={"name": f"folder:{name}"})
