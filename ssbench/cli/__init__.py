@@ -19,6 +19,7 @@ from ssbench.cli import (
     show_masks,
     tables,
     tune,
+    verify,
 )
 from ssbench.errors import UserError
 
@@ -33,6 +34,7 @@ app.command("tune")(tune.tune)
 app.command("eval")(evaluate.evaluate)
 app.command("tables")(tables.tables)
 app.command("migrate")(migrate.migrate)
+app.command("verify")(verify.verify)
 app.command("data")(data.data)
 app.command("show-masks")(show_masks.show_masks)
 app.command("export")(export.export)

@@ -20,18 +20,26 @@ BLOCK = 50  # draws multiplied at once: 20 MB of weights for 50,000 samples
 
 def interval(kind: Kind, arrays: Arrays) -> tuple[float, float]:
     """The 95 % interval of one run's score over test samples (Efron 1979, percentile bootstrap, 2,000 draws)."""
-    low, high = np.percentile(resampled(kind, [arrays])[:, 0], [2.5, 97.5])
+    ((low, high),) = intervals(kind, KINDS[kind][0](arrays)[:, None])
     return float(low), float(high)
+
+
+def intervals(kind: Kind, stacked: Array) -> Array:
+    """Those of several runs with the same test samples, (R, 2), from their statistics a sample, (N, R, k)."""
+    return np.asarray(np.percentile(_scores(kind, stacked), [2.5, 97.5], axis=0).T)
 
 
 def resampled(kind: Kind, runs: Sequence[Arrays]) -> Array:
     """The metric of each run on each resample of the test samples, (DRAWS, R)."""
-    per_sample, reduce = KINDS[kind]
-    stacked = np.stack([per_sample(run) for run in runs], 1)  # (N, R, k)
+    return _scores(kind, np.stack([KINDS[kind][0](run) for run in runs], 1))
+
+
+def _scores(kind: Kind, stacked: Array) -> Array:
+    """(N, R, k) -> (DRAWS, R)."""
     flat = stacked.reshape(len(stacked), -1)  # (N, R * k)
     weights = _weights(len(stacked))  # (DRAWS, N)
     sums = [weights[at : at + BLOCK].astype(np.float64) @ flat for at in range(0, DRAWS, BLOCK)]
-    return reduce(np.concatenate(sums).reshape(DRAWS, *stacked.shape[1:]), stacked.sum(0))
+    return KINDS[kind][1](np.concatenate(sums).reshape(DRAWS, *stacked.shape[1:]), stacked.sum(0))
 
 
 @lru_cache(maxsize=1)

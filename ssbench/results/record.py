@@ -1,5 +1,7 @@
 """What one run found: typed, versioned, complete, failures included. Field order is part of the format. No torch."""
 
+import json
+from hashlib import sha256
 from typing import Any, Literal
 
 from ssbench.encoders.presets import PRESETS
@@ -63,6 +65,17 @@ class Record(Frozen):
     created: str
     predictions: str = ""
     predictions_sha256: str = ""
+    seals: dict[str, str] = {}  # field -> digest of its value, so that a change of what follows from nothing is seen
+
+
+def seals(record: Record) -> dict[str, str]:
+    """The digests of a record's fields as they are, without those of what is empty."""
+    fields = record.model_dump(mode="json", exclude={"seals"})
+    return {
+        name: sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+        for name, value in fields.items()
+        if value not in ("", {}, [])
+    }
 
 
 def upgraded(record: Record) -> Record:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ssbench.errors import UserError, one_line, warn
-from ssbench.results.record import SCHEMA, Record, upgraded
+from ssbench.results.record import SCHEMA, Record, seals, upgraded
 from ssbench.spec import Spec
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class Store:
         self.tables = folder / "tables"
         self.cache = folder / "cache"
 
-    def _file(self, spec: Spec) -> Path:
+    def file(self, spec: Spec) -> Path:
+        """Where the record of a cell is."""
         p = spec.pretraining
         end = f".s{p.seed}.{spec.id}.json"  # with the id in it, what stands before may be cut
         start = f"{p.method}.{spec.task}.{spec.data.name}".replace("/", "_").replace(":", "-")
@@ -92,12 +93,16 @@ class Store:
 
     def find(self, spec: Spec) -> Record | None:
         """The record of this very cell, if there is one."""
-        file = self._file(spec)
-        return self._read(file) if file.exists() else None
+        file = self.file(spec)
+        return self.read(file) if file.exists() else None
 
     def all(self) -> list[Record]:
         """Every record, in the order of their file names; raises UserError naming a file that is not one."""
-        return [self._read(file) for file in sorted(self.records.glob("*.json"))]
+        return [self.read(file) for file in self.files()]
+
+    def files(self) -> list[Path]:
+        """Those of the records, in order."""
+        return sorted(self.records.glob("*.json"))
 
     def write(
         self, record: Record, arrays: Mapping[str, Arrays], pictures: Mapping[str, bytes] = MappingProxyType({})
@@ -106,7 +111,7 @@ class Store:
 
         Pictures of them, PNG by name, go to a folder of their own.
         """
-        file = self._file(record.spec)
+        file = self.file(record.spec)
         for name, content in pictures.items():
             write_bytes(self.folder / "pictures" / f"{file.stem}.{name}.png", content)
         if arrays:
@@ -116,7 +121,7 @@ class Store:
             write_bytes(predictions, stored.getvalue())
             digest = hashlib.sha256(stored.getvalue()).hexdigest()
             record = record.model_copy(update={"predictions": predictions.name, "predictions_sha256": digest})
-        write_bytes(file, (record.model_dump_json(indent=1) + "\n").encode())
+        _write(file, record)
         return file
 
     def arrays(self, record: Record, metric: str) -> Arrays:
@@ -141,17 +146,17 @@ class Store:
 
         The new record and what lies beside it are there before the old ones go: what was interrupted goes on.
         """
-        old = [file for file in sorted(self.records.glob("*.json")) if _schema(file) < SCHEMA]
+        old = [file for file in self.files() if _schema(file) < SCHEMA]
         for file in old:
-            record = self._read(file)
-            target = self._file(record.spec)
+            record = self.read(file)
+            target = self.file(record.spec)
             for picture in (self.folder / "pictures").glob(f"{escape(file.stem)}.*.png"):
                 os.replace(picture, picture.with_name(target.stem + picture.name.removeprefix(file.stem)))
             if record.predictions:
                 predictions = target.with_suffix(".npz")
                 write_bytes(predictions, file.with_suffix(".npz").read_bytes())
                 record = record.model_copy(update={"predictions": predictions.name})
-            write_bytes(target, (record.model_dump_json(indent=1) + "\n").encode())
+            _write(target, record)
             for gone in {file, file.with_suffix(".npz")} - {target, target.with_suffix(".npz")}:
                 gone.unlink(missing_ok=True)
         return len(old)
@@ -162,7 +167,8 @@ class Store:
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             raise UserError(f"--results {self.folder}: {place} is not a folder that can be written to")
 
-    def _read(self, file: Path) -> Record:
+    def read(self, file: Path) -> Record:
+        """The record in a file; raises UserError naming it."""
         version = _schema(file)  # looked for first: other versions don't validate
         if not 1 <= version <= SCHEMA:
             raise UserError(f"{file} has schema version {version}; this ssbench reads 1 to {SCHEMA}")
@@ -173,6 +179,11 @@ class Store:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise UserError(f"{file} is not a record of this version: {where}: {first['msg']}") from None
+
+
+def _write(file: Path, record: Record) -> None:
+    sealed = record.model_copy(update={"seals": seals(record)})
+    write_bytes(file, (sealed.model_dump_json(indent=1) + "\n").encode())
 
 
 def _schema(file: Path) -> int:
