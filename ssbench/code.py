@@ -120,8 +120,8 @@ def _closure(name: str) -> set[str]:
     while left:
         module = left.pop()
         found.add(module)
-        imported = _imported(module)
-        left |= {one for one in imported if one.startswith(f"{own}.") or one in AROUND} - found
+        near = {one for one in _imported(module) if one.startswith(f"{own}.") or one in AROUND}
+        left |= {one for one in near - found if _there(one)}
     return found
 
 
@@ -133,23 +133,32 @@ def _imported(module: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names if _is_module(f"{base}.{alias.name}"))
+            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
 
 
-def _is_module(name: str) -> bool:
+def _there(module: str) -> bool:
     try:
-        return find_spec(name) is not None
-    except (ImportError, ValueError):
+        return bool(_file(module))
+    except LookupError:
         return False
 
 
+@lru_cache
 def _file(module: str) -> Path:
-    loaded = sys.modules.get(module)
-    origin = getattr(loaded, "__file__", None) or getattr(find_spec(module), "origin", None)
-    if not origin:
+    """Where a module is; raises LookupError. Nothing above it is run but its two topmost packages, which are light."""
+    if (loaded := getattr(sys.modules.get(module), "__file__", None)) is not None:
+        return Path(loaded)
+    parts = module.split(".")
+    top, rest = parts[: 1 + (parts[0] == "ssbench")], parts[1 + (parts[0] == "ssbench") :]
+    home = find_spec(".".join(top))
+    roots = [Path(one) for one in (home and home.submodule_search_locations) or []]
+    files = [Path(home.origin)] if home and home.origin and not rest else []
+    places = [root.joinpath(*rest) for root in roots] if rest else []
+    files += [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
         raise LookupError(f"module {module} is not there")
-    return Path(origin)
+    return found
 
 
 def _of_file(file: Path) -> str:

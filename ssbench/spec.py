@@ -5,7 +5,9 @@ Nothing that can't change the result (device, paths, workers) is in a spec. Data
 
 import hashlib
 import json
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
@@ -22,7 +24,17 @@ class Frozen(BaseModel):
 
     def canonical(self) -> str:
         """One spelling for one value: sorted keys, no spaces."""
+        return self._spelt
+
+    @cached_property
+    def _spelt(self) -> str:
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, whose spelling is its own."""
+        made = super().model_copy(update=update, deep=deep)
+        made.__dict__.pop("_spelt", None)
+        return made
 
     def digest(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of the canonical JSON."""

@@ -11,7 +11,7 @@ LEFT = "{count} of its records are in no mean: they are of other code than those
 
 def changed(record: Record) -> list[str]:
     """The parts of the code that are not what made this record any more; none where that is not known."""
-    today = code.now(record.spec)
+    today = code.now(record.spec) if record.digests else {}
     return [part for part, digest in record.digests.items() if today.get(part, digest) != digest]
 
 
