@@ -100,7 +100,20 @@ def test_the_codes_of_a_method_are_those_that_it_imports() -> None:
 
 
 APART = {  # of the spine, and no score follows from it
-    *("", "__main__", "api", "check", "code", "contracts", "departures", "errors", "plan", "progress", "recipes"),
+    *(
+        "",
+        "__main__",
+        "api",
+        "check",
+        "code",
+        "contracts",
+        "departures",
+        "errors",
+        "plan",
+        "progress",
+        "recipes",
+        "reproduce",
+    ),
     *("registry", "settings", "spec", "tuning", "workshop", "encoders", "encoders.card", "encoders.export"),
     *("encoders.weights", "data.copies", "data.fingerprints", "data.leaks", "data.memory", "data.needs"),
     *("data.sources", "data.suspicion", "data.understood", "training", "training.diagnostics", "training.pictures"),

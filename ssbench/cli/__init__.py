@@ -15,6 +15,7 @@ from ssbench.cli import (
     export,
     listing,
     migrate,
+    reproduce,
     run,
     show_masks,
     tables,
@@ -35,6 +36,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("tables")(tables.tables)
 app.command("migrate")(migrate.migrate)
 app.command("verify")(verify.verify)
+app.command("reproduce")(reproduce.reproduce)
 app.command("data")(data.data)
 app.command("show-masks")(show_masks.show_masks)
 app.command("export")(export.export)

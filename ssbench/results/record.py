@@ -65,6 +65,7 @@ class Record(Frozen):
     created: str
     predictions: str = ""
     predictions_sha256: str = ""
+    confirmed: dict[str, str] = {}  # when and by which commit, `digests` being its code's, the same came out again
     seals: dict[str, str] = {}  # field -> digest of its value, so that a change of what follows from nothing is seen
 
 

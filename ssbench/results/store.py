@@ -124,6 +124,10 @@ class Store:
         _write(file, record)
         return file
 
+    def update(self, record: Record) -> None:
+        """Write a record again beside the predictions that it has."""
+        _write(self.file(record.spec), record)
+
     def arrays(self, record: Record, metric: str) -> Arrays:
         """The per-sample arrays behind one score; raises UserError unless they are the ones that the record names."""
         file = self.records / (record.predictions or f"{record.id}.npz")
