@@ -115,7 +115,10 @@ def _compared(store: Store, record: Record, other: Store, made: Record) -> Again
             said.append(f"{name} is {'new' if name in made.scores else 'not there any more'}")
             continue
         was, now = record.scores[name].value, made.scores[name].value
-        one, two = store.arrays(record, name), other.arrays(made, name)
+        try:
+            one, two = store.arrays(record, name), other.arrays(made, name)
+        except UserError as error:
+            return Again(record, "differs", str(error))
         unlike = [key for key in sorted({*one, *two}) if not (key in one and key in two and _equal(one[key], two[key]))]
         if unlike or was != now:
             said.append(f"{name} {was:g} -> {now:g}" + f" ({', '.join(unlike)} differ)" * bool(unlike))

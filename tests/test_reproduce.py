@@ -64,7 +64,8 @@ def test_other_predictions_and_other_scores_are_shown_and_change_no_record(store
     (found,) = again(store, rotation(store))
     assert found.verdict == "differs" and "(predicted differ)" in found.said
     score = record.scores["top1"].model_copy(update={"value": 99.0})
-    before = store.write(record.model_copy(update={"scores": record.scores | {"top1": score}}), {}).read_bytes()
+    store.update(rotation(store).model_copy(update={"scores": record.scores | {"top1": score}}))
+    before = store.file(record.spec).read_bytes()
     (found,) = again(store, rotation(store))
     assert found.verdict == "differs" and found.said.startswith("top1 99 -> ")
     assert store.file(record.spec).read_bytes() == before

@@ -40,7 +40,6 @@ def reproduce(
     except KeyboardInterrupt:
         print("ssbench: interrupted; what was confirmed stays so", file=sys.stderr)
         raise Exit(130) from None
-    print(
-        f"{len(picked)} records: {', '.join(f'{count} {name}' for name, count in sorted(verdicts.items())) or 'none'}"
-    )
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items()))
+    print(f"{len(picked)} records: {counts or 'nothing to run again'}")
     raise Exit(verdicts["differs"] > 0)
