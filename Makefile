@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test lint types tables gpu-rehearsal clean
+.PHONY: demo test lint types tables verify gpu-rehearsal clean
 
 demo: .venv/demo
 	$(BIN)/ssbench run --method mim-block --task linear-probe --results runs
@@ -21,6 +21,10 @@ tables: .venv/demo
 	$(BIN)/ssbench tables --results results --readme README.md
 	$(BIN)/ssbench tables --results results/tasks
 	$(BIN)/ssbench list departures > docs/departures.md
+
+verify: .venv/demo
+	$(BIN)/ssbench verify --results results --readme README.md
+	$(BIN)/ssbench verify --results results/tasks
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

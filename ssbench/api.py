@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssbench import plan
+from ssbench.errors import UserError
 from ssbench.progress import Progress
 from ssbench.registry import controls, load
 from ssbench.results.frame import framed
@@ -187,6 +188,8 @@ def ready(cells: list[plan.Cell], plugins: tuple[str, ...], results: str | Path,
     """
     store = Store(Path(results))
     store.check_writable()
+    if count := store.older():
+        raise UserError(f"{results} has {count} records of an older schema; first, ssbench migrate --results {results}")
     found = {} if rerun else {cell.spec.id: store.find(cell.spec) for cell in cells}
     done = {id for id, r in found.items() if r is not None and (r.status != "failed" or r.spec.trial)}
     todo = [cell for cell in cells if cell.spec.id not in done]
@@ -196,7 +199,6 @@ def ready(cells: list[plan.Cell], plugins: tuple[str, ...], results: str | Path,
 def opened(work: Work, device: str, progress: Progress, on_collapse: str = "go-on") -> "Workshop":
     """The workshop of a work's cells, once nothing is wrong with any that is to run; raises UserError."""
     from ssbench.check import check
-    from ssbench.errors import UserError
     from ssbench.workshop import Workshop
     from ssbench.workshop import device as find_device
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ssbench import code
 from ssbench.data.labelled import labelled
 from ssbench.encoders.copies import trainable
 from ssbench.encoders.encoder import Encoder
@@ -16,8 +17,8 @@ from ssbench.errors import Broken, NotApplicable, UserError
 from ssbench.features import Part
 from ssbench.plan import Cell
 from ssbench.registry import blame, load
-from ssbench.results import metrics, stats
-from ssbench.results.provenance import code, environment, forget_peak, peak_memory_mb
+from ssbench.results import bootstrap, metrics
+from ssbench.results.provenance import commit, environment, forget_peak, peak_memory_mb
 from ssbench.results.record import Costs, Record, Score
 from ssbench.results.store import Arrays
 from ssbench.rng import derive
@@ -107,7 +108,8 @@ def _measure(
             "select_images_seen_in_fit": shop.copied(job).select,
         },
         "environment": environment(job.device),
-        "code": code(),
+        "code": commit(),
+        "digests": code.digests(cell.spec, cell.method, cell.task),
         "pretrained": made,
     }
     pictures = {name: draw(panels) for name, panels in outcome.pictures.items()}
@@ -122,9 +124,10 @@ def bench(job: Job, encoder: Encoder) -> Bench:
     def part(role: str) -> Part:
         read = f"|{encoder.poolings[0]}|{encoder.block}" if cell.reading else ""
         network = f"{spec.method}|{spec.backbone}|{built}|{weights}{read}"
-        tested = cell.test_on.digest() if cell.test_on and role == "test" else ""
-        of = f"{tested or role}{' of a trial' * bool(cell.trial)}"
-        key = hashlib.sha256(f"{network}|{cell.data.digest()}|{of}".encode()).hexdigest()[:16]
+        other = cell.test_on if role == "test" else None
+        of = f"{other.digest() if other else role}{' of a trial' * bool(cell.trial)}"
+        made_by = code.of_features(other or cell.data)
+        key = hashlib.sha256(f"{network}|{cell.data.digest()}|{of}|{made_by}".encode()).hexdigest()[:16]
         found = Part(encoder, getattr(judged, role), job.cache / "features", key)
         if cell.labels and role != "test":
             return found.take(labelled(getattr(judged, role), cell.labels, spec.seed, len(judged.fit)))
@@ -141,7 +144,7 @@ def bench(job: Job, encoder: Encoder) -> Bench:
 
 def _score(metric: metrics.Metric, outcome: Outcome) -> Score:
     arrays = outcome.arrays[metric.name]
-    low, high = stats.interval(metric.kind, arrays)
+    low, high = bootstrap.interval(metric.kind, arrays)
     samples = len(next(iter(arrays.values())))
     value = metrics.score(metric.kind, arrays)
     return Score(

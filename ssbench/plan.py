@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator
 from ssbench import recipes
 from ssbench.data import identify
 from ssbench.data.labelled import parse as parse_labels
+from ssbench.encoders.presets import PRESETS
 from ssbench.errors import UserError, near
 from ssbench.registry import Entry, entries, find, load
 from ssbench.settings import Settings, make, parse_assignments
@@ -342,6 +343,7 @@ def _pretraining(method: Entry, start: Start, data: DataRef, asked: Suite, scope
         seed=seed,
         precision=asked.precision,
         init=start.backbone if method == GIVEN or (start.init and kind.trains) else "",
+        preset=PRESETS[start.backbone].identity if start.backbone in PRESETS else {},
     )
 
 

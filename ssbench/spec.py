@@ -5,7 +5,9 @@ Nothing that can't change the result (device, paths, workers) is in a spec. Data
 
 import hashlib
 import json
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
@@ -22,7 +24,17 @@ class Frozen(BaseModel):
 
     def canonical(self) -> str:
         """One spelling for one value: sorted keys, no spaces."""
+        return self._spelt
+
+    @cached_property
+    def _spelt(self) -> str:
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, whose spelling is its own."""
+        made = super().model_copy(update=update, deep=deep)
+        made.__dict__.pop("_spelt", None)
+        return made
 
     def digest(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
@@ -188,11 +200,12 @@ class Pretraining(Frozen):
     seed: int
     precision: str
     init: str = ""  # the given encoder whose weights it starts from; empty: random ones
+    preset: dict[str, Any] = {}  # what the backbone's name stands for, where it is not timm's
 
     @model_serializer(mode="wrap")
     def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `init` where it is empty: identities are older than it."""
-        return {key: value for key, value in whole(self).items() if key != "init" or value}
+        """Without `init` and `preset` where they are empty: identities are older than they are."""
+        return {key: value for key, value in whole(self).items() if key not in ("init", "preset") or value}
 
 
 class Spec(Frozen):

@@ -442,7 +442,7 @@ def test_a_doctor_finds_this_installation_well(ssbench: Command) -> None:
 
 def test_records_are_plain_json(done: Path) -> None:
     file = sorted((done / "records").glob("*.json"))[0]
-    assert json.loads(file.read_text())["schema_version"] == 1
+    assert json.loads(file.read_text())["schema_version"] == 2
 
 
 def test_truncated_files_of_the_cache_are_made_again(ssbench: Command, photos: Path, tmp_path: Path) -> None:

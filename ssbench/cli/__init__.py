@@ -5,7 +5,23 @@ from io import TextIOWrapper
 
 import typer
 
-from ssbench.cli import cache, check, data, describe, doctor, evaluate, export, listing, run, show_masks, tables, tune
+from ssbench.cli import (
+    cache,
+    check,
+    data,
+    describe,
+    doctor,
+    evaluate,
+    export,
+    listing,
+    migrate,
+    reproduce,
+    run,
+    show_masks,
+    tables,
+    tune,
+    verify,
+)
 from ssbench.errors import UserError
 
 app = typer.Typer(
@@ -18,6 +34,9 @@ app.command("run")(run.run)
 app.command("tune")(tune.tune)
 app.command("eval")(evaluate.evaluate)
 app.command("tables")(tables.tables)
+app.command("migrate")(migrate.migrate)
+app.command("verify")(verify.verify)
+app.command("reproduce")(reproduce.reproduce)
 app.command("data")(data.data)
 app.command("show-masks")(show_masks.show_masks)
 app.command("export")(export.export)

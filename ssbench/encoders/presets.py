@@ -17,6 +17,12 @@ class Preset:
     summary: str
     unpooled: bool = False  # a ResNet without the pooling behind its stem
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its name stands for, as JSON holds it."""
+        known = {"trunk": self.trunk, "grid": self.grid, "unpooled": self.unpooled, **self.sizes}
+        return {key: [*value] if isinstance(value, tuple) else value for key, value in known.items()}
+
 
 def _vit(depth: int, width: int, heads: int, grid: int) -> Preset:
     sizes = {"depth": depth, "embed_dim": width, "num_heads": heads}

@@ -109,8 +109,8 @@ def _called(record: Record) -> str:
 
 def cached(store: Store, record: Record) -> Encoder:
     """The encoder that a record judged, out of the cache; raises UserError where it is not there any more."""
-    weights, method = store.cache / "encoders" / f"{record.spec.pretraining.digest()}.safetensors", _method(record)
-    p = record.spec.pretraining
+    p, method = record.spec.pretraining, _method(record)
+    weights = store.cache / "encoders" / f"{p.digest()}.{record.pretrained.get('code', '')}.safetensors"
     if p.init and p.budget is None:
         raise UserError(f"record {record.id} judged {p.init} as it came: its weights are where they were")
     story, kept = _story(weights.with_suffix(".json")), read_tensors(weights)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeVar
 
+from ssbench.results.codes import of_one_code
 from ssbench.results.record import Record
 from ssbench.spec import Budget, DataRef, Frozen, Pretraining, Space, Spec
 
@@ -44,6 +45,7 @@ class Place(Key):
     pretraining: DataRef
     backbone: str
     backbone_settings: dict[str, Any]
+    preset: dict[str, Any]
     precision: str
 
     @classmethod
@@ -54,6 +56,7 @@ class Place(Key):
             pretraining=p.data,
             backbone=p.backbone,
             backbone_settings=p.backbone_settings,
+            preset=p.preset,
             precision=p.precision,
         )
 
@@ -68,7 +71,7 @@ class Place(Key):
             "pretraining.version": self.pretraining.version,
             "backbone": self.backbone,
             "precision": self.precision,
-            **_scoped(scopes | {"backbone": self.backbone_settings}),
+            **_scoped(scopes | {"backbone": {**self.backbone_settings, **self.preset}}),
         }
 
 
@@ -288,12 +291,12 @@ def _data(spec: Spec) -> str:
 def arrange(group: Group) -> Cells:
     """The records of one table by row and column.
 
-    A seed stands once: pixels without a network come with every table's backbone, and are the same.
+    A seed stands once: pixels without a network come with every table's backbone, and are the same. So does a code.
     """
     cells: dict[tuple[Line, Head], dict[int, Record]] = defaultdict(dict)
     for record in sorted(group.records, key=lambda r: (r.spec.pretraining.seed, _visits(r, group.place), r.spec.id)):
         cells[group.line(record), Head.of(record.spec)].setdefault(record.spec.pretraining.seed, record)
-    return {key: [*found.values()] for key, found in cells.items()}
+    return {key: of_one_code([*found.values()]) for key, found in cells.items()}
 
 
 def _visits(record: Record, place: Place | None) -> bool:

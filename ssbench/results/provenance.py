@@ -37,7 +37,7 @@ def _accelerator(where: torch.device) -> dict[str, str]:
     return {**found, "cudnn": str(torch.backends.cudnn.version())}
 
 
-def code() -> dict[str, str]:
+def commit() -> dict[str, str]:
     """The version and the commit: what SSBENCH_COMMIT says, for copies without a history, or the checkout's."""
     root = Path(ssbench.__file__).parent.parent
     found = {"version": ssbench.__version__}
@@ -45,11 +45,11 @@ def code() -> dict[str, str]:
         return {**found, "commit": given}
     if (root / ".git").exists() and which("git"):
         git = ["git", "-C", str(root)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
         dirty = subprocess.run(
             [*git, "status", "--porcelain", "--", "ssbench", "methods", "tasks"], capture_output=True, text=True
         )
-        found |= {"commit": commit.stdout.strip(), "changed": str(bool(dirty.stdout.strip())).lower()}
+        found |= {"commit": head.stdout.strip(), "changed": str(bool(dirty.stdout.strip())).lower()}
     return found
 
 

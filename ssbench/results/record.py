@@ -1,11 +1,14 @@
 """What one run found: typed, versioned, complete, failures included. Field order is part of the format. No torch."""
 
+import json
+from hashlib import sha256
 from typing import Any, Literal
 
+from ssbench.encoders.presets import PRESETS
 from ssbench.results.metrics import Kind
 from ssbench.spec import Frozen, Spec
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Score(Frozen):
@@ -56,8 +59,32 @@ class Record(Frozen):
     costs: Costs = Costs()
     data: dict[str, Any] = {}  # sizes of the splits, classes, images skipped
     environment: dict[str, str] = {}
-    code: dict[str, str] = {}
+    code: dict[str, str] = {}  # version and commit
+    digests: dict[str, str] = {}  # part -> digest of its code, see ssbench/code.py; empty: of before there were any
     pretrained: dict[str, Any] = {}  # what made the encoder where, its weights' digest, what was built, `given` weights
     created: str
     predictions: str = ""
     predictions_sha256: str = ""
+    confirmed: dict[str, str] = {}  # when and by which commit, `digests` being its code's, the same came out again
+    seals: dict[str, str] = {}  # field -> digest of its value, so that a change of what follows from nothing is seen
+
+
+def seals(record: Record) -> dict[str, str]:
+    """The digests of a record's fields as they are, without those of what is empty."""
+    fields = record.model_dump(mode="json", exclude={"seals"})
+    return {
+        name: sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+        for name, value in fields.items()
+        if value not in ("", {}, [])
+    }
+
+
+def upgraded(record: Record) -> Record:
+    """A record of an older schema in today's, with today's identity.
+
+    Schema 1 had no digests of code, and named a backbone's preset without its sizes, which have not changed since.
+    """
+    p = record.spec.pretraining
+    preset = PRESETS[p.backbone].identity if p.backbone in PRESETS else {}
+    spec = record.spec.model_copy(update={"pretraining": p.model_copy(update={"preset": preset})})
+    return record.model_copy(update={"schema_version": SCHEMA, "id": spec.id, "spec": spec})

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from csv import writer
 from html import escape
 from io import StringIO
@@ -161,17 +161,27 @@ def _html(cell: Text) -> str:
     return f"<td>{f'<strong>{text}</strong>' if cell.bold else text}</td>"
 
 
-def write(store: Store, tables: Sequence[Shown]) -> list[Path]:
-    """Write `tables/SLUG.md`, `.csv`, `.tex` and `index.md`, and remove table files that no record stands behind."""
-    files = {"index.md": "# Tables\n" + "".join(f"\n{markdown(table)}" for table in tables)}
+def files(tables: Sequence[Shown]) -> dict[str, bytes]:
+    """Name -> content of `SLUG.md`, `.csv` and `.tex` of each table, and of `index.md`."""
+    made = {"index.md": "# Tables\n" + "".join(f"\n{markdown(table)}" for table in tables)}
     for table in tables:
-        files |= {table.slug + end: make(table) for end, make in zip(ENDINGS, (markdown, csv, latex))}
-    for old in store.tables.glob("*"):
-        if old.suffix in ENDINGS and old.name not in files:
-            old.unlink()
-    for name, text in files.items():
-        write_bytes(store.tables / name, text.encode())
-    return [store.tables / name for name in sorted(files)]
+        made |= {table.slug + end: make(table) for end, make in zip(ENDINGS, (markdown, csv, latex))}
+    return {name: text.encode() for name, text in sorted(made.items())}
+
+
+def write(store: Store, tables: Sequence[Shown]) -> list[Path]:
+    """Write the files of all tables below `tables/`, and remove table files that no record stands behind."""
+    made = files(tables)
+    for name in stray(store, made):
+        (store.tables / name).unlink()
+    for name, content in made.items():
+        write_bytes(store.tables / name, content)
+    return [store.tables / name for name in made]
+
+
+def stray(store: Store, made: Collection[str]) -> list[str]:
+    """Table files that are not among those made."""
+    return sorted(old.name for old in store.tables.glob("*") if old.suffix in ENDINGS and old.name not in made)
 
 
 MARKER = re.compile(r"<!-- /?table:(\S+) -->")

@@ -1,12 +1,7 @@
-"""How sure a score is: percentile bootstrap over test samples, and tests of two methods' difference. No torch.
-
-A resample is drawn once for a number of test samples and shared by all runs, so that the draws of two runs are joint
-and their difference is a paired one.
-"""
+"""Whether two methods differ: tests over test samples and seeds, of scores on joint resamples. No torch."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import nan, sqrt
 from typing import Literal, TypeVar
 
@@ -15,16 +10,14 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtr
 
+from ssbench.results.bootstrap import DRAWS, Arrays, resampled
 from ssbench.results.metrics import KINDS, Array, Kind, score
 from ssbench.rng import derive
 
 K = TypeVar("K", bound=Hashable)
-Arrays = Mapping[str, NDArray[np.generic]]  # of one run: what its kind of metric needs, see metrics.Metric
-DRAWS = 2000
 SEEDS = 3  # that a test needs: two say too little of their own variance
 TINY = 1e-18  # a variance of nothing but rounding
 NORMAL = ndtri((np.arange(DRAWS) + 0.5) / DRAWS)  # the standard normal, by its quantiles
-BLOCK = 50  # draws multiplied at once: 20 MB of weights for 50,000 samples
 
 
 @dataclass(frozen=True)
@@ -36,12 +29,6 @@ class Run:
     samples: int
 
 
-def interval(kind: Kind, arrays: Arrays) -> tuple[float, float]:
-    """The 95 % interval of one run's score over test samples (Efron 1979, percentile bootstrap, 2,000 draws)."""
-    low, high = np.percentile(_draws(kind, [arrays])[:, 0], [2.5, 97.5])
-    return float(low), float(high)
-
-
 def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[K, Arrays]) -> dict[K, Run]:
     """The runs of one row by seed, or of several by any key; the sign is turned where lower is better."""
     sign = 1 if better == "higher" else -1
@@ -49,7 +36,7 @@ def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[K, Arra
     made = {}
     for samples in dict.fromkeys(sizes.values()):  # all at once where they can be
         seeds = [seed for seed, size in sizes.items() if size == samples]
-        draws = sign * _draws(kind, [arrays[seed] for seed in seeds])  # (DRAWS, seeds)
+        draws = sign * resampled(kind, [arrays[seed] for seed in seeds])  # (DRAWS, seeds)
         for at, seed in enumerate(seeds):
             made[seed] = Run(sign * score(kind, arrays[seed]), draws[:, at], samples)
     return {seed: made[seed] for seed in arrays}
@@ -142,26 +129,6 @@ def leads(
     for side, names in zip(sides, seeds):
         generator = np.random.default_rng(derive(0, f"bootstrap of seeds {[*names]}"))
         picks = generator.integers(len(side), size=(DRAWS, len(side)))
-        means.append(np.take_along_axis(_draws(kind, side), picks, 1).mean(1))
+        means.append(np.take_along_axis(resampled(kind, side), picks, 1).mean(1))
     scores = np.stack(means, 1) * (1 if better == "higher" else -1)
     return np.asarray(scores >= scores.max(1, keepdims=True) - 1e-9)  # sums of equals differ in their last digits
-
-
-def _draws(kind: Kind, runs: Sequence[Arrays]) -> Array:
-    """The metric of each run on each resample of the test samples, (DRAWS, R)."""
-    per_sample, reduce = KINDS[kind]
-    stacked = np.stack([per_sample(run) for run in runs], 1)  # (N, R, k)
-    flat = stacked.reshape(len(stacked), -1)  # (N, R * k)
-    weights = _weights(len(stacked))  # (DRAWS, N)
-    sums = [weights[at : at + BLOCK].astype(np.float64) @ flat for at in range(0, DRAWS, BLOCK)]
-    return reduce(np.concatenate(sums).reshape(DRAWS, *stacked.shape[1:]), stacked.sum(0))
-
-
-@lru_cache(maxsize=1)
-def _weights(samples: int) -> NDArray[np.uint8]:
-    """How often each test sample is in each resample, (DRAWS, N): multinomial counts, always the same for one N."""
-    generator = np.random.default_rng(derive(0, "bootstrap"))
-    weights = np.empty((DRAWS, samples), np.uint8)  # a mean of 1: 256 never happens
-    for row in weights:
-        row[:] = np.bincount(generator.integers(samples, size=samples), minlength=samples)
-    return weights

@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from glob import escape
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ssbench.errors import UserError, one_line, warn
-from ssbench.results.record import SCHEMA, Record
+from ssbench.results.record import SCHEMA, Record, seals, upgraded
 from ssbench.spec import Spec
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class Store:
         self.tables = folder / "tables"
         self.cache = folder / "cache"
 
-    def _file(self, spec: Spec) -> Path:
+    def file(self, spec: Spec) -> Path:
+        """Where the record of a cell is."""
         p = spec.pretraining
         end = f".s{p.seed}.{spec.id}.json"  # with the id in it, what stands before may be cut
         start = f"{p.method}.{spec.task}.{spec.data.name}".replace("/", "_").replace(":", "-")
@@ -91,12 +93,16 @@ class Store:
 
     def find(self, spec: Spec) -> Record | None:
         """The record of this very cell, if there is one."""
-        file = self._file(spec)
-        return self._read(file) if file.exists() else None
+        file = self.file(spec)
+        return self.read(file) if file.exists() else None
 
     def all(self) -> list[Record]:
         """Every record, in the order of their file names; raises UserError naming a file that is not one."""
-        return [self._read(file) for file in sorted(self.records.glob("*.json"))]
+        return [self.read(file) for file in self.files()]
+
+    def files(self) -> list[Path]:
+        """Those of the records, in order."""
+        return sorted(self.records.glob("*.json"))
 
     def write(
         self, record: Record, arrays: Mapping[str, Arrays], pictures: Mapping[str, bytes] = MappingProxyType({})
@@ -105,7 +111,7 @@ class Store:
 
         Pictures of them, PNG by name, go to a folder of their own.
         """
-        file = self._file(record.spec)
+        file = self.file(record.spec)
         for name, content in pictures.items():
             write_bytes(self.folder / "pictures" / f"{file.stem}.{name}.png", content)
         if arrays:
@@ -115,8 +121,12 @@ class Store:
             write_bytes(predictions, stored.getvalue())
             digest = hashlib.sha256(stored.getvalue()).hexdigest()
             record = record.model_copy(update={"predictions": predictions.name, "predictions_sha256": digest})
-        write_bytes(file, (record.model_dump_json(indent=1) + "\n").encode())
+        _write(file, record)
         return file
+
+    def update(self, record: Record) -> None:
+        """Write a record again beside the predictions that it has."""
+        _write(self.file(record.spec), record)
 
     def arrays(self, record: Record, metric: str) -> Arrays:
         """The per-sample arrays behind one score; raises UserError unless they are the ones that the record names."""
@@ -131,20 +141,57 @@ class Store:
         with np.load(BytesIO(content)) as stored:
             return {name.partition("/")[2]: stored[name] for name in stored.files if name.startswith(f"{metric}/")}
 
+    def older(self) -> int:
+        """How many records are of an older schema: they are not found by today's identity until they are upgraded."""
+        return sum(_schema(file) < SCHEMA for file in self.records.glob("*.json"))
+
+    def upgrade(self) -> int:
+        """Write records of older schemas in today's, under today's identity, and tell how many; nothing is lost.
+
+        The new record and what lies beside it are there before the old ones go: what was interrupted goes on.
+        """
+        old = [file for file in self.files() if _schema(file) < SCHEMA]
+        for file in old:
+            record = self.read(file)
+            target = self.file(record.spec)
+            for picture in (self.folder / "pictures").glob(f"{escape(file.stem)}.*.png"):
+                os.replace(picture, picture.with_name(target.stem + picture.name.removeprefix(file.stem)))
+            if record.predictions:
+                predictions = target.with_suffix(".npz")
+                write_bytes(predictions, file.with_suffix(".npz").read_bytes())
+                record = record.model_copy(update={"predictions": predictions.name})
+            _write(target, record)
+            for gone in {file, file.with_suffix(".npz")} - {target, target.with_suffix(".npz")}:
+                gone.unlink(missing_ok=True)
+        return len(old)
+
     def check_writable(self) -> None:
         """Raises UserError where records can't be written; leaves nothing behind."""
         place = next(folder for folder in (self.records, *self.records.parents) if folder.exists())
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             raise UserError(f"--results {self.folder}: {place} is not a folder that can be written to")
 
-    def _read(self, file: Path) -> Record:
-        content = file.read_bytes()
-        version = re.search(rb'"schema_version": ?(\d+)', content)  # looked for first: other versions don't validate
-        if version and int(version[1]) != SCHEMA:
-            raise UserError(f"{file} has schema version {int(version[1])}; this ssbench reads {SCHEMA}")
+    def read(self, file: Path) -> Record:
+        """The record in a file; raises UserError naming it."""
+        version = _schema(file)  # looked for first: other versions don't validate
+        if not 1 <= version <= SCHEMA:
+            raise UserError(f"{file} has schema version {version}; this ssbench reads 1 to {SCHEMA}")
         try:
-            return Record.model_validate_json(content)
+            record = Record.model_validate_json(file.read_bytes())
+            return upgraded(record) if record.schema_version < SCHEMA else record
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise UserError(f"{file} is not a record of this version: {where}: {first['msg']}") from None
+
+
+def _write(file: Path, record: Record) -> None:
+    sealed = record.model_copy(update={"seals": seals(record)})
+    write_bytes(file, (sealed.model_dump_json(indent=1) + "\n").encode())
+
+
+def _schema(file: Path) -> int:
+    """The version that the head of a record's file says; today's where it says none."""
+    with file.open("rb") as opened:
+        said = re.search(rb'"schema_version": ?(\d+)', opened.read(100))
+    return int(said[1]) if said else SCHEMA

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev
 from typing import Any, Literal
 
-from ssbench.results import metrics
+from ssbench.results import codes, metrics
 from ssbench.results.continued import verdicts
 from ssbench.results.groups import Cells, Group, Head, Line, arrange, groups, heading, named
 from ssbench.results.marks import marks
@@ -17,6 +17,7 @@ Status = Literal["done", "not-applicable", "failed", "missing"]
 STRONGEST: tuple[Status, ...] = ("done", "failed", "not-applicable")  # which one a cell of several runs shows
 SPREAD = "±: sample standard deviation over seeds"
 DASH = "–"
+OLD = "made by older code: {parts} changed since"
 PER_CLASS, UNEQUAL = "mean-class", 1.2  # what stands beside top-1, where the largest class has so many equal shares
 
 
@@ -186,6 +187,7 @@ def told(
         p = record.spec.pretraining
         newest[p.method] = max(newest.get(p.method, 0), p.version)
     old = {r.spec.pretraining.method for r in made if r.spec.pretraining.version < newest[r.spec.pretraining.method]}
+    notes += codes.notes(made, (record for runs in cells.values() for record in runs))
     return notes + [f"rows of an older loss beside a newer one: {', '.join(sorted(old))}"] * bool(old)
 
 
@@ -243,7 +245,9 @@ def _cell(records: list[Record], column: Column, bold: bool, behind: bool, footn
     values = tuple(record.scores[record.headline].value for record in records if record.status == "done")
     found = {record.status for record in records}
     lacking = {_footnote(record, len(found) > 1) for record in records if record.status != "done"}
-    warned = {f"seed {r.spec.pretraining.seed}: {r.warning}" for r in records if r.status == "done" and r.warning}
+    done = [record for record in records if record.status == "done"]
+    warned = {f"seed {r.spec.pretraining.seed}: {r.warning}" for r in done if r.warning}
+    warned |= {OLD.format(parts=", ".join(parts)) for r in done if (parts := codes.changed(r))}
     texts = sorted(lacking | warned)
     footnotes += [text for text in texts if text not in footnotes]
     status: Status = next((status for status in STRONGEST if status in found), "missing")

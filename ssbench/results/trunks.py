@@ -32,7 +32,7 @@ def trunks(records: Iterable[Record], controls: Mapping[str, str]) -> list[Frame
     alike: dict[str, list[Group]] = defaultdict(list)
     for group in groups(records):
         if (spec := _trained(group)) is not None:
-            place = Place.of(spec).model_copy(update={"backbone": "", "backbone_settings": {}})
+            place = Place.of(spec).model_copy(update={"backbone": "", "backbone_settings": {}, "preset": {}})
             alike[place.canonical() + Recipe.of(spec).canonical()].append(group)
     return [
         frame

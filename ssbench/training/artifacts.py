@@ -18,8 +18,8 @@ from ssbench.rng import derive
 def prepare(method: Method, images: Tensor, folder: Path, owner: str, data: str, seed: int) -> float:
     """Let a method learn from uint8 images (N, C, S, S) what training needs first; gives the seconds that it takes.
 
-    Artifacts are files in `folder`, known by `owner` (whose method it is), `data` (a digest of the images' identity)
-    and the name that the method gives. The seconds of one found there are those of its making.
+    Artifacts are files in `folder`, known by `owner` (whose method it is, and its code), `data` (a digest of the
+    images' identity) and the name that the method gives. The seconds of one found there are those of its making.
     """
     started, inside, making = time.perf_counter(), 0.0, 0.0
 

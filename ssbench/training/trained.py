@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssbench import code
 from ssbench.encoders.build import build
 from ssbench.encoders.encoder import Encoder
 from ssbench.encoders.names import trunk_of
@@ -18,7 +19,7 @@ from ssbench.encoders.weights import weights_digest
 from ssbench.errors import Broken, NotApplicable
 from ssbench.method import Method
 from ssbench.registry import load
-from ssbench.results.provenance import code, environment
+from ssbench.results.provenance import commit, environment
 from ssbench.results.store import drop, read_tensors, write_bytes, write_tensors
 from ssbench.rng import derive
 from ssbench.settings import Settings, make
@@ -88,7 +89,8 @@ def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, Any]]:
 
     What is found goes into the network that the method judges before training, whatever its shape.
     """
-    weights = _weights(job.cache, job.pretraining)
+    made_by = code.of_encoder(job.pretraining, job.cell.method)
+    weights = _weights(job.cache, job.pretraining, made_by)
     story = weights.with_suffix(".json")
     as_given = job.pretraining.budget is None and job.pretraining.init  # its weights are where they come from
     told = _told(story)
@@ -114,7 +116,7 @@ def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, Any]]:
         warning = f"its file has not {', '.join(lacks[:3])} ({len(lacks)} in all), which are as they start"
     done = replace(done, measures=found, warning=warning)
     encoder = method.judged()
-    made = {**code(), **environment(job.device), "weights": weights_digest(encoder)}
+    made = {**commit(), **environment(job.device), "code": made_by, "weights": weights_digest(encoder)}
     made |= {"given": origin} if origin else {}
     made |= {"built": encoder.summary(job.origin.size), "pooling": encoder.poolings[0]}
     if not as_given:
@@ -151,7 +153,8 @@ def _train(job: Job, run: Loop, checkpoint: Path) -> Trained:
     assert spec.budget is not None
     job.tell("preparing")
     images = job.origin.fit.images
-    seconds = artifacts.prepare(method, images, job.cache / "artifacts", spec.owner, spec.data.digest(), spec.seed)
+    owner = f"{spec.owner} {code.of_method(job.cell.method)}"
+    seconds = artifacts.prepare(method, images, job.cache / "artifacts", owner, spec.data.digest(), spec.seed)
     method.to(job.device)  # artifacts come on the CPU
     done = pretrain(run, spec.budget, checkpoint, job.tell, partial(_look, job, run))
     return replace(done, prepare_seconds=seconds)
@@ -176,7 +179,8 @@ def pictured(job: Job) -> list[Path]:
     """The pictures of a cell's pretraining in the order of their steps; trained now where it or they are missing."""
     folder = picture_folder(job.cache, job.pretraining)
     if not pictures.of(folder):  # a cache from before there were pictures has the encoder alone
-        _weights(job.cache, job.pretraining).unlink(missing_ok=True)
+        made_by = code.of_encoder(job.pretraining, job.cell.method)
+        _weights(job.cache, job.pretraining, made_by).unlink(missing_ok=True)
     trained_encoder(job)
     return pictures.of(folder)
 
@@ -197,5 +201,5 @@ def picture_folder(cache: Path, spec: Pretraining) -> Path:
     return cache / "pictures" / spec.digest()
 
 
-def _weights(cache: Path, spec: Pretraining) -> Path:
-    return cache / "encoders" / f"{spec.digest()}.safetensors"
+def _weights(cache: Path, spec: Pretraining, made_by: str) -> Path:
+    return cache / "encoders" / f"{spec.digest()}.{made_by}.safetensors"

@@ -41,13 +41,13 @@ def top_level_imports(file: Path) -> list[str]:
 
 FLOORS = (  # from the ground; a package stands for all of its files
     ("errors", "rng", "departures"),
-    ("settings", "registry", "spec"),
+    ("settings", "registry", "spec", "code"),
     ("encoders",),
     ("data", "results"),
     ("plan", "recipes", "method", "teacher", "mixture", "lightning", "features", "windows", "workshop", "task"),
     ("training",),
     ("check", "contracts", "line", "progress"),
-    ("api", "tuning"),
+    ("api", "tuning", "reproduce"),
     ("cli",),
 )
 

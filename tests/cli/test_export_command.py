@@ -26,7 +26,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ("--method", "mim-block", "--task", "knn", "--dataset", "digits", "--budget", "steps=5", "--seeds", "3")
     command("run", *words, "--device", "cpu", "--results", folder)
     for record in Store(folder).all():
-        weights = folder / "cache" / "encoders" / f"{record.spec.pretraining.digest()}.safetensors"
+        name = f"{record.spec.pretraining.digest()}.{record.pretrained['code']}.safetensors"
+        weights = folder / "cache" / "encoders" / name
         mean = (read_tensors(weights) or {})["mean"].flatten()
         encoder = build("vit-nano", size=record.data["size"], channels=len(mean), mean=mean, std=mean)
         assert encoder.architecture is not None

@@ -44,6 +44,7 @@ def record_of(
         costs=Costs(images=320, steps=5, parameters=340_000),
         selected={"pooling": "mean"},
         data={"size": 16},
+        pretrained={"code": "c0de"},
         created=CREATED,
     )
 
@@ -110,12 +111,18 @@ def test_rows_that_differ_in_settings_alone_are_told_apart() -> None:
 
 def kept(where: Store, record: Record, encoder: Encoder, **story: Any) -> Record:
     """An encoder in the cache, as training leaves it, and the record of judging it."""
-    file = where.cache / "encoders" / f"{record.spec.pretraining.digest()}.safetensors"
+    file = where.cache / "encoders" / f"{record.spec.pretraining.digest()}.c0de.safetensors"
     write_tensors(file, encoder.state_dict())
     assert encoder.architecture is not None
     told = {"trained": {}, "made": {}, "architecture": asdict(encoder.architecture)} | story
     write_bytes(file.with_suffix(".json"), json.dumps(told).encode())
-    made = {"weights": weights_digest(encoder), "version": "0.1.0", "commit": "e4ba3f8", "device": "cpu"}
+    made = {
+        "weights": weights_digest(encoder),
+        "version": "0.1.0",
+        "commit": "e4ba3f8",
+        "device": "cpu",
+        "code": "c0de",
+    }
     return record.model_copy(update={"pretrained": made})
 
 
@@ -135,14 +142,14 @@ def test_the_cached_encoder_is_the_judged_one_and_is_described(tmp_path: Path, u
 
 def test_what_the_cache_can_not_give_is_one_clear_line(tmp_path: Path, untrained: Encoder) -> None:
     where, record = Store(tmp_path), record_of("mim")
-    file = where.cache / "encoders" / f"{record.spec.pretraining.digest()}.safetensors"
+    file = where.cache / "encoders" / f"{record.spec.pretraining.digest()}.c0de.safetensors"
     with pytest.raises(UserError, match=r"is not there; run its cell again with --rerun"):
         cached(where, record)
     with pytest.raises(UserError, match=r"mim can't be exported: timm builds no such network"):
         cached(where, kept(where, record, untrained, architecture=None))
     judged = kept(where, record, untrained)
     with pytest.raises(UserError, match=rf"is not the encoder that record {record.id} judged; run"):
-        cached(where, judged.model_copy(update={"pretrained": {"weights": "0"}}))
+        cached(where, judged.model_copy(update={"pretrained": judged.pretrained | {"weights": "0"}}))
     assert untrained.architecture is not None
     with pytest.raises(UserError, match=r"does not fit this timm's vit_tiny_patch16_224"):
         cached(where, kept(where, record, untrained, architecture=asdict(untrained.architecture) | {"options": {}}))

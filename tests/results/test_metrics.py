@@ -14,8 +14,8 @@ from sklearn.metrics import (
 )
 from torchmetrics.functional.classification import binary_calibration_error
 
+from ssbench.results.bootstrap import interval
 from ssbench.results.metrics import KINDS, floor, influences, iou_per_class, score
-from ssbench.results.stats import interval
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int, ignore: int = 255) -> np.ndarray:

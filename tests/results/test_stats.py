@@ -6,9 +6,10 @@ import pytest
 from scipy.stats import bootstrap, norm, ttest_ind
 
 from ssbench.results import stats
+from ssbench.results.bootstrap import DRAWS, Arrays, _weights, interval
 from ssbench.results.marks import leaders
 from ssbench.results.metrics import score
-from ssbench.results.stats import Arrays, Run, ahead, holm, interval
+from ssbench.results.stats import Run, ahead, holm
 
 
 def run(hits: "np.ndarray[Any, Any]") -> Arrays:
@@ -27,10 +28,8 @@ def runs(*shares: float) -> dict[int, Run]:
 def drawn(values: list[float], spread: float = 0.0, seed: int = 0, shared: float = 0.0) -> dict[int, Run]:
     """Runs with these scores whose draws vary by `spread` each and by `shared` all alike."""
     draw = np.random.default_rng(seed)
-    common = shared * draw.normal(size=stats.DRAWS)
-    return {
-        at: Run(value, value + common + spread * draw.normal(size=stats.DRAWS), 100) for at, value in enumerate(values)
-    }
+    common = shared * draw.normal(size=DRAWS)
+    return {at: Run(value, value + common + spread * draw.normal(size=DRAWS), 100) for at, value in enumerate(values)}
 
 
 def test_the_interval_is_scipys_percentile_bootstrap() -> None:
@@ -63,13 +62,13 @@ def test_the_interval_of_iou_is_that_of_resampled_images() -> None:
 def test_the_interval_is_the_same_every_time_and_a_point_without_variation() -> None:
     sample = run(np.random.default_rng(0).random(100) < 0.5)
     first = interval("accuracy", sample)
-    stats._weights.cache_clear()
+    _weights.cache_clear()
     assert interval("accuracy", sample) == first
     assert interval("accuracy", run(np.ones(50, bool))) == (100.0, 100.0)
 
 
 def test_resamples_are_as_large_as_the_test_set_and_uniform() -> None:
-    weights = stats._weights(300)
+    weights = _weights(300)
     assert (weights.sum(1, dtype=np.int64) == 300).all()
     assert np.abs(weights.mean(0) - 1).max() < 5 / math.sqrt(2000)  # counts of variance 1: five standard errors
     assert len(np.unique(weights, axis=0)) == 2000
@@ -155,7 +154,10 @@ def test_of_equal_rows_at_most_one_table_in_twenty_has_a_leader(flat: bool) -> N
     for _ in range(500):
         rows = []
         for still in (False, flat):
-            shift, draws = draw.normal(), draw.normal(size=stats.DRAWS)  # of these test samples, the same for all seeds
+            shift, draws = (
+                draw.normal(),
+                draw.normal(size=DRAWS),
+            )  # of these test samples, the same for all seeds
             spread = 0.0 if still else 2.0
             rows.append({seed: Run(shift + spread * draw.normal(), draws, 100) for seed in range(3)})
         false += bool(leaders({"column": dict(enumerate(rows))}))

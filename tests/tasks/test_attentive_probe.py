@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssbench.results.bootstrap import interval
 from ssbench.results.metrics import score
-from ssbench.results.stats import interval
 from ssbench.task import Bench, Outcome
 from ssbench.tasks.attentive_probe import AttentiveProbe, heads, logits, started
 from ssbench.tasks.ridge import RidgeProbe

@@ -9,8 +9,8 @@ from sklearn.linear_model import Ridge as Oracle
 from sklearn.linear_model import RidgeClassifier
 from torch import Tensor
 
+from ssbench.results.bootstrap import interval
 from ssbench.results.metrics import score
-from ssbench.results.stats import interval
 from ssbench.task import Bench
 from ssbench.tasks.classes import one_hot
 from ssbench.tasks.closed_form import Ridge, apply, standardised

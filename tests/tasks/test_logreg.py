@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from ssbench.results.bootstrap import interval
 from ssbench.results.metrics import score
-from ssbench.results.stats import interval
 from ssbench.task import Bench, Outcome
 from ssbench.tasks.classes import one_hot, prior
 from ssbench.tasks.closed_form import standardised

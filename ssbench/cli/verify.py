@@ -1,0 +1,33 @@
+"""`ssbench verify`: everything that follows from something else, made again and compared."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Exit, Option
+
+
+def verify(
+    results: Annotated[Path, Option(help="Folder of records.")] = Path("results"),
+    readme: Annotated[Path | None, Option(help="A Markdown file with <!-- table:NAME --> marks.")] = None,
+    plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
+) -> None:
+    """Recompute identities, digests, scores and intervals, tables and README; name what differs, and exit 1."""
+    from ssbench.errors import UserError
+    from ssbench.registry import controls
+    from ssbench.results.every import every
+    from ssbench.results.store import Store
+    from ssbench.results.verify import check_records, check_tables, listed
+
+    store = Store(results)
+    if not store.records.is_dir():
+        raise UserError(f"--results {results}: no records there")
+    if readme is not None and not readme.is_file():
+        raise UserError(f"--readme {readme}: there is no such file")
+    found, files = listed(check_records(store)), len(store.files())
+    if found:
+        found.append("tables are not compared: records come first")
+    else:
+        made = every(store, controls(tuple(plugin or ())), store.all())
+        found = listed(check_tables(store, made, readme)) if store.tables.is_dir() or readme else []
+    print("\n".join(found) or f"{files} records and their tables are what they follow from")
+    raise Exit(bool(found))

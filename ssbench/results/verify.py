@@ -1,0 +1,140 @@
+"""What follows from something else, made again: identities, seals, scores, intervals, tables, the README. No torch."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import isclose
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ssbench.errors import UserError
+from ssbench.results import metrics, render
+from ssbench.results.bootstrap import Arrays, intervals
+from ssbench.results.metrics import KINDS, Array
+from ssbench.results.record import Record, Score, seals
+from ssbench.results.store import Store
+
+AT_ONCE = 512  # columns of statistics that are resampled together: 8 MB for 2,000 test samples
+CLOSE = 1e-9  # relative; another machine's sums differ in their last digits
+
+
+class Finding(NamedTuple):
+    """What is not as it should be, and where."""
+
+    file: Path
+    key: str  # of a record, such as scores.top1.value; empty: the file as a whole
+    said: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.key + ': ' * bool(self.key)}{self.said}"
+
+
+class Pending(NamedTuple):
+    """A score whose interval is still to be made, and its statistics a sample (N, k)."""
+
+    file: Path
+    name: str
+    score: Score
+    statistics: Array
+
+
+def check_records(store: Store) -> Iterator[Finding]:
+    """Of every record: its name, its identity, its fields' seals, the digest of its predictions, its scores."""
+    waiting: dict[tuple[str, tuple[int, ...]], list[Pending]] = {}
+    for file in store.files():
+        try:
+            record = store.read(file)
+        except UserError as error:
+            yield Finding(file, "", str(error).removeprefix(f"{file} "))
+            continue
+        yield from _itself(store, file, record)
+        for one in _scores(store, file, record):
+            if isinstance(one, Finding):
+                yield one
+                continue
+            key = one.score.kind, one.statistics.shape
+            waiting.setdefault(key, []).append(one)
+            if len(waiting[key]) * one.statistics.shape[1] >= AT_ONCE:
+                yield from _intervals(waiting.pop(key))
+    for found in waiting.values():
+        yield from _intervals(found)
+    named = {file.with_suffix(".npz").name for file in store.files()}
+    for left in sorted({one.name for one in store.records.glob("*.npz")} - named):
+        yield Finding(store.records / left, "", "predictions of no record")
+
+
+def check_tables(store: Store, tables: Sequence[render.Shown], readme: Path | None = None) -> Iterator[Finding]:
+    """Of every table file, and of the tables in a README: whether it is what the records give, to the byte."""
+    made = render.files(tables)
+    for name, content in made.items():
+        file = store.tables / name
+        if not file.is_file():
+            yield Finding(file, "", "is not there")
+        elif (found := file.read_bytes()) != content:
+            yield Finding(file, "", _unlike(found, content))
+    yield from (Finding(store.tables / name, "", "no record stands behind it") for name in render.stray(store, made))
+    if readme is not None:
+        found = readme.read_bytes()
+        wanted = render.readme(found.decode(), tables).encode()
+        if found != wanted:
+            yield Finding(readme, "", _unlike(found, wanted))
+
+
+def _itself(store: Store, file: Path, record: Record) -> Iterator[Finding]:
+    if record.id != record.spec.id:
+        yield Finding(file, "id", f"{record.id} is not {record.spec.id}, which follows from the spec")
+    if store.file(record.spec) != file:
+        yield Finding(file, "", f"should be called {store.file(record.spec).name}, after its spec")
+    today = seals(record)
+    for name in sorted(today.keys() | record.seals.keys()):
+        if today.get(name) != record.seals.get(name):
+            yield Finding(file, name, "is not what was written")
+
+
+def _scores(store: Store, file: Path, record: Record) -> Iterator[Finding | Pending]:
+    """What follows from the predictions: values and floors here, intervals later, many at once."""
+    if record.status != "done":
+        return
+    if record.headline not in record.scores:
+        yield Finding(file, "headline", f"{record.headline} has no score")
+    for name, score in record.scores.items():
+        try:
+            arrays = store.arrays(record, name)
+        except UserError as error:
+            yield Finding(file, "predictions_sha256", str(error))
+            return
+        if not arrays:
+            yield Finding(file, f"scores.{name}", "there are no predictions of it")
+            continue
+        yield from _compared(file, f"scores.{name}", score, _again(score, arrays))
+        yield Pending(file, name, score, KINDS[score.kind][0](arrays))
+
+
+def _again(score: Score, arrays: Arrays) -> dict[str, float | None]:
+    made: dict[str, float | None] = {"value": metrics.score(score.kind, arrays)}
+    made["samples"] = len(next(iter(arrays.values())))
+    return made | ({"floor": metrics.floor(score.kind, arrays)} if score.floor is not None else {})
+
+
+def _intervals(found: list[Pending]) -> Iterator[Finding]:
+    ends = intervals(found[0].score.kind, np.stack([one.statistics for one in found], 1))
+    for one, (low, high) in zip(found, ends):
+        yield from _compared(one.file, f"scores.{one.name}", one.score, {"low": float(low), "high": float(high)})
+
+
+def _compared(file: Path, key: str, score: Score, again: Mapping[str, float | None]) -> Iterator[Finding]:
+    for name, value in again.items():
+        said = getattr(score, name)
+        if value is None or not isclose(said, value, rel_tol=CLOSE, abs_tol=CLOSE):
+            yield Finding(file, f"{key}.{name}", f"{said} is not {value}, which follows from the predictions")
+
+
+def _unlike(found: bytes, wanted: bytes) -> str:
+    lines = zip([*found.splitlines(), b""], [*wanted.splitlines(), b""])
+    at = next((number for number, (one, other) in enumerate(lines, 1) if one != other), 1)
+    return f"line {at} is not what the records give"
+
+
+def listed(findings: Iterable[Finding]) -> list[str]:
+    """By file, once each."""
+    return [str(one) for one in sorted({*findings})]

@@ -1,0 +1,71 @@
+"""Which code a mean is of, and what is said of rows whose code has changed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssbench import code
+from ssbench.results import codes
+from ssbench.results.record import Record, Score
+from ssbench.results.store import Store
+from ssbench.results.table import Table, build
+
+from .records import done, spec
+
+CONTROLS = {"random-init": "floor"}
+TOP1 = Score(value=50, low=40, high=60, unit="%", better="higher", kind="accuracy", samples=200)
+TODAY, OTHER = {"method": "m1", "scores": "s1"}, {"method": "m0", "scores": "s1"}
+
+
+@pytest.fixture(autouse=True)
+def _today(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code, "now", lambda spec: TODAY)
+
+
+def record(seed: int, digests: dict[str, str], value: float = 50, created: str = "2025-01-01") -> Record:
+    score = TOP1.model_copy(update={"value": value})
+    return done(spec("simclr", seed), "top1", score, digests=digests).model_copy(update={"created": created})
+
+
+def table(folder: Path, *records: Record) -> Table:
+    store = Store(folder)
+    for one in records:
+        hits = np.arange(200) < 2 * one.scores["top1"].value
+        store.write(one, {"top1": {"predicted": hits.astype(np.int64), "truth": np.ones(200, np.int64)}})
+    (made,) = build(store, CONTROLS)
+    return made
+
+
+def test_the_changed_parts_are_named_and_what_is_not_known_is_not() -> None:
+    assert codes.changed(record(0, TODAY)) == []
+    assert codes.changed(record(0, OTHER)) == ["method"]
+    assert codes.changed(record(0, {})) == []
+    assert codes.changed(record(0, TODAY | {"task": "t0"})) == []  # a task that is not at hand
+
+
+def test_a_mean_is_of_todays_code_where_there_is_some_else_of_the_latest() -> None:
+    of_today, older = record(0, TODAY, created="2025-01-01"), record(1, OTHER, created="2025-01-02")
+    assert codes.of_one_code([of_today, older]) == [of_today]
+    assert codes.of_one_code([record(0, {}), older]) == [older]
+    assert codes.of_one_code([older, record(2, OTHER)]) == [older, record(2, OTHER)]
+    broken = record(3, {}).model_copy(update={"status": "failed"})
+    assert codes.of_one_code([of_today, older, broken]) == [of_today, broken]
+
+
+def test_a_row_of_older_code_has_a_footnote_and_stays(tmp_path: Path) -> None:
+    made = table(tmp_path, record(0, OTHER), record(1, OTHER))
+    assert [cell.values for row in made.rows for cell in row.cells if row.name == "simclr"] == [(50, 50)]
+    assert made.footnotes == ("made by older code: method changed since",)
+
+
+def test_two_codes_are_never_in_one_mean(tmp_path: Path) -> None:
+    made = table(tmp_path, record(0, OTHER, 10), record(1, TODAY, 50), record(2, TODAY, 60))
+    assert [cell.values for row in made.rows for cell in row.cells if row.name == "simclr"] == [(50, 60)]
+    assert made.footnotes == () and codes.LEFT.format(count=1) in made.notes
+
+
+def test_records_from_before_digests_are_said_to_be_so(tmp_path: Path) -> None:
+    made = table(tmp_path, record(0, {}), record(1, {}))
+    assert codes.UNKNOWN.format(count=2, all=2) in made.notes and made.footnotes == ()
+    assert table(tmp_path / "new", record(0, TODAY)).notes == tuple(note for note in made.notes if "digest" not in note)

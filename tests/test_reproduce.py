@@ -1,0 +1,111 @@
+"""A record run again is confirmed where the same comes out, and shown where it does not."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssbench import api
+from ssbench.errors import UserError
+from ssbench.reproduce import Again, pick, reproduce
+from ssbench.results.record import Record
+from ssbench.results.store import Store
+
+DIGITS = {"tasks": "knn", "dataset": "digits", "seeds": 0, "budget": "steps=3", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three steps of rotation on digits, with the controls."""
+    folder = tmp_path_factory.mktemp("results")
+    api.run("rotation", results=folder, **DIGITS)  # type: ignore[arg-type]
+    return folder
+
+
+@pytest.fixture
+def store(made: Path, tmp_path: Path) -> Iterator[Store]:
+    """A copy of it."""
+    for file in (made / "records").iterdir():
+        (tmp_path / "records").mkdir(exist_ok=True)
+        (tmp_path / "records" / file.name).write_bytes(file.read_bytes())
+    yield Store(tmp_path)
+
+
+def rotation(store: Store) -> Record:
+    return next(one for one in store.all() if one.spec.pretraining.method == "rotation")
+
+
+def again(store: Store, *records: Record) -> list[Again]:
+    return [*reproduce(store, records, (), (), "cpu")]
+
+
+def test_what_comes_out_the_same_is_confirmed_under_todays_code(store: Store) -> None:
+    record = rotation(store)
+    digests = record.digests
+    older = record.model_copy(update={"digests": digests | {"training": "older"}})
+    store.update(older)
+    assert [one.id for one in pick(store.all(), stale=True, sample=0)] == [record.id]
+    (found,) = again(store, rotation(store))
+    assert found.verdict == "confirmed"
+    written = rotation(store)
+    assert written.digests == digests and written.confirmed["version"] == record.code["version"]
+    assert written.model_copy(update={"confirmed": {}, "seals": {}}) == record.model_copy(update={"seals": {}})
+    assert not pick(store.all(), stale=True, sample=0)
+
+
+def test_other_predictions_and_other_scores_are_shown_and_change_no_record(store: Store) -> None:
+    record = rotation(store)
+    arrays = {name: dict(store.arrays(record, name)) for name in record.scores}
+    arrays["top1"]["predicted"] = np.roll(arrays["top1"]["predicted"], 1)
+    store.write(record, arrays)
+    (found,) = again(store, rotation(store))
+    assert found.verdict == "differs" and "(predicted differ)" in found.said
+    score = record.scores["top1"].model_copy(update={"value": 99.0})
+    store.update(rotation(store).model_copy(update={"scores": record.scores | {"top1": score}}))
+    before = store.file(record.spec).read_bytes()
+    (found,) = again(store, rotation(store))
+    assert found.verdict == "differs" and found.said.startswith("top1 99 -> ")
+    assert store.file(record.spec).read_bytes() == before
+
+
+def test_what_todays_code_can_not_run_says_why(store: Store) -> None:
+    record = rotation(store)
+    p = record.spec.pretraining
+    for change, said in (
+        ({"pretraining": p.model_copy(update={"version": 0})}, r"of version 0 of rotation, and today's is \d"),
+        ({"protocol": 99}, r"of protocol 99 of knn"),
+        ({"task": "knnn"}, r"unknown task 'knnn'"),
+        ({"data": record.spec.data.model_copy(update={"fingerprint": "0"})}, r"digits of this content is not at hand"),
+        ({"pretraining": p.model_copy(update={"backbone": "file:vit.pth@0123456789abcdef"})}, r"came with its weights"),
+    ):
+        other = record.model_copy(update={"spec": record.spec.model_copy(update=change)})
+        (found,) = again(store, other)
+        assert found.verdict == "not run" and re.search(said, found.said), found.said
+
+
+def test_a_sample_is_always_the_same_and_those_of_one_pretraining_stand_together(store: Store) -> None:
+    records = store.all()
+    some = [record.id for record in pick(records, stale=False, sample=2)]
+    assert len(some) == 2 and some == [record.id for record in pick(records[::-1], stale=False, sample=2)]
+    assert len(pick(records, stale=False, sample=0)) == 4
+
+
+def test_the_command_says_what_came_of_it(store: Store) -> None:
+    from typer.testing import CliRunner
+
+    from ssbench.cli import app
+
+    where, command = ["--results", str(store.folder), "--device", "cpu"], CliRunner().invoke
+    ran = command(app, ["reproduce", rotation(store).id, *where])
+    assert ran.exit_code == 0 and "confirmed: knn, " in ran.output and "1 records: 1 confirmed" in ran.output
+    assert "nothing to run again" in command(app, ["reproduce", "--stale", *where]).output
+    file = store.file(rotation(store).spec)
+    raw = json.loads(file.read_text())
+    raw["scores"]["top1"]["value"] += 1
+    file.write_text(json.dumps(raw))
+    assert command(app, ["reproduce", "rotation", *where]).exit_code == 1
+    with pytest.raises(UserError, match="name a record, or say --stale"):
+        command(app, ["reproduce", *where], catch_exceptions=False)
