@@ -2,8 +2,8 @@
 
     python benchmarks/rates.py RESULTS SOURCE BACKBONE [METHOD ...]
 
-Each method of suite `families` at each rate is a trial as those of `ssbench tune` are: seed 0, the suite's budget, linear
-probe, judged on `select`, the test unopened. Prints a table in Markdown; what has a record is not run again.
+Each method of suite `families` at each rate is a trial as those of `ssbench tune` are: seed 0, the suite's budget,
+linear probe, judged on `select`, the test unopened. Prints a table in Markdown; what has a record is not run again.
 """
 
 import sys
