@@ -47,7 +47,7 @@ def found(plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 def same(record: Record) -> dict[str, Any]:
     """What does not depend on when and how fast it was made."""
-    return record.model_dump(exclude={"created", "costs"})
+    return record.model_dump(exclude={"created", "costs", "seals"})
 
 
 def command_line(*words: str, monkeypatch: pytest.MonkeyPatch) -> object:
