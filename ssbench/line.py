@@ -2,10 +2,12 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import torch
 
 from ssbench import code
@@ -18,6 +20,7 @@ from ssbench.features import Part
 from ssbench.plan import Cell
 from ssbench.registry import blame, load
 from ssbench.results import bootstrap, metrics
+from ssbench.results.bootstrap import GROUP
 from ssbench.results.provenance import commit, environment, forget_peak, peak_memory_mb
 from ssbench.results.record import Costs, Record, Score
 from ssbench.results.store import Arrays
@@ -84,6 +87,7 @@ def _measure(
     if headline not in outcome.arrays:
         raise Broken(f"{cell.task.name} handed in nothing for {headline}, its headline")
     judged = job.judged
+    outcome = _clustered(outcome, [m.name for m in task.metrics if m.name in outcome.arrays], judged.test.groups)
     update = {
         "status": "done",
         "headline": headline,
@@ -101,6 +105,7 @@ def _measure(
             **dict(zip(("fit", "select", "test"), table.sizes)),
             "roles": judged.roles,
             "classes": len(judged.classes),
+            **({"test_groups": len({*judged.test.groups})} if judged.test.groups else {}),
             "skipped": list(judged.skipped),
             "understood": dict(judged.understood),
             "test_images_seen_in_pretraining": shop.copied(job).test,
@@ -140,6 +145,17 @@ def bench(job: Job, encoder: Encoder) -> Bench:
 
     parts = part("fit"), part("select"), part("test")
     return Bench(judged.facts, parts, copy, lambda name: derive(spec.seed, f"{task}/{name}"), job.device, job.tell)
+
+
+def _clustered(outcome: Outcome, names: Sequence[str], groups: Sequence[str]) -> Outcome:
+    """With the number of each test image's group, where the data names groups and a score is of images."""
+    numbers = {group: at for at, group in enumerate(dict.fromkeys(groups))}
+    codes = np.array([numbers[group] for group in groups], np.int32)
+    arrays = dict(outcome.arrays)
+    for name in names:
+        if groups and len(next(iter(arrays[name].values()))) == len(codes):
+            arrays[name] = {**arrays[name], GROUP: codes}
+    return replace(outcome, arrays=arrays)
 
 
 def _score(metric: metrics.Metric, outcome: Outcome) -> Score:

@@ -1,7 +1,8 @@
-"""How sure one score is: percentile bootstrap over test samples. No torch.
+"""How sure one score is: percentile bootstrap over test samples, or over clusters of them. No torch.
 
 A resample is drawn once for a number of test samples and shared by all runs, so that the draws of two runs are joint
-and their difference is a paired one.
+and their difference is a paired one. Samples of one patient, video or site are no independent ones: where the data
+names such groups, groups are what is drawn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,33 +10,52 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
 
 from ssbench.results.metrics import KINDS, Array, Kind
 from ssbench.rng import derive
 
 Arrays = Mapping[str, NDArray[np.generic]]  # of one run: what its kind of metric needs, see metrics.Metric
+GROUP = "group"  # among the arrays: which cluster a sample is of, (N,)
 DRAWS = 2000
 BLOCK = 50  # draws multiplied at once: 20 MB of weights for 50,000 samples
 
 
 def interval(kind: Kind, arrays: Arrays) -> tuple[float, float]:
-    """The 95 % interval of one run's score over test samples (Efron 1979, percentile bootstrap, 2,000 draws)."""
-    ((low, high),) = intervals(kind, KINDS[kind][0](arrays)[:, None])
+    """The 95 % interval of one run's score over test samples (Efron 1979, percentile bootstrap, 2,000 draws).
+
+    Over clusters, which are few, it is the expanded percentile interval (Hesterberg 2015, arXiv:1411.5279, 5.3).
+    """
+    ((low, high),) = intervals(kind, units(kind, arrays)[:, None], GROUP in arrays)
     return float(low), float(high)
 
 
-def intervals(kind: Kind, stacked: Array) -> Array:
-    """Those of several runs with the same test samples, (R, 2), from their statistics a sample, (N, R, k)."""
-    return np.asarray(np.percentile(_scores(kind, stacked), [2.5, 97.5], axis=0).T)
+def intervals(kind: Kind, stacked: Array, clustered: bool = False) -> Array:
+    """Those of several runs with the same test samples, (R, 2), from their statistics a unit, (U, R, k)."""
+    count, tail = len(stacked), 0.025
+    if clustered and count > 1:
+        tail = float(ndtr(np.sqrt(count / (count - 1)) * stdtrit(count - 1, tail)))
+    return np.asarray(np.percentile(_scores(kind, stacked), [100 * tail, 100 - 100 * tail], axis=0).T)
+
+
+def units(kind: Kind, arrays: Arrays) -> Array:
+    """The statistics that are resampled, (U, k): of each sample, or summed over those of each cluster."""
+    each = KINDS[kind][0](arrays)
+    if GROUP not in arrays:
+        return each
+    _, at = np.unique(arrays[GROUP], return_inverse=True)
+    summed = np.zeros((at.max() + 1, *each.shape[1:]))
+    np.add.at(summed, at, each)
+    return summed
 
 
 def resampled(kind: Kind, runs: Sequence[Arrays]) -> Array:
-    """The metric of each run on each resample of the test samples, (DRAWS, R)."""
-    return _scores(kind, np.stack([KINDS[kind][0](run) for run in runs], 1))
+    """The metric of each run on each resample of the test samples or their clusters, (DRAWS, R)."""
+    return _scores(kind, np.stack([units(kind, run) for run in runs], 1))
 
 
 def _scores(kind: Kind, stacked: Array) -> Array:
-    """(N, R, k) -> (DRAWS, R)."""
+    """(U, R, k) -> (DRAWS, R)."""
     flat = stacked.reshape(len(stacked), -1)  # (N, R * k)
     weights = _weights(len(stacked))  # (DRAWS, N)
     sums = [weights[at : at + BLOCK].astype(np.float64) @ flat for at in range(0, DRAWS, BLOCK)]

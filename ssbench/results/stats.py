@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtr
 
-from ssbench.results.bootstrap import DRAWS, Arrays, resampled
-from ssbench.results.metrics import KINDS, Array, Kind, score
+from ssbench.results.bootstrap import DRAWS, Arrays, resampled, units
+from ssbench.results.metrics import Array, Kind, score
 from ssbench.rng import derive
 
 K = TypeVar("K", bound=Hashable)
@@ -32,7 +32,7 @@ class Run:
 def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[K, Arrays]) -> dict[K, Run]:
     """The runs of one row by seed, or of several by any key; the sign is turned where lower is better."""
     sign = 1 if better == "higher" else -1
-    sizes = {seed: len(KINDS[kind][0](run)) for seed, run in arrays.items()}
+    sizes = {seed: len(units(kind, run)) for seed, run in arrays.items()}
     made = {}
     for samples in dict.fromkeys(sizes.values()):  # all at once where they can be
         seeds = [seed for seed, size in sizes.items() if size == samples]
@@ -123,7 +123,7 @@ def leads(
     A side is its runs, one a seed, and `seeds` names them. Sides that have the same seeds are resampled with the same
     ones, so that what a seed does to all of them cancels. None where the numbers of test samples differ.
     """
-    if len({len(KINDS[kind][0](run)) for side in sides for run in side}) > 1:
+    if len({len(units(kind, run)) for side in sides for run in side}) > 1:
         return None
     means = []
     for side, names in zip(sides, seeds):

@@ -173,6 +173,8 @@ def told(
     notes = [f"the best constant answer scores: {', '.join(floors)}"] if floors else []
     data = [record.data for record in records if record.data]
     notes += sorted({_copies(one) for one in data if one.get("test_images_seen_in_pretraining")})
+    clustered = {(one["test_groups"], one["test"]) for one in data if "test_groups" in one}
+    notes += [f"intervals and tests are over {some} groups of {of} test images" for some, of in sorted(clustered)]
     chosen = {(one["select_images_seen_in_fit"], one["select"]) for one in data if one.get("select_images_seen_in_fit")}
     notes += [f"{count} of {of} images of select look like copies of images of fit" for count, of in sorted(chosen)]
     if any(one.get("test_images_seen_in_pretraining", 0) is None for one in data):  # in older records

@@ -9,8 +9,8 @@ import numpy as np
 
 from ssbench.errors import UserError
 from ssbench.results import metrics, render
-from ssbench.results.bootstrap import Arrays, intervals
-from ssbench.results.metrics import KINDS, Array
+from ssbench.results.bootstrap import GROUP, Arrays, intervals, units
+from ssbench.results.metrics import Array
 from ssbench.results.record import Record, Score, seals
 from ssbench.results.store import Store
 
@@ -30,17 +30,18 @@ class Finding(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """A score whose interval is still to be made, and its statistics a sample (N, k)."""
+    """A score whose interval is still to be made, and its statistics a unit of resampling (U, k)."""
 
     file: Path
     name: str
     score: Score
     statistics: Array
+    clustered: bool
 
 
 def check_records(store: Store) -> Iterator[Finding]:
     """Of every record: its name, its identity, its fields' seals, the digest of its predictions, its scores."""
-    waiting: dict[tuple[str, tuple[int, ...]], list[Pending]] = {}
+    waiting: dict[tuple[str, bool, tuple[int, ...]], list[Pending]] = {}
     for file in store.files():
         try:
             record = store.read(file)
@@ -52,7 +53,7 @@ def check_records(store: Store) -> Iterator[Finding]:
             if isinstance(one, Finding):
                 yield one
                 continue
-            key = one.score.kind, one.statistics.shape
+            key = one.score.kind, one.clustered, one.statistics.shape
             waiting.setdefault(key, []).append(one)
             if len(waiting[key]) * one.statistics.shape[1] >= AT_ONCE:
                 yield from _intervals(waiting.pop(key))
@@ -107,7 +108,7 @@ def _scores(store: Store, file: Path, record: Record) -> Iterator[Finding | Pend
             yield Finding(file, f"scores.{name}", "there are no predictions of it")
             continue
         yield from _compared(file, f"scores.{name}", score, _again(score, arrays))
-        yield Pending(file, name, score, KINDS[score.kind][0](arrays))
+        yield Pending(file, name, score, units(score.kind, arrays), GROUP in arrays)
 
 
 def _again(score: Score, arrays: Arrays) -> dict[str, float | None]:
@@ -117,7 +118,7 @@ def _again(score: Score, arrays: Arrays) -> dict[str, float | None]:
 
 
 def _intervals(found: list[Pending]) -> Iterator[Finding]:
-    ends = intervals(found[0].score.kind, np.stack([one.statistics for one in found], 1))
+    ends = intervals(found[0].score.kind, np.stack([one.statistics for one in found], 1), found[0].clustered)
     for one, (low, high) in zip(found, ends):
         yield from _compared(one.file, f"scores.{one.name}", one.score, {"low": float(low), "high": float(high)})
 

@@ -1,0 +1,93 @@
+"""Intervals over clusters of test samples: against a slow resampling, and how often they hold the truth."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm, t
+
+from ssbench.results.bootstrap import GROUP, interval, intervals, units
+from ssbench.results.metrics import KINDS, Kind, score
+from ssbench.results.stats import ahead, runs
+
+CLUSTERS, EACH = 30, 12
+
+
+def labelled(seed: int = 0) -> dict[str, np.ndarray]:
+    """Answers of 30 patients, of whom some are easy and some are hard."""
+    draw = np.random.default_rng(seed)
+    group = np.repeat(np.arange(CLUSTERS), EACH)
+    ease = draw.uniform(0.2, 1.0, CLUSTERS)[group]
+    truth = draw.integers(4, size=len(group))
+    predicted = np.where(draw.random(len(group)) < ease, truth, (truth + 1) % 4)
+    order = draw.permutation(len(group))
+    return {"predicted": predicted[order], "truth": truth[order], GROUP: group[order]}
+
+
+@pytest.mark.parametrize("kind", ["accuracy", "class-accuracy", "f1"])
+def test_whole_clusters_are_resampled(kind: Kind) -> None:
+    arrays, draw = labelled(), np.random.default_rng(1)
+    members = [np.flatnonzero(arrays[GROUP] == one) for one in range(CLUSTERS)]
+    slow = []
+    for _ in range(4000):
+        rows = np.concatenate([members[one] for one in draw.integers(CLUSTERS, size=CLUSTERS)])
+        slow.append(score(kind, {name: value[rows] for name, value in arrays.items()}))
+    tail = 100 * norm.cdf(np.sqrt(CLUSTERS / (CLUSTERS - 1)) * t.ppf(0.025, CLUSTERS - 1))
+    assert interval(kind, arrays) == pytest.approx(tuple(np.percentile(slow, [tail, 100 - tail])), abs=0.6)
+
+
+def test_clusters_of_one_sample_are_samples_and_their_names_do_not_matter() -> None:
+    arrays = labelled()
+    alone = arrays | {GROUP: np.arange(len(arrays["truth"]))}
+    assert np.array_equal(units("accuracy", alone), KINDS["accuracy"][0](arrays))
+    low, high = interval("accuracy", alone)
+    plain = interval("accuracy", {name: value for name, value in arrays.items() if name != GROUP})
+    assert (low, high) == pytest.approx(plain, abs=0.3)
+    renamed = arrays | {GROUP: 1000 - 7 * arrays[GROUP]}
+    assert np.diff(interval("accuracy", renamed)) == pytest.approx(np.diff(interval("accuracy", arrays)), rel=0.1)
+
+
+def statistics(simulations: int, clusters: int, spread: float, seed: int = 0) -> np.ndarray:
+    """Sums and counts of a mean of 0 in each cluster, (clusters, simulations, 2)."""
+    draw = np.random.default_rng(seed)
+    effect = spread * draw.normal(size=(clusters, simulations, 1))
+    values = effect + draw.normal(size=(clusters, simulations, EACH))
+    return np.stack([values.sum(2), np.full((clusters, simulations), float(EACH))], 2)
+
+
+def covered(found: np.ndarray) -> float:
+    return float(((found[:, 0] <= 0) & (found[:, 1] >= 0)).mean())
+
+
+@pytest.mark.parametrize("clusters", [10, 30, 100])
+def test_intervals_over_clusters_hold_the_truth_in_95_of_100(clusters: int) -> None:
+    assert 0.93 <= covered(intervals("mean", statistics(2000, clusters, 1.0), clustered=True)) <= 0.97
+
+
+def test_intervals_that_ignore_clusters_do_not() -> None:
+    draw = np.random.default_rng(0)
+    values = np.repeat(draw.normal(size=(CLUSTERS, 500)), EACH, 0) + draw.normal(size=(CLUSTERS * EACH, 500))
+    assert covered(intervals("mean", np.stack([values, np.ones_like(values)], 2))) < 0.75
+
+
+def test_intervals_over_samples_hold_the_truth_in_95_of_100() -> None:
+    draw = np.random.default_rng(0)
+    values = draw.normal(size=(200, 2000))
+    assert 0.93 <= covered(intervals("mean", np.stack([values, np.ones_like(values)], 2))) <= 0.97
+
+
+def test_rows_are_compared_over_clusters_too() -> None:
+    """What is sure over many samples is not where they are those of few patients."""
+    draw, group = np.random.default_rng(0), np.repeat(np.arange(6), 60)
+    better = np.array([0.95, 0.95, 0.95, 0.5, 0.5, 0.45])[group]  # at three patients of six
+    truth = np.zeros(360, np.int64)
+    one = {seed: (draw.random(360) < better).astype(np.int64) for seed in range(3)}
+    two = {seed: (draw.random(360) < 0.6).astype(np.int64) for seed in range(3)}
+
+    def made(of: dict[int, np.ndarray], clustered: bool) -> dict[int, dict[str, np.ndarray]]:
+        more = {GROUP: group} if clustered else {}
+        return {seed: {"predicted": 1 - hits, "truth": truth, **more} for seed, hits in of.items()}
+
+    def p(clustered: bool) -> float:
+        first, second = (runs("accuracy", "higher", made(of, clustered)) for of in (one, two))
+        return ahead(first, second)
+
+    assert p(clustered=False) < 0.05 < p(clustered=True)
