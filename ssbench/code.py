@@ -19,6 +19,7 @@ from ssbench.spec import DataRef, Pretraining, Spec
 
 Documented = TypeVar("Documented", ast.Module, ast.ClassDef, ast.FunctionDef)
 SHOWN = 16  # hexadecimal digits
+NUMBERED = "local "  # no name in Python has a space
 AROUND = ("ssbench.mixture", "ssbench.lightning")  # of the spine, but of some methods alone
 TRAINING = (
     *("method", "rng", "teacher"),
@@ -183,14 +184,18 @@ class _Bare(ast.NodeTransformer):
     """Without what no result follows from, see the module."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """Locals of the outermost function, and of those in it, are numbered as they come."""
-        taken = {arg.arg for one in ast.walk(node) if isinstance(one, ast.arguments) for arg in _arguments(one)}
-        told = {name for one in ast.walk(node) if isinstance(one, ast.Global | ast.Nonlocal) for name in one.names}
-        names = [one for one in ast.walk(node) if isinstance(one, ast.Name)]
-        bound = dict.fromkeys(one.id for one in names if isinstance(one.ctx, ast.Store))
-        number = {name: f"local {at}" for at, name in enumerate(bound) if name not in taken | told}
-        for one in names:
-            one.id = number.get(one.id, one.id)
+        """Locals of the outermost function, and of those in it, are numbered as they come.
+
+        What others may see by its name keeps it: arguments, globals, and what a class in the function has.
+        """
+        inside = [*ast.walk(node)]
+        kept = {arg.arg for one in inside if isinstance(one, ast.arguments) for arg in _arguments(one)}
+        kept |= {name for one in inside if isinstance(one, ast.Global | ast.Nonlocal) for name in one.names}
+        kept |= {name for one in inside if isinstance(one, ast.ClassDef) for name in _stored(one)}
+        numbers = {name: f"{NUMBERED}{at}" for at, name in enumerate(_stored(node)) if name not in kept}
+        for one in inside:
+            if isinstance(one, ast.Name):
+                one.id = numbers.get(one.id, one.id)
         return self.generic_visit(_without_docstring(node))
 
     visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]
@@ -209,6 +214,12 @@ class _Bare(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         declared = isinstance(node.func, ast.Name) and node.func.id == "setting"
         return node.func if declared else self.generic_visit(node)
+
+
+def _stored(node: ast.AST) -> dict[str, None]:
+    """The names that are bound below, in their order, without those that an outer function has numbered."""
+    names = (one for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store))
+    return dict.fromkeys(one.id for one in names if not one.id.startswith(NUMBERED))
 
 
 def _arguments(one: ast.arguments) -> Iterator[ast.arg]:

@@ -17,7 +17,7 @@ from ssbench.errors import UserError
 from ssbench.plan import Cell
 from ssbench.registry import Entry, find, load
 from ssbench.results.codes import changed
-from ssbench.results.record import Record
+from ssbench.results.record import Record, seals
 from ssbench.results.store import Store
 from ssbench.settings import make
 from ssbench.spec import DataRef, DataSettings
@@ -107,6 +107,8 @@ def _identified(source: str, settings: str) -> DataRef:
 
 
 def _compared(store: Store, record: Record, other: Store, made: Record) -> Again:
+    if record.seals and seals(record) != record.seals:
+        return Again(record, "differs", "it is not what was written; see ssbench verify")
     if made.status != "done":
         return Again(record, "differs", f"{made.status} now: {made.reason}")
     said = []
@@ -123,7 +125,12 @@ def _compared(store: Store, record: Record, other: Store, made: Record) -> Again
         if unlike or was != now:
             said.append(f"{name} {was:g} -> {now:g}" + f" ({', '.join(unlike)} differ)" * bool(unlike))
     if said:
-        return Again(record, "differs", "; ".join(said))
+        other_world = [
+            f"{key} {was} -> {made.environment.get(key, 'none')}"
+            for key, was in record.environment.items()
+            if made.environment.get(key) != was
+        ]
+        return Again(record, "differs", "; ".join(said + other_world))
     confirmed = {"created": made.created, **made.code}
     store.update(record.model_copy(update={"digests": made.digests, "confirmed": confirmed}))
     return Again(record, "confirmed", "")

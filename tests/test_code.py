@@ -33,9 +33,13 @@ class Net(nn.Module):
             raise ValueError(f"nothing above {LIMIT}")
 
         def inner(total2):
-            return total2 - total
+            less = total2 - total
+            return less
 
-        return inner(best)
+        class Found:
+            size = 1
+
+        return inner(best), Found
 '''
 
 
@@ -47,6 +51,7 @@ class Net(nn.Module):
         ('        """Doubled."""\n', ""),
         ("images * scale\n", "(images\n            * scale)\n"),
         ("total = images", "summed = images"),
+        ("less = total2 - total\n            return less", "rest = total2 - total\n            return rest"),
         ('f"nothing above {LIMIT}"', '"too little"'),
         ('setting(8, "how wide", source="a paper")', 'setting(16, "the width", source="b paper")'),
         ("version = 1", "version = 2"),
@@ -75,6 +80,8 @@ def test_what_no_result_follows_from_changes_no_digest(old: str, new: str) -> No
         ("raise ValueError", "raise TypeError"),
         ("if not best", "if best"),
         ("inner(best)", "inner(total)"),
+        ("return less", "return total"),
+        ("size = 1", "width = 1"),
         ("from torch import nn", "from other import nn"),
         ("class Net(nn.Module)", "class Net(nn.Linear)"),
     ],

@@ -52,6 +52,7 @@ def test_what_comes_out_the_same_is_confirmed_under_todays_code(store: Store) ->
     assert found.verdict == "confirmed"
     written = rotation(store)
     assert written.digests == digests and written.confirmed["version"] == record.code["version"]
+    assert found.said == ""
     assert written.model_copy(update={"confirmed": {}, "seals": {}}) == record.model_copy(update={"seals": {}})
     assert not pick(store.all(), stale=True, sample=0)
 
@@ -69,6 +70,25 @@ def test_other_predictions_and_other_scores_are_shown_and_change_no_record(store
     (found,) = again(store, rotation(store))
     assert found.verdict == "differs" and found.said.startswith("top1 99 -> ")
     assert store.file(record.spec).read_bytes() == before
+
+
+def test_a_record_that_was_changed_by_hand_is_not_sealed_again(store: Store) -> None:
+    file = store.file(rotation(store).spec)
+    raw = json.loads(file.read_text())
+    raw["costs"]["steps"] += 1
+    file.write_text(json.dumps(raw))
+    (found,) = again(store, rotation(store))
+    assert found.verdict == "differs" and "not what was written" in found.said
+    assert json.loads(file.read_text())["costs"]["steps"] == 4
+
+
+def test_another_number_of_threads_is_named_where_scores_differ(store: Store) -> None:
+    record = rotation(store)
+    score = record.scores["top1"].model_copy(update={"value": 99.0})
+    environment = record.environment | {"threads": "64"}
+    store.update(record.model_copy(update={"scores": record.scores | {"top1": score}, "environment": environment}))
+    (found,) = again(store, rotation(store))
+    assert "threads 64 -> " in found.said
 
 
 def test_what_todays_code_can_not_run_says_why(store: Store) -> None:

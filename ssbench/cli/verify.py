@@ -29,5 +29,6 @@ def verify(
     else:
         made = every(store, controls(tuple(plugin or ())), store.all())
         found = listed(check_tables(store, made, readme)) if store.tables.is_dir() or readme else []
-    print("\n".join(found) or f"{files} records and their tables are what they follow from")
+    compared = " and their tables" if store.tables.is_dir() or readme else ", of which there are no tables,"
+    print("\n".join(found) or f"{files} records{compared} are what they follow from")
     raise Exit(bool(found))

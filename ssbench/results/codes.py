@@ -1,6 +1,6 @@
 """Which code records were made by: one for each mean, and what has changed since. No torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from ssbench import code
 from ssbench.results.record import Record
@@ -28,14 +28,12 @@ def of_one_code(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record.status != "done" or _code(record) == kept]
 
 
-def notes(records: Iterable[Record], shown: Iterable[Record]) -> list[str]:
-    """What a table says of the code of its `records`, of which some are `shown`."""
-    done = {record.id: record for record in records if record.status == "done"}
-    kept = {record.id for record in shown}
-    left = [record for id, record in done.items() if id not in kept]
-    unknown = sum(not record.digests for record in done.values())
+def notes(records: Collection[Record], left: int) -> list[str]:
+    """What a table says of the code of its records, of which so many are `left` out of its means for theirs."""
+    done = [record for record in records if record.status == "done"]
+    unknown = sum(not record.digests for record in done)
     said = [UNKNOWN.format(count=unknown, all=len(done))] if unknown else []
-    return said + ([LEFT.format(count=len(left))] if left else [])
+    return said + ([LEFT.format(count=left)] if left else [])
 
 
 def _code(record: Record) -> tuple[tuple[str, str], ...]:

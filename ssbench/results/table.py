@@ -145,7 +145,7 @@ def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
         rows.append(Row(name + " (labels)" * taught, line.method in controls, made, line.given, *_costs(runs)))
     title = heading(group, _seeds(rows))
     went_on = verdicts(store, cells, names, called, controls)
-    notes = (*went_on, *marked.notes, SPREAD, *told(store, group.records, cells, columns, names))
+    notes = (*went_on, *marked.notes, SPREAD, *told(store, group, cells, columns, names))
     return Table(group.slug, title, (*columns.values(),), tuple(rows), notes, tuple(footnotes))
 
 
@@ -157,12 +157,13 @@ def short(columns: Mapping[Head, Column]) -> dict[Head, str]:
 
 def told(
     store: Store,
-    records: Iterable[Record],
+    group: Group,
     cells: Cells,
     columns: Mapping[Head, Column],
     names: Mapping[Head, str],
 ) -> list[str]:
     """What a reader should know of the records of a table: constant answers, repeated images, mixed code."""
+    records = group.records
     floors = []
     for head, column in columns.items():
         done = next((r for (_, at), runs in cells.items() if at == head for r in runs if r.status == "done"), None)
@@ -189,8 +190,19 @@ def told(
         p = record.spec.pretraining
         newest[p.method] = max(newest.get(p.method, 0), p.version)
     old = {r.spec.pretraining.method for r in made if r.spec.pretraining.version < newest[r.spec.pretraining.method]}
-    notes += codes.notes(made, (record for runs in cells.values() for record in runs))
+    notes += codes.notes(made, _left_out(group, cells))
     return notes + [f"rows of an older loss beside a newer one: {', '.join(sorted(old))}"] * bool(old)
+
+
+def _left_out(group: Group, cells: Cells) -> int:
+    """How many seeds have no place in their cell, being of other code than the rest of it."""
+    shown = {(at, record.spec.pretraining.seed) for at, runs in cells.items() for record in runs}
+    done = {
+        ((group.line(record), Head.of(record.spec)), record.spec.pretraining.seed)
+        for record in group.records
+        if record.status == "done"
+    }
+    return len(done - shown)
 
 
 def _copies(data: Mapping[str, Any]) -> str:

@@ -132,8 +132,8 @@ def _compared(file: Path, key: str, score: Score, again: Mapping[str, float | No
 
 def _unlike(found: bytes, wanted: bytes) -> str:
     lines = zip([*found.splitlines(), b""], [*wanted.splitlines(), b""])
-    at = next((number for number, (one, other) in enumerate(lines, 1) if one != other), 1)
-    return f"line {at} is not what the records give"
+    at = next((number for number, (one, other) in enumerate(lines, 1) if one != other), None)
+    return f"line {at} is not what the records give" if at else "its lines end otherwise than what the records give"
 
 
 def listed(findings: Iterable[Finding]) -> list[str]:
