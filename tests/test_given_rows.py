@@ -17,7 +17,7 @@ from ssbench.encoders.given import Given, of_module
 from ssbench.errors import UserError
 from ssbench.plan import Cell, cells, request
 from ssbench.results.continued import EXPLAINED
-from ssbench.results.groups import Group, Line, arrange, groups
+from ssbench.results.groups import Group, Line, groups
 from ssbench.results.marks import _walls
 from ssbench.results.metrics import score
 from ssbench.results.record import Costs, Record, Score
@@ -229,7 +229,7 @@ def test_the_cost_column_says_given(folder: Path, store: Store) -> None:
 def test_an_encoder_must_be_ahead_of_its_own_twin_and_a_method_of_the_tables(folder: Path, store: Store) -> None:
     put(store, planned(folder, encoder="a,b", method=["rotation"], **SEEDS), HITS)
     group, table = only(store)
-    lines = {line for line, _ in arrange(group)}
+    lines = {line for line, _ in group.cells}
     walls = {
         short(line.encoder) or line.method: [(short(w.encoder), w.size) for w in _walls(lines, "random-init", line)]
         for line in lines
@@ -298,8 +298,8 @@ def test_one_encoder_with_two_patches_is_two_rows_with_their_own_twins(folder: P
         f"{name} [backbone.patch=0]": ((80, 81, 82), False),
         f"{name} [backbone.patch=4]": ((70, 71, 72), True),
     }
-    given = [line for line, _ in arrange(group) if line.given]
-    assert all(len(_walls({one for one, _ in arrange(group)}, "random-init", line)) == 1 for line in given)
+    given = [line for line, _ in group.cells if line.given]
+    assert all(len(_walls({one for one, _ in group.cells}, "random-init", line)) == 1 for line in given)
 
 
 def test_a_given_row_that_failed_keeps_its_name(folder: Path, store: Store) -> None:

@@ -122,20 +122,20 @@ def _print_plan(work: "Work", device: str) -> None:
 def print_results(found: "Results", new: int) -> None:
     """The tables; the rest is in files, which `ssbench tables` writes. Exit status 1 where a cell failed."""
     from ssbench.results.grid import grids, measures, pivots
+    from ssbench.results.groups import groups
     from ssbench.results.profiles import profiles
     from ssbench.results.render import Shown, screen
 
     for table in found.tables():
         print(f"\n{screen(table)}")
-    store, records = found.store, found.records
-    known = found.controls
-    more: list[Shown] = [*grids(pivots(store, records)), *measures(records, known), *profiles(records, known)]
+    store, known, parted = found.store, found.controls, groups(found.records)
+    more: list[Shown] = [*grids(pivots(store, parted)), *measures(parted, known), *profiles(parted, known)]
     print(f"Records: {store.records} ({new} new). Next: ssbench tables --results {store.folder}")
     if more:
         print(f"It writes these in full, and as files in {store.tables}, with:")
     for one in more:
         print(f"  {one.slug}.md: {one.title}")
-    failed = sum(record.status == "failed" for record in records)
+    failed = sum(record.status == "failed" for record in found.records)
     if failed:
         print(f"{failed} of {new} cells failed; the same command runs them again")
         raise Exit(1)

@@ -7,7 +7,7 @@ from statistics import fmean
 import numpy as np
 
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import Group, Head, Line, arrange, groups, heading, slugged
+from ssbench.results.groups import Group, Head, Line, heading, slugged
 from ssbench.results.metrics import Array
 from ssbench.results.ranks import DIAGNOSTICS
 from ssbench.results.record import Record
@@ -52,16 +52,16 @@ def _hsic(k: Array, m: Array) -> float:
     return float(total) / (n * (n - 3))
 
 
-def alike(store: Store, records: Iterable[Record], controls: Mapping[str, str]) -> list[Frame]:
+def alike(store: Store, found: Iterable[Group], controls: Mapping[str, str]) -> list[Frame]:
     """A frame for each table of which two rows, or two seeds of one, kept features: rows by rows.
 
     Raises UserError on predictions that can't be read.
     """
-    return [frame for group in groups(records) for frame in _of(store, group, controls)]
+    return [frame for group in found for frame in _of(store, group, controls)]
 
 
 def _of(store: Store, group: Group, controls: Mapping[str, str]) -> Iterable[Frame]:
-    cells = arrange(group)
+    cells = group.cells
     columns = {head: column for head, column in columns_of(cells).items() if head.task == DIAGNOSTICS}
     for head, column in columns.items():
         kept: dict[Line, Seeds] = {}

@@ -35,7 +35,7 @@ def intervals(kind: Kind, stacked: Array, clustered: bool = False) -> Array:
     count, tail = len(stacked), 0.025
     if clustered and count > 1:
         tail = float(ndtr(np.sqrt(count / (count - 1)) * stdtrit(count - 1, tail)))
-    return np.asarray(np.percentile(_scores(kind, stacked), [100 * tail, 100 - 100 * tail], axis=0).T)
+    return np.asarray(np.percentile(drawn(kind, stacked), [100 * tail, 100 - 100 * tail], axis=0).T)
 
 
 def units(kind: Kind, arrays: Arrays) -> Array:
@@ -51,11 +51,11 @@ def units(kind: Kind, arrays: Arrays) -> Array:
 
 def resampled(kind: Kind, runs: Sequence[Arrays]) -> Array:
     """The metric of each run on each resample of the test samples or their clusters, (DRAWS, R)."""
-    return _scores(kind, np.stack([units(kind, run) for run in runs], 1))
+    return drawn(kind, np.stack([units(kind, run) for run in runs], 1))
 
 
-def _scores(kind: Kind, stacked: Array) -> Array:
-    """(U, R, k) -> (DRAWS, R)."""
+def drawn(kind: Kind, stacked: Array) -> Array:
+    """The same from runs' statistics a unit, (U, R, k)."""
     flat = stacked.reshape(len(stacked), -1)  # (N, R * k)
     weights = _weights(len(stacked))  # (DRAWS, N)
     sums = [weights[at : at + BLOCK].astype(np.float64) @ flat for at in range(0, DRAWS, BLOCK)]

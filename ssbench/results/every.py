@@ -4,30 +4,32 @@ from collections.abc import Mapping, Sequence
 
 from ssbench.results.alike import alike
 from ssbench.results.grid import grids, measures, optima, pivots
+from ssbench.results.groups import groups
 from ssbench.results.mce import mce
 from ssbench.results.profiles import profiles
 from ssbench.results.ranks import agreement, study
 from ssbench.results.record import Record
 from ssbench.results.render import Shown
 from ssbench.results.store import Store
-from ssbench.results.table import build
+from ssbench.results.table import tables
 from ssbench.results.trunks import trunks
 from ssbench.results.tuned import tunings
 
 
 def every(store: Store, controls: Mapping[str, str], records: Sequence[Record]) -> list[Shown]:
     """In the order in which they are shown; raises UserError where predictions can't be read."""
-    found = pivots(store, records)
+    found = groups(records)
+    settings = pivots(store, found)
     return [
-        *build(store, controls, records),
-        *grids(found),
-        *optima(found),
-        *measures(records, controls),
-        *mce(records, controls),
-        *profiles(records, controls),
-        *study(records, controls),
-        *agreement(records, controls),
-        *trunks(records, controls),
-        *alike(store, records, controls),
+        *tables(store, controls, found),
+        *grids(settings),
+        *optima(settings),
+        *measures(found, controls),
+        *mce(found, controls),
+        *profiles(found, controls),
+        *study(found, controls),
+        *agreement(found, controls),
+        *trunks(found, controls),
+        *alike(store, found, controls),
         *tunings(records, controls),
     ]

@@ -20,11 +20,9 @@ from ssbench.results.groups import (
     Group,
     Head,
     Line,
-    arrange,
     canonical,
     differing,
     digest,
-    groups,
     heading,
     slugged,
 )
@@ -91,14 +89,14 @@ class Pivot:
     optimum: tuple[tuple[Value, Value, Value], ...]  # `OPTIMUM` for each row; empty where columns are not numbers
 
 
-def pivots(store: Store, records: Iterable[Record]) -> list[Pivot]:
-    """Every grid that the records give, by table, task and method. Raises UserError on predictions that can't be read.
+def pivots(store: Store, found: Iterable[Group]) -> list[Pivot]:
+    """Every grid that tables' records give, by table, task and method. Raises UserError on unreadable predictions.
 
     A method has none where two variants would share a cell, for rows whose settings differ are never averaged.
     """
     made = []
-    for group in groups(records):
-        cells = arrange(group)
+    for group in found:
+        cells = group.cells
         failed = failing(cells)
         methods = sorted({line.method for line, _ in cells})
         for head, column in columns_of(cells).items():
@@ -321,9 +319,9 @@ def _data(pivot: Pivot) -> str:
     return spec.data.name + (f", pretrained on {source.name}" if source != spec.data else "")
 
 
-def measures(records: Iterable[Record], controls: Mapping[str, str]) -> list[Frame]:
+def measures(found: Iterable[Group], controls: Mapping[str, str]) -> list[Frame]:
     """A frame for each table whose records have measures: rows as in the table, a control only where it has some."""
-    return [frame for group in groups(records) if (frame := _measures(group, controls)) is not None]
+    return [frame for group in found if (frame := _measures(group, controls)) is not None]
 
 
 def _measures(group: Group, controls: Mapping[str, str]) -> Frame | None:

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -199,6 +200,17 @@ class Group:
         patch = p.backbone_settings.get("patch") if fitted else None
         return Line.of(p, given=away and network, size=size, patch=patch, recipe=record.spec.recipe)
 
+    @cached_property
+    def cells(self) -> "Cells":
+        """The records by row and column.
+
+        A seed stands once: pixels without a network come with every table's backbone, and are the same. So does a code.
+        """
+        cells: dict[tuple[Line, Head], dict[int, Record]] = defaultdict(dict)
+        for record in sorted(self.records, key=lambda r: (r.spec.pretraining.seed, _visits(r, self.place), r.spec.id)):
+            cells[self.line(record), Head.of(record.spec)].setdefault(record.spec.pretraining.seed, record)
+        return {key: of_one_code([*found.values()]) for key, found in cells.items()}
+
 
 Cells = dict[tuple[Line, Head], list[Record]]  # in the order of seeds
 
@@ -286,17 +298,6 @@ def _data(spec: Spec) -> str:
     """What is evaluated, at whatever size."""
     settings = {key: value for key, value in spec.data.settings.items() if key not in SIZES}
     return spec.data.model_copy(update={"settings": settings}).canonical()
-
-
-def arrange(group: Group) -> Cells:
-    """The records of one table by row and column.
-
-    A seed stands once: pixels without a network come with every table's backbone, and are the same. So does a code.
-    """
-    cells: dict[tuple[Line, Head], dict[int, Record]] = defaultdict(dict)
-    for record in sorted(group.records, key=lambda r: (r.spec.pretraining.seed, _visits(r, group.place), r.spec.id)):
-        cells[group.line(record), Head.of(record.spec)].setdefault(record.spec.pretraining.seed, record)
-    return {key: of_one_code([*found.values()]) for key, found in cells.items()}
 
 
 def _visits(record: Record, place: Place | None) -> bool:

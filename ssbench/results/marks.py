@@ -1,15 +1,17 @@
 """Which cells are bold, for being ahead of all others, and which are marked, for not being ahead of the controls."""
 
-from collections.abc import Container, Hashable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 from statistics import fmean
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from ssbench.results.groups import Cells, Head, Line
+from ssbench.results.metrics import Kind
 from ssbench.results.record import Record
 from ssbench.results.stats import SEEDS, Run, ahead, holm, runs
-from ssbench.results.store import Store
+from ssbench.results.store import Arrays, Store
 
 K = TypeVar("K", bound=Hashable)
 H = TypeVar("H", bound=Hashable)
@@ -32,14 +34,17 @@ class Marks:
     notes: tuple[str, ...]
 
 
-def sides(store: Store, done: Mapping[K, Iterable[Record]]) -> dict[K, dict[int, Run]]:
+def sides(store: Store, done: Mapping[K, Sequence[Record]]) -> dict[K, dict[int, Run]]:
     """What tests need of the done runs of one column, where there are any. Raises UserError on bad predictions."""
-    made = {}
+    alike: dict[tuple[Kind, Literal["higher", "lower"]], dict[tuple[K, int], Arrays]] = defaultdict(dict)
     for key, records in done.items():
-        arrays = {record.spec.pretraining.seed: store.arrays(record, record.headline) for record in records}
-        score = next((record.scores[record.headline] for record in records), None)
-        if score is not None:
-            made[key] = runs(score.kind, score.better, arrays)
+        for record in records:
+            score = record.scores[record.headline]
+            alike[score.kind, score.better][key, record.spec.pretraining.seed] = store.arrays(record, record.headline)
+    made: dict[K, dict[int, Run]] = {key: {} for key, records in done.items() if records}
+    for (kind, better), arrays in alike.items():
+        for (key, seed), run in runs(kind, better, arrays).items():
+            made[key][seed] = run
     return made
 
 

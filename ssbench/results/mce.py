@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import Group, Line, arrange, groups, heading, slugged
+from ssbench.results.groups import Group, Line, heading, slugged
 from ssbench.results.record import Record
 from ssbench.results.table import DASH, SPREAD, columns_of, lines_of
 
@@ -24,15 +24,13 @@ RELATIVE = (
 )
 
 
-def mce(records: Iterable[Record], controls: Mapping[str, str], against: str = AGAINST) -> list[Frame]:
+def mce(found: Iterable[Group], controls: Mapping[str, str], against: str = AGAINST) -> list[Frame]:
     """A frame for each table and each of its columns whose records have `errors`, where the named row has some."""
     frames = []
-    for group in groups(records):
-        cells = arrange(group)
-        for head, column in columns_of(cells).items():
-            told = {
-                line: [r for r in runs if "errors" in r.details] for (line, at), runs in cells.items() if at == head
-            }
+    for group in found:
+        for head, column in columns_of(group.cells).items():
+            here = {line: runs for (line, at), runs in group.cells.items() if at == head}
+            told = {line: [r for r in runs if "errors" in r.details] for line, runs in here.items()}
             done = {line: runs for line, runs in told.items() if runs}
             floors = [line for line in done if line.method == against]
             if floors:

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import Cells, Group, Head, Line, arrange, groups, heading, slugged
+from ssbench.results.groups import Cells, Group, Head, Line, heading, slugged
 from ssbench.results.record import Record
 from ssbench.results.table import DASH, SPREAD, Column, columns_of, lines_of
 
@@ -20,13 +20,13 @@ TESTED, HOME = "tested on", "its own test"
 Points = dict[str, dict[int, Any]]  # by the point's name, then by seed
 
 
-def profiles(records: Iterable[Record], controls: Mapping[str, str]) -> list[Frame]:
+def profiles(found: Iterable[Group], controls: Mapping[str, str]) -> list[Frame]:
     """A frame for each profile of each column, and for each column of another test."""
-    return [frame for group in groups(records) for frame in _of(group, controls)]
+    return [frame for group in found for frame in _of(group, controls)]
 
 
 def _of(group: Group, controls: Mapping[str, str]) -> Iterator[Frame]:
-    cells = arrange(group)
+    cells = group.cells
     columns = columns_of(cells)
     order = [*lines_of({line for line, _ in cells}, controls)]
     for head, column in columns.items():

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import Group, Line, arrange, canonical, groups, heading
+from ssbench.results.groups import Group, Line, canonical, heading
 from ssbench.results.metrics import Array
-from ssbench.results.record import Record
 from ssbench.results.table import DASH, columns_of, short
 from ssbench.rng import derive
 
@@ -60,19 +59,19 @@ def resamples(rows: Sequence[Line], purpose: str) -> Array:
     return np.concatenate([np.ones((1, len(rows))), counts[:, index]])
 
 
-def study(records: Iterable[Record], controls: Mapping[str, str]) -> list[Frame]:
+def study(found: Iterable[Group], controls: Mapping[str, str]) -> list[Frame]:
     """A frame for each table with LEAST rows or more: predictors by tasks, Spearman's and Kendall's correlation."""
-    return [frame for group in groups(records) if (frame := _study(group, controls)) is not None]
+    return [frame for group in found if (frame := _study(group, controls)) is not None]
 
 
-def agreement(records: Iterable[Record], controls: Mapping[str, str]) -> list[Frame]:
+def agreement(found: Iterable[Group], controls: Mapping[str, str]) -> list[Frame]:
     """A frame for each table with LEAST rows and two tasks or more: tasks by tasks, Kendall's tau-b of row means."""
-    return [frame for group in groups(records) if (frame := _agreement(group, controls)) is not None]
+    return [frame for group in found if (frame := _agreement(group, controls)) is not None]
 
 
 def _scores(group: Group, controls: Mapping[str, str]) -> tuple[dict[str, dict[Run, float]], set[str]]:
     """The headline of each run, higher is better, by what its task is called; and the names of diagnostics."""
-    cells = arrange(group)
+    cells = group.cells
     columns = columns_of(cells)
     names = short(columns)
     found: dict[str, dict[Run, float]] = {names[head]: {} for head in columns}

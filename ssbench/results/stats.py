@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtr
 
-from ssbench.results.bootstrap import DRAWS, Arrays, resampled, units
+from ssbench.results.bootstrap import DRAWS, Arrays, drawn, resampled, units
 from ssbench.results.metrics import Array, Kind, score
 from ssbench.rng import derive
 
 K = TypeVar("K", bound=Hashable)
 SEEDS = 3  # that a test needs: two say too little of their own variance
+WIDE = 500  # statistics a sample that are resampled at once
 TINY = 1e-18  # a variance of nothing but rounding
 NORMAL = ndtri((np.arange(DRAWS) + 0.5) / DRAWS)  # the standard normal, by its quantiles
 
@@ -32,14 +33,17 @@ class Run:
 def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[K, Arrays]) -> dict[K, Run]:
     """The runs of one row by seed, or of several by any key; the sign is turned where lower is better."""
     sign = 1 if better == "higher" else -1
-    sizes = {seed: len(units(kind, run)) for seed, run in arrays.items()}
+    each = {key: units(kind, run) for key, run in arrays.items()}
     made = {}
-    for samples in dict.fromkeys(sizes.values()):  # all at once where they can be
-        seeds = [seed for seed, size in sizes.items() if size == samples]
-        draws = sign * resampled(kind, [arrays[seed] for seed in seeds])  # (DRAWS, seeds)
-        for at, seed in enumerate(seeds):
-            made[seed] = Run(sign * score(kind, arrays[seed]), draws[:, at], samples)
-    return {seed: made[seed] for seed in arrays}
+    for shape in {one.shape for one in each.values()}:
+        keys = [key for key, one in each.items() if one.shape == shape]
+        size = max(WIDE // shape[1], 1)
+        for start in range(0, len(keys), size):  # many at once, as far as they have room
+            some = keys[start : start + size]
+            draws = sign * drawn(kind, np.stack([each[key] for key in some], 1))  # (DRAWS, runs)
+            for key, own in zip(some, draws.T):
+                made[key] = Run(sign * score(kind, arrays[key]), own, shape[0])
+    return {key: made[key] for key in arrays}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ssbench.results import codes, metrics
 from ssbench.results.continued import verdicts
-from ssbench.results.groups import Cells, Group, Head, Line, arrange, groups, heading, named
+from ssbench.results.groups import Cells, Group, Head, Line, groups, heading, named
 from ssbench.results.marks import marks
 from ssbench.results.record import Record, Score
 from ssbench.results.store import Store
@@ -117,12 +117,16 @@ def build(store: Store, controls: Mapping[str, str], chosen: Iterable[Record] | 
     `chosen` are the records to compare, else all of the store. Raises UserError on a record or predictions that can't
     be read.
     """
-    found = groups(store.all() if chosen is None else chosen)
+    return tables(store, controls, groups(store.all() if chosen is None else chosen))
+
+
+def tables(store: Store, controls: Mapping[str, str], found: Iterable[Group]) -> list[Table]:
+    """The table of each group, in their order; raises UserError on predictions that can't be read."""
     return [_table(store, controls, group) for group in found]
 
 
 def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
-    cells = arrange(group)
+    cells = group.cells
     columns = columns_of(cells)
     names = short(columns)
     marked = marks(store, controls, cells, names)

@@ -12,32 +12,29 @@ from ssbench.results.groups import (
     Head,
     Place,
     Recipe,
-    arrange,
     bare,
     digest,
-    groups,
     labels,
     slugged,
 )
 from ssbench.results.ranks import paired
-from ssbench.results.record import Record
 from ssbench.results.table import Column, columns_of, lines_of
 from ssbench.spec import Spec
 
 NOTE = "Kendall's tau-b of methods' means over seeds, without controls, with the 95 % interval of resampled rows"
 
 
-def trunks(records: Iterable[Record], controls: Mapping[str, str]) -> list[Frame]:
+def trunks(found: Iterable[Group], controls: Mapping[str, str]) -> list[Frame]:
     """A frame for each task by which two backbones or more were judged, all else alike: rows by backbones."""
     alike: dict[str, list[Group]] = defaultdict(list)
-    for group in groups(records):
+    for group in found:
         if (spec := _trained(group)) is not None:
             place = Place.of(spec).model_copy(update={"backbone": "", "backbone_settings": {}, "preset": {}})
             alike[place.canonical() + Recipe.of(spec).canonical()].append(group)
     return [
         frame
-        for key, found in sorted(alike.items())
-        for frame in (_frames(found, digest(key), controls) if len(found) > 1 else [])
+        for key, kin in sorted(alike.items())
+        for frame in (_frames(kin, digest(key), controls) if len(kin) > 1 else [])
     ]
 
 
@@ -66,7 +63,7 @@ def _frames(found: list[Group], key: str, controls: Mapping[str, str]) -> Iterab
 
 def _own(group: Group) -> Cells:
     """What was done by the table's own rows: guests have a network of their own."""
-    cells = {at: [one for one in runs if one.status == "done"] for at, runs in arrange(group).items()}
+    cells = {at: [one for one in runs if one.status == "done"] for at, runs in group.cells.items()}
     return {(line, head): runs for (line, head), runs in cells.items() if runs and not (line.given or line.encoder)}
 
 

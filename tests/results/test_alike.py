@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ssbench.results.alike import alike
+from ssbench.results.groups import groups
 from ssbench.results.record import Score
 from ssbench.results.store import Store
 
@@ -26,7 +27,7 @@ def test_rows_are_alike_as_their_kept_features_of_the_same_seed_are(tmp_path: Pa
             keep(store, method, seed, features.astype(np.float16))
         keep(store, "one", seed, None, "knn")
     keep(store, "bare", 0, None)
-    (frame,) = alike(store, store.all(), {})
+    (frame,) = alike(store, groups(store.all()), {})
     assert frame.slug.endswith("-cka") and frame.header == ("method", "one", "other", "turned")
     cells = {(row[0].text, name): cell for row in frame.rows for name, cell in zip(frame.header[1:], row[1:])}
     assert cells["one", "turned"].text == cells["turned", "one"].text == "1.00"
@@ -35,10 +36,10 @@ def test_rows_are_alike_as_their_kept_features_of_the_same_seed_are(tmp_path: Pa
         assert mean is not None and abs(mean) < 0.05, (
             "other features, and those of another seed, have nothing in common"
         )
-    assert alike(store, reversed(store.all()), {}) == [frame]
+    assert alike(store, groups(reversed(store.all())), {}) == [frame]
 
 
 def test_without_two_rows_there_is_no_table(tmp_path: Path) -> None:
     store = Store(tmp_path)
     keep(store, "one", 0, np.random.default_rng(0).standard_normal((50, 4)))
-    assert alike(store, store.all(), {}) == []
+    assert alike(store, groups(store.all()), {}) == []

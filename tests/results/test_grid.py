@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ssbench.results import stats
 from ssbench.results.grid import Frame, Pivot, Value, _whole, grids, measures, optima, pivots, selection
-from ssbench.results.groups import canonical
+from ssbench.results.groups import canonical, groups
 from ssbench.results.metrics import score
 from ssbench.results.record import Record, Score
 from ssbench.results.render import Shown, csv, latex, markdown, readme, write
@@ -69,7 +69,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def found(store: Store) -> list[Pivot]:
-    return pivots(store, store.all())
+    return pivots(store, groups(store.all()))
 
 
 def only(store: Store) -> Frame:
@@ -448,7 +448,7 @@ def measured(store: Store) -> None:
 
 def test_measures_are_those_of_each_seed_once_whatever_the_tasks(store: Store) -> None:
     measured(store)
-    (frame,) = measures(store.all(), CONTROLS)
+    (frame,) = measures(groups(store.all()), CONTROLS)
     assert frame.slug == f"{SLUG}-measures" and ", 2 seeds" in frame.title
     assert frame.header == ("method", "rank", "alignment", "loss")
     assert texts(frame) == [
@@ -465,19 +465,19 @@ def test_curves_of_different_lengths_are_laid_over_each_other(store: Store) -> N
     for seed, count in enumerate((3, 41)):
         log = [{"step": i, "a": float(value)} for i, value in enumerate(np.linspace(8, 1, count))]
         make(store, {}, 50, method="simclr", seeds=(seed,), measures={"rank": 1.0}, loss=log)
-    text = measures(store.all(), {})[0].rows[0][-1].text
+    text = measures(groups(store.all()), {})[0].rows[0][-1].text
     assert text == "8 → 1 ██▇▇▇▆▆▅▅▅▄▄▄▃▃▂▂▂▁▁"
 
 
 def test_records_without_measures_give_no_table_of_them(store: Store) -> None:
     make(store, {}, 50, loss=[{"step": 1.0, "a": 1.0}])
-    assert measures(store.all(), {}) == []
+    assert measures(groups(store.all()), {}) == []
 
 
 def everything(store: Store) -> list[Shown]:
     records = store.all()
-    pivoted = pivots(store, records)
-    frames = [*grids(pivoted), *optima(pivoted), *measures(records, CONTROLS)]
+    pivoted = pivots(store, groups(records))
+    frames = [*grids(pivoted), *optima(pivoted), *measures(groups(records), CONTROLS)]
     return [*build(store, CONTROLS, records), *frames]
 
 

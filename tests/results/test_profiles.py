@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ssbench import api
+from ssbench.results.groups import groups
 from ssbench.results.profiles import profiles
 from ssbench.results.record import Record
 
@@ -27,7 +28,7 @@ def test_a_profile_is_a_table_of_rows_by_points(records: Sequence[Record]) -> No
         record.model_copy(update={"details": {"profile": {"size": {"1": [10.0, 8.0, 12.0], "2": 20.0 + seed}}}})
         for seed, record in enumerate(own)
     ]
-    (frame,) = profiles(made, CONTROLS)
+    (frame,) = profiles(groups(made), CONTROLS)
     assert frame.header == ("method", "1", "2")
     (row,) = frame.rows
     assert [value.text for value in row] == ["random-init", "10.0 ± 0.0 (8.0 to 12.0)", "20.5 ± 0.7"]
@@ -43,13 +44,13 @@ def test_other_tests_stand_beside_their_own_with_what_is_lost(records: Sequence[
         by = 4.0 + record.spec.pretraining.seed
         return record.model_copy(update={"scores": {"top1": score.model_copy(update={"value": score.value - by})}})
 
-    frames = profiles(map(moved, records), CONTROLS)
+    frames = profiles(groups(map(moved, records)), CONTROLS)
     assert [frame.header for frame in frames] == [("method", "its own test", "digits", "drop")] * 2
     assert [frame.rows[0][3].text for frame in frames] == ["4.5 ± 0.7", "4.5 ± 0.7"]
 
 
 def test_the_same_images_as_other_data_score_the_same(records: Sequence[Record]) -> None:
-    for frame in profiles(records, CONTROLS):
+    for frame in profiles(groups(records), CONTROLS):
         assert frame.rows[0][3].text == "0.0 ± 0.0"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from ssbench.results.groups import Line
+from ssbench.results.groups import Line, groups
 from ssbench.results.ranks import agreement, kendall, resamples, spearman, study
 from ssbench.results.record import Record, Score
 
@@ -47,7 +47,7 @@ RUNS = [(place, seed) for place in range(ROWS) for seed in range(SEEDS)]
 def test_what_orders_runs_as_the_task_does_has_one_and_what_does_not_an_interval_around_zero() -> None:
     found = [record(place, seed, "knn", place + 0.1 * seed, rankme=BY_CHANCE[0, place, seed]) for place, seed in RUNS]
     found += [record(place, seed, "diagnostics", math.exp(place + 0.1 * seed)) for place, seed in RUNS]
-    (frame,) = study(found, {})
+    (frame,) = study(groups(found), {})
     rows = {(row[0].text, row[1].text): row[2:] for row in frame.rows}
     same, chance = rows["diagnostics value", "knn"], rows["rankme", "knn"]
     for cell in same[:2]:
@@ -62,7 +62,7 @@ def test_tasks_that_order_methods_alike_agree_and_others_do_not() -> None:
     found = [record(place, seed, "knn", place + 0.1 * seed) for place, seed in RUNS]
     found += [record(place, seed, "ridge", place**2 + seed) for place, seed in RUNS]
     found += [record(place, seed, "logreg", BY_CHANCE[1, place, seed]) for place, seed in RUNS]
-    (frame,) = agreement(found, {})
+    (frame,) = agreement(groups(found), {})
     cells = {(row[0].text, name): cell for row in frame.rows for name, cell in zip(frame.header[1:], row[1:])}
     assert cells["knn", "ridge"].text == "1.00 [1.00, 1.00] n=12" and cells["knn", "knn"].text == "–"
     low, high = (float(end) for end in cells["knn", "logreg"].text.partition("[")[2].partition("]")[0].split(", "))
@@ -71,5 +71,5 @@ def test_tasks_that_order_methods_alike_agree_and_others_do_not() -> None:
 
 def test_controls_and_few_rows_have_no_study() -> None:
     found = [record(place, 0, "knn", place, rankme=place) for place in range(6)]
-    assert len(study(found, {})) == 1
-    assert study(found, {"method-0": "floor"}) == [] == agreement(found, {})
+    assert len(study(groups(found), {})) == 1
+    assert study(groups(found), {"method-0": "floor"}) == [] == agreement(groups(found), {})

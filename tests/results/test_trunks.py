@@ -1,5 +1,6 @@
 from typing import Literal
 
+from ssbench.results.groups import groups
 from ssbench.results.record import Record, Score
 from ssbench.results.trunks import trunks
 from ssbench.spec import Budget
@@ -24,7 +25,7 @@ def both(better: Better = "higher") -> list[Record]:
 
 
 def test_methods_are_rows_and_backbones_columns_with_how_far_their_orders_agree() -> None:
-    (frame,) = trunks(both(), CONTROLS)
+    (frame,) = trunks(groups(both()), CONTROLS)
     assert frame.title == "shapes, samples=1000: knn top1 % ↑ (protocol 1) by backbone"
     assert frame.header == ("method", "resnet-nano", "vit-nano")
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in frame.rows}
@@ -34,14 +35,14 @@ def test_methods_are_rows_and_backbones_columns_with_how_far_their_orders_agree(
 
 
 def test_lower_is_better_both_times_or_the_order_is_the_same() -> None:
-    (frame,) = trunks(both("lower"), CONTROLS)
+    (frame,) = trunks(groups(both("lower")), CONTROLS)
     assert "-1.00" in frame.notes[0], "both backbones are turned alike"
 
 
 def test_one_backbone_other_budgets_and_failed_runs_make_no_frame() -> None:
     one = [record(name, "vit-nano", 1) for name in METHODS]
-    assert not trunks(one, CONTROLS)
+    assert not trunks(groups(one), CONTROLS)
     other = spec("a", backbone="resnet-nano")
-    assert not trunks([*one, failed(other)], CONTROLS)
+    assert not trunks(groups([*one, failed(other)]), CONTROLS)
     more = spec("a", backbone="resnet-nano", budget=Budget(unit="samples", amount=2000))
-    assert not trunks([*one, done(more, "top1", one[0].scores["top1"])], CONTROLS)
+    assert not trunks(groups([*one, done(more, "top1", one[0].scores["top1"])]), CONTROLS)
