@@ -5,7 +5,7 @@ and their difference is a paired one. Samples of one patient, video or site are 
 names such groups, groups are what is drawn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -49,13 +49,8 @@ def units(kind: Kind, arrays: Arrays) -> Array:
     return summed
 
 
-def resampled(kind: Kind, runs: Sequence[Arrays]) -> Array:
-    """The metric of each run on each resample of the test samples or their clusters, (DRAWS, R)."""
-    return drawn(kind, np.stack([units(kind, run) for run in runs], 1))
-
-
 def drawn(kind: Kind, stacked: Array) -> Array:
-    """The same from runs' statistics a unit, (U, R, k)."""
+    """The metric of R runs on each resample of the units, (DRAWS, R), from their statistics, (U, R, k)."""
     flat = stacked.reshape(len(stacked), -1)  # (N, R * k)
     weights = _weights(len(stacked))  # (DRAWS, N)
     sums = [weights[at : at + BLOCK].astype(np.float64) @ flat for at in range(0, DRAWS, BLOCK)]

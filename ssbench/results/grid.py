@@ -222,9 +222,7 @@ def _optimum(store: Store, column: Column, line: Mapping[float, list[Record]]) -
     scores = {value: [one for one in map(selection, runs) if one is not None] for value, runs in line.items()}
     means = {value: fmean(found) for value, found in scores.items() if found}
     best = (max if better == "higher" else min)(means, key=lambda value: means[value]) if means else None
-    arrays = [[store.arrays(record, column.metric) for record in runs] for runs in line.values()]
-    seeds = [[record.spec.pretraining.seed for record in runs] for runs in line.values()]
-    leads = stats.leads(column.score.kind, better, arrays, seeds)
+    leads = stats.leads([*sides(store, line).values()])
     if leads is None:
         interval = dash
     else:

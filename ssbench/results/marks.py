@@ -10,12 +10,11 @@ from typing import Literal, TypeVar
 from ssbench.results.groups import Cells, Head, Line
 from ssbench.results.metrics import Kind
 from ssbench.results.record import Record
-from ssbench.results.stats import SEEDS, Run, ahead, holm, runs
+from ssbench.results.stats import SEEDS, Run, Side, ahead, holm, runs
 from ssbench.results.store import Arrays, Store
 
 K = TypeVar("K", bound=Hashable)
 H = TypeVar("H", bound=Hashable)
-Side = Mapping[int, Run]  # by seed
 LEVEL = 0.05
 MARK = "°"
 TEST = "a test over common seeds and test samples"
@@ -74,8 +73,12 @@ def _mean(side: Side) -> float:
     return fmean(run.value for run in side.values())
 
 
-def marks(store: Store, controls: Mapping[str, str], cells: Cells, names: Mapping[Head, str]) -> Marks:
+def marks(
+    judged: Mapping[Head, Mapping[Line, Side]], controls: Mapping[str, str], cells: Cells, names: Mapping[Head, str]
+) -> Marks:
     """Of the rows and columns of one table; `names` says what columns are called, `controls` what each control is.
+
+    `judged` has the runs of every row, by column.
 
     Rows that train on labels are neither bold, nor rivals, nor marked. While a floor has failed or was not run, it has
     not been beaten, and nothing in its column is bold; one that does not apply there is left out. A row with a failed
@@ -84,10 +87,7 @@ def marks(store: Store, controls: Mapping[str, str], cells: Cells, names: Mappin
     floors = [name for name, role in controls.items() if role == "floor"]
     labelled = {line for (line, _), found in cells.items() if any(record.supervised for record in found)}
     failed = failing(cells)
-    columns: dict[Head, dict[Line, dict[int, Run]]] = {}
-    for head in names:
-        here = {line: found for (line, at), found in cells.items() if at == head and line not in labelled}
-        columns[head] = sides(store, {line: [r for r in found if r.status == "done"] for line, found in here.items()})
+    columns = {head: {line: side for line, side in judged[head].items() if line not in labelled} for head in names}
     absent = {head: gone for head in names if columns[head] and (gone := _absent(floors, cells, head))}
     barred = {line for line, _ in cells if line.method in controls or line in failed}
     whole = {head: rows for head, rows in columns.items() if head not in absent}

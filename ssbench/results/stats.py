@@ -2,15 +2,15 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import hypot, nan, sqrt
 from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import ndtri, stdtr
+from scipy.special import ndtri, stdtr, stdtrit
 
-from ssbench.results.bootstrap import DRAWS, Arrays, drawn, resampled, units
+from ssbench.results.bootstrap import DRAWS, Arrays, drawn, units
 from ssbench.results.metrics import Array, Kind, score
 from ssbench.rng import derive
 
@@ -28,6 +28,9 @@ class Run:
     value: float
     draws: Array  # (DRAWS,)
     samples: int
+
+
+Side = Mapping[int, Run]  # the runs of one row in one column, by seed
 
 
 def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[K, Arrays]) -> dict[K, Run]:
@@ -78,7 +81,7 @@ class Difference:
         return float(low), float(high)
 
 
-def ahead(one: Mapping[int, Run], other: Mapping[int, Run]) -> float:
+def ahead(one: Side, other: Side) -> float:
     """How likely the mean of `one` were this far above that of `other`, on the seeds of both, if it were not (p).
 
     One-sided. NaN, which is neither small nor large, where there is no `difference`.
@@ -87,7 +90,7 @@ def ahead(one: Mapping[int, Run], other: Mapping[int, Run]) -> float:
     return nan if found is None else found.above()
 
 
-def difference(one: Mapping[int, Run], other: Mapping[int, Run]) -> Difference | None:
+def difference(one: Side, other: Side) -> Difference | None:
     """Of two rows, on the seeds of both; None where fewer than SEEDS are common or numbers of test samples differ."""
     seeds = [seed for seed in one if seed in other]
     count = len(seeds)
@@ -116,23 +119,46 @@ def holm(found: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def leads(
-    kind: Kind,
-    better: Literal["higher", "lower"],
-    sides: Sequence[Sequence[Arrays]],
-    seeds: Sequence[Sequence[int]],
-) -> NDArray[np.bool_] | None:
+def leads(sides: Sequence[Side]) -> NDArray[np.bool_] | None:
     """Which sides have the best mean on each resample of test samples and seeds, (DRAWS, sides); equals lead together.
 
-    A side is its runs, one a seed, and `seeds` names them. Sides that have the same seeds are resampled with the same
-    ones, so that what a seed does to all of them cancels. None where the numbers of test samples differ.
+    Sides that have the same seeds are resampled with the same ones, so that what a seed does to all of them cancels.
+    None where the numbers of test samples differ.
     """
-    if len({len(units(kind, run)) for side in sides for run in side}) > 1:
+    if len({run.samples for side in sides for run in side.values()}) > 1:
         return None
     means = []
-    for side, names in zip(sides, seeds):
-        generator = np.random.default_rng(derive(0, f"bootstrap of seeds {[*names]}"))
+    for side in sides:
+        generator = np.random.default_rng(derive(0, f"bootstrap of seeds {[*side]}"))
         picks = generator.integers(len(side), size=(DRAWS, len(side)))
-        means.append(np.take_along_axis(resampled(kind, side), picks, 1).mean(1))
-    scores = np.stack(means, 1) * (1 if better == "higher" else -1)
+        means.append(np.take_along_axis(_draws(side), picks, 1).mean(1))
+    scores = np.stack(means, 1)
     return np.asarray(scores >= scores.max(1, keepdims=True) - 1e-9)  # sums of equals differ in their last digits
+
+
+def beliefs(sides: Sequence[Side], name: str) -> list[Array]:
+    """Where the means of one row in several columns may truly lie, (DRAWS,) each, jointly; higher is better.
+
+    A mean on each resample of the test samples, and what few seeds leave open of it: a multivariate t with the scatter
+    of the row's seeds, so that what a good seed does to several columns it does to them together. `name` is the row's:
+    other rows are drawn by themselves. Of two columns with other seeds each has its own.
+    """
+    made = []
+    for side in sides:
+        values, count = np.array([run.value for run in side.values()]), len(side)
+        generator = np.random.default_rng(derive(0, f"beliefs of {name}, seeds {[*side]}"))
+        normal, scale = generator.normal(size=(DRAWS, count)), generator.chisquare(count - 1, DRAWS) / (count - 1)
+        spread = normal @ (values - values.mean()) / np.sqrt(count * (count - 1) * scale)
+        made.append(_draws(side).mean(1) + spread)
+    return made
+
+
+def smallest(error: float, freedom: float, shared: float, power: float = 0.8) -> float:
+    """The difference that the one-sided test at 5 % sees in `power` of all cases, with these errors of a Difference."""
+    reach = 1e3 * (error + shared)
+    critical = brentq(lambda mean: Difference(mean, error, freedom, shared).above() - 0.05, 0.0, reach)
+    return float(critical + hypot(error * stdtrit(freedom, power), shared * ndtri(power)))
+
+
+def _draws(side: Side) -> Array:
+    return np.stack([run.draws for run in side.values()], 1)  # (DRAWS, seeds)

@@ -2,15 +2,16 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, median, stdev
 from typing import Any, Literal
 
 from ssbench.results import codes, metrics
 from ssbench.results.continued import verdicts
 from ssbench.results.groups import Cells, Group, Head, Line, groups, heading, named
-from ssbench.results.marks import marks
+from ssbench.results.marks import marks, sides
 from ssbench.results.record import Record, Score
+from ssbench.results.stats import Side
 from ssbench.results.store import Store
 
 Status = Literal["done", "not-applicable", "failed", "missing"]
@@ -31,6 +32,7 @@ class Cell:
     behind: bool = False  # not shown to be ahead of the controls
     notes: tuple[int, ...] = ()  # numbers of the table's footnotes
     beside: float | None = None  # mean over seeds of what stands in brackets
+    runs: Side = field(default_factory=dict, compare=False, repr=False)  # what tests need
 
     @property
     def mean(self) -> float | None:
@@ -129,7 +131,10 @@ def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
     cells = group.cells
     columns = columns_of(cells)
     names = short(columns)
-    marked = marks(store, controls, cells, names)
+    judged = {
+        head: sides(store, {line: _done(runs) for (line, at), runs in cells.items() if at == head}) for head in columns
+    }
+    marked = marks(judged, controls, cells, names)
     footnotes: list[str] = []
     rows = []
     called = dict(lines_of({line for line, _ in cells}, controls))
@@ -141,6 +146,7 @@ def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
                 (line, head) in marked.bold,
                 (line, head) in marked.behind,
                 footnotes,
+                judged[head].get(line, {}),
             )
             for head, column in columns.items()
         )
@@ -258,20 +264,24 @@ def _beside(records: list[Record]) -> str:
     return PER_CLASS if unequal else ""
 
 
-def _cell(records: list[Record], column: Column, bold: bool, behind: bool, footnotes: list[str]) -> Cell:
+def _done(records: Iterable[Record]) -> list[Record]:
+    return [record for record in records if record.status == "done"]
+
+
+def _cell(records: list[Record], column: Column, bold: bool, behind: bool, footnotes: list[str], side: Side) -> Cell:
     """Values of the runs that were done; the others and warnings leave a footnote each, which cells share."""
-    values = tuple(record.scores[record.headline].value for record in records if record.status == "done")
+    done = _done(records)
+    values = tuple(record.scores[record.headline].value for record in done)
     found = {record.status for record in records}
     lacking = {_footnote(record, len(found) > 1) for record in records if record.status != "done"}
-    done = [record for record in records if record.status == "done"]
     warned = {f"seed {r.spec.pretraining.seed}: {r.warning}" for r in done if r.warning}
     warned |= {OLD.format(parts=", ".join(parts)) for r in done if (parts := codes.changed(r))}
     texts = sorted(lacking | warned)
     footnotes += [text for text in texts if text not in footnotes]
     status: Status = next((status for status in STRONGEST if status in found), "missing")
-    near = [r.scores[column.beside].value for r in records if r.status == "done" and column.beside in r.scores]
+    near = [r.scores[column.beside].value for r in done if column.beside in r.scores]
     notes = tuple(sorted(footnotes.index(text) + 1 for text in texts))
-    return Cell(values, status, bold, behind, notes, fmean(near) if near else None)
+    return Cell(values, status, bold, behind, notes, fmean(near) if near else None, side)
 
 
 def _footnote(record: Record, mixed: bool) -> str:

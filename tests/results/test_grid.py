@@ -348,7 +348,7 @@ def test_how_often_a_side_leads_is_what_a_slow_loop_over_other_draws_finds() -> 
     sides = [draw.random((runs, 150)) < share for runs, share in ((3, 0.6), (3, 0.62), (2, 0.58))]
     arrays = [[{"predicted": run.astype(np.int64), "truth": np.ones(150, np.int64)} for run in side] for side in sides]
     seeds = [[0, 1, 2], [0, 1, 2], [0, 3]]
-    leads = stats.leads("accuracy", "higher", arrays, seeds)
+    leads = stats.leads([stats.runs("accuracy", "higher", dict(zip(at, of))) for at, of in zip(seeds, arrays)])
     assert leads is not None and leads.shape == (2000, 3)
     slow = np.zeros(3)
     for _ in range(3000):
@@ -368,7 +368,7 @@ def test_the_interval_is_the_middle_of_the_values_that_lead_in_resamples(store: 
     for mask in ("block", "random"):
         line(store, mask, {ratio: (50, found) for ratio, found in runs.items()})
     arrays = [[store.arrays(r, "top1") for r in found] for found in _by_ratio(store, "block")]
-    leads = stats.leads("accuracy", "higher", arrays, [[0, 1]] * 4)
+    leads = stats.leads([stats.runs("accuracy", "higher", dict(enumerate(of))) for of in arrays])
     assert leads is not None
     lows = sorted(next(ratio for ratio, is_best in zip(ratios, row) if is_best) for row in leads)
     highs = sorted(next(ratio for ratio, is_best in zip(ratios[::-1], row[::-1]) if is_best) for row in leads)
@@ -384,8 +384,8 @@ def _by_ratio(store: Store, mask: str) -> list[list[Record]]:
 
 
 def test_runs_on_other_numbers_of_test_samples_have_no_common_optimum() -> None:
-    one, other = ([{"value": np.ones(count)}] for count in (10, 11))
-    assert stats.leads("mean", "higher", [one, other], [[0], [0]]) is None
+    one, other = (stats.runs("mean", "higher", {0: {"value": np.ones(count)}}) for count in (10, 11))
+    assert stats.leads([one, other]) is None
 
 
 @pytest.mark.parametrize(
