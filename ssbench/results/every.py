@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ssbench.results.across import across
 from ssbench.results.alike import alike
 from ssbench.results.grid import grids, measures, optima, pivots
 from ssbench.results.groups import groups
@@ -10,6 +11,7 @@ from ssbench.results.profiles import profiles
 from ssbench.results.ranks import agreement, study
 from ssbench.results.record import Record
 from ssbench.results.render import Shown
+from ssbench.results.standing import standing
 from ssbench.results.store import Store
 from ssbench.results.table import tables
 from ssbench.results.trunks import trunks
@@ -20,8 +22,11 @@ def every(store: Store, controls: Mapping[str, str], records: Sequence[Record]) 
     """In the order in which they are shown; raises UserError where predictions can't be read."""
     found = groups(records)
     settings = pivots(store, found)
+    built = tables(store, controls, found)
     return [
-        *tables(store, controls, found),
+        *built,
+        *standing(built),
+        *across(built),
         *grids(settings),
         *optima(settings),
         *measures(found, controls),

@@ -148,7 +148,16 @@ def _whole(axes: dict[str, tuple[Any, ...]], there: set[tuple[str, ...]]) -> dic
     """The values of two settings that span the largest grid without holes: by its shorter side, then by its cells."""
     (row, rows), (by, columns) = axes.items()
     across = {r: frozenset(c for c in map(canonical, columns) if (r, c) in there) for r in map(canonical, rows)}
-    spans: set[frozenset[str]] = set()  # what columns some rows have in common
+    best = largest(across)
+    return {
+        row: tuple(value for value in rows if best <= across[canonical(value)]),
+        by: tuple(value for value in columns if canonical(value) in best),
+    }
+
+
+def largest(across: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """Of what each row has, what some rows have in common: the most by the shorter side, then by cells."""
+    spans: set[frozenset[str]] = set()
     for found in across.values():
         spans |= {found, *(found & span for span in spans)}
 
@@ -156,11 +165,7 @@ def _whole(axes: dict[str, tuple[Any, ...]], there: set[tuple[str, ...]]) -> dic
         tall = sum(span <= found for found in across.values())
         return min(tall, len(span)), tall * len(span)
 
-    best = max(sorted(spans, key=sorted), key=size)  # of equals, the first
-    return {
-        row: tuple(value for value in rows if best <= across[canonical(value)]),
-        by: tuple(value for value in columns if canonical(value) in best),
-    }
+    return max(sorted(spans, key=sorted), key=size)  # of equals, the first
 
 
 def _keys(rows: tuple[Any, ...], columns: tuple[Any, ...]) -> list[tuple[str, str]]:

@@ -98,16 +98,21 @@ def difference(one: Side, other: Side) -> Difference | None:
         return None
     means, draws, spreads, owns = [], [], [], []
     for side in (one, other):
-        values = np.array([side[seed].value for seed in seeds])
-        drawn = np.stack([side[seed].draws for seed in seeds], 1)  # (DRAWS, seeds)
-        own = float((drawn - drawn.mean(1, keepdims=True)).var(0, ddof=1).sum()) / (count - 1)  # of one run
+        common = {seed: side[seed] for seed in seeds}
+        values, alone = np.array([run.value for run in common.values()]), own(common)
         means.append(float(values.mean()))
-        draws.append(drawn.mean(1))
-        spreads.append(max(float(values.var(ddof=1)), own, TINY) / count)
-        owns.append(own / count)
+        draws.append(_draws(common).mean(1))
+        spreads.append(max(float(values.var(ddof=1)), alone, TINY) / count)
+        owns.append(alone / count)
     freedom = sum(spreads) ** 2 * (count - 1) / sum(spread**2 for spread in spreads)
     shared = max(float((draws[0] - draws[1]).var(ddof=1)) - sum(owns), 0.0)
     return Difference(means[0] - means[1], sqrt(sum(spreads)), freedom, sqrt(shared))
+
+
+def own(side: Side) -> float:
+    """The part of a run's variance over test samples that is its own: other seeds of the row do not share it."""
+    drawn = _draws(side)
+    return float((drawn - drawn.mean(1, keepdims=True)).var(0, ddof=1).sum()) / (len(side) - 1)
 
 
 def holm(found: Sequence[float]) -> list[float]:

@@ -10,6 +10,7 @@ from ssbench.results import codes, metrics
 from ssbench.results.continued import verdicts
 from ssbench.results.groups import Cells, Group, Head, Line, groups, heading, named
 from ssbench.results.marks import marks, sides
+from ssbench.results.precision import precision
 from ssbench.results.record import Record, Score
 from ssbench.results.stats import Side
 from ssbench.results.store import Store
@@ -83,13 +84,18 @@ class Row:
     """A method with its cells, one a column, and what its pretraining cost (over its seeds; None: not known)."""
 
     name: str  # with the settings that tell it from another row of the same method
-    control: bool
+    role: str  # `floor` or `ceiling` of a control, else empty
+    labels: bool  # it saw some
     cells: tuple[Cell, ...]
     given: bool  # it came with its weights: what they cost is not known
     images: float | None  # seen in pretraining
     seconds: float | None
     gflops: float | None  # an image, forward and backward
     parameters: float | None
+
+    @property
+    def control(self) -> bool:
+        return bool(self.role)
 
 
 @dataclass(frozen=True)
@@ -151,12 +157,41 @@ def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
             for head, column in columns.items()
         )
         runs = [record for head in columns for record in cells.get((line, head), [])]
-        taught = any(record.supervised for record in runs) and line.method not in controls
-        rows.append(Row(name + " (labels)" * taught, line.method in controls, made, line.given, *_costs(runs)))
+        role, taught = controls.get(line.method, ""), any(record.supervised for record in runs)
+        called_so = name + " (labels)" * (taught and not role)
+        rows.append(Row(called_so, role, taught, made, line.given, *_costs(runs)))
     title = heading(group, _seeds(rows))
     went_on = verdicts(store, cells, names, called, controls)
-    notes = (*went_on, *marked.notes, SPREAD, *told(store, group, cells, columns, names))
+    notes = (
+        *went_on,
+        *marked.notes,
+        SPREAD,
+        *_fine(columns, names, judged),
+        *told(store, group, cells, columns, names),
+    )
     return Table(group.slug, title, (*columns.values(),), tuple(rows), notes, tuple(footnotes))
+
+
+def _fine(
+    columns: Mapping[Head, Column], names: Mapping[Head, str], judged: Mapping[Head, Mapping[Line, Side]]
+) -> list[str]:
+    """What a score's deviation is made of, and the smallest difference that each column could have seen."""
+    found = {head: made for head in columns if (made := precision([*judged[head].values()])) is not None}
+    if not found:
+        return []
+    parts, least = [], []
+    for head, one in found.items():
+
+        def text(value: float, column: Column = columns[head]) -> str:
+            return column.text(value, None)
+
+        parts.append(f"{names[head]} {text(one.seeds)} over seeds, {text(one.samples)} over test samples")
+        more = f"{one.halving} seeds" if one.halving else "more test samples, not seeds,"
+        least.append(f"{names[head]} {text(one.least)} with {one.count} seeds ({more} would halve it)")
+    return [
+        f"standard deviation of one run's score: {'; '.join(parts)}",
+        f"smallest difference of two rows that one test at 5 % sees in 4 of 5 cases: {'; '.join(least)}",
+    ]
 
 
 def short(columns: Mapping[Head, Column]) -> dict[Head, str]:

@@ -1,0 +1,50 @@
+"""How finely a column sees: what makes one score's deviation, and the smallest difference it can show. No torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import sqrt
+from statistics import fmean, median, median_low
+
+import numpy as np
+
+from ssbench.results.stats import SEEDS, Side, difference, own, smallest
+
+MANY = 1000  # seeds: what takes more, more test samples would do
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Of one column, in the units of its score."""
+
+    seeds: float  # standard deviation of one score over seeds, beyond what test samples explain
+    samples: float  # and over test samples
+    least: float  # the difference of two rows that one test at 5 % sees in 4 of 5 cases
+    count: int  # seeds that rows have in common
+    halving: int | None  # seeds that would show half of it; None: more than MANY
+
+
+def precision(sides: Sequence[Side]) -> Precision | None:
+    """Of typical rows: mean variances and median errors; None where no two rows can be compared."""
+    several = [side for side in sides if len(side) >= SEEDS]
+    pairs = [(one, other) for one, other in combinations(several, 2)]
+    found = [(one, other, made) for one, other in pairs if (made := difference(one, other)) is not None]
+    if not found:
+        return None
+    error, freedom, shared = (
+        median(getattr(made, key) for *_, made in found) for key in ("error", "freedom", "shared")
+    )
+    count = median_low(len(one.keys() & other.keys()) for one, other, _ in found)
+
+    def seen(seeds: int) -> float:
+        return smallest(error * sqrt(count / seeds), freedom * (seeds - 1) / (count - 1), shared)
+
+    least, few, many = seen(count), count, MANY
+    while many - few > 1:  # half of it is not seen with `few`
+        middle = (few + many) // 2
+        few, many = (few, middle) if seen(middle) <= least / 2 else (middle, many)
+    halving = many if seen(many) <= least / 2 else None
+    values = [np.array([run.value for run in side.values()]) for side in several]
+    beyond = fmean(max(float(of.var(ddof=1)) - own(side), 0.0) for of, side in zip(values, several))
+    samples = fmean(float(run.draws.var(ddof=1)) for side in several for run in side.values())
+    return Precision(sqrt(beyond), sqrt(samples), least, count, halving)

@@ -1,0 +1,178 @@
+"""Tables -> where rows stand: what can't be told apart, skill between the controls, wins, average rank. No torch."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import isnan
+
+import numpy as np
+from scipy.stats import rankdata
+
+from ssbench.results.grid import Frame, Value
+from ssbench.results.metrics import Array
+from ssbench.results.ranks import DIAGNOSTICS
+from ssbench.results.stats import SEEDS, ahead, beliefs, holm
+from ssbench.results.table import DASH, Row, Table
+
+LEVEL = 0.05
+LEAST, MOST = 3, 52  # rows: fewer have no order worth a table, more have not enough letters
+LETTERS = (
+    "letters: rows of a column that share one are not told apart, by a test over common seeds and test samples, "
+    "two-sided at 5 % for the whole table (Holm over all pairs of all columns)"
+)
+WINS = "wins–ties–losses: against each other row in each column, as the letters tell; win rate: ties count half"
+RANK = (
+    "average rank: over columns, 1 is best, with its 95 % interval over seeds and test samples; rows that see labels "
+    "are no rivals and stand in no rank"
+)
+Pairs = dict[tuple[str, str], float]  # p of one row against another that stands below it, adjusted; by names
+
+
+def standing(tables: Iterable[Table]) -> list[Frame]:
+    """A frame for each table with LEAST rows or more that can be compared, the best average rank first."""
+    return [frame for table in tables if (frame := _standing(table)) is not None]
+
+
+def judging(table: Table) -> list[int]:
+    """Which columns judge: those of diagnostics predict."""
+    return [at for at, one in enumerate(table.columns) if one.score and one.task != DIAGNOSTICS]
+
+
+def complete(table: Table, columns: Sequence[int]) -> list[Row]:
+    """The rows that have enough seeds in each of these columns."""
+    return [row for row in table.rows if all(len(row.cells[at].runs) >= SEEDS for at in columns)]
+
+
+def _standing(table: Table) -> Frame | None:
+    columns = judging(table)
+    whole = complete(table, columns)
+    rivals = [row for row in whole if not row.labels]
+    if not columns or not LEAST <= len(rivals) <= MOST:
+        return None
+    apart = compared(rivals, columns)
+    shown = [lettered(rivals, at, pairs) for at, pairs in zip(columns, apart)]
+    believed = {row.name: np.stack(beliefs([row.cells[at].runs for at in columns], row.name), 1) for row in whole}
+    placed = _ranks(rivals, columns, believed)
+    skills, note = _skills(table, whole, columns, believed)
+    rows = []
+    for row in sorted(rivals, key=lambda row: placed[row.name][0]):
+        means = [table.columns[at].text(row.cells[at].mean or 0.0, None) for at in columns]
+        scores = [Value(f"{mean} {own[row.name]}") for mean, own in zip(means, shown)]
+        rows.append((Value(row.name), *scores, skills[row.name], *_wins(row.name, apart), _spanned(*placed[row.name])))
+    header = ("method", *(table.columns[at].header for at in columns), "skill %", "wins–ties–losses", "win rate %")
+    notes = (LETTERS, *note, WINS, RANK)
+    return Frame(
+        f"{table.slug}-standing", f"{table.title}: where rows stand", (*header, "average rank"), tuple(rows), notes
+    )
+
+
+def compared(rows: Sequence[Row], columns: Sequence[int]) -> list[Pairs]:
+    """Of each column, the two-sided p of every pair of rows, the better one first, adjusted for all of them (Holm).
+
+    1 where a pair has too few seeds in common.
+    """
+    found: dict[tuple[int, str, str], float] = {}
+    for at in columns:
+        ordered = sorted(rows, key=lambda row: -_mean(row, at))
+        for one, other in combinations(ordered, 2):
+            found[at, one.name, other.name] = min(2 * ahead(one.cells[at].runs, other.cells[at].runs), 1.0)
+    known = {key: p for key, p in found.items() if not isnan(p)}
+    adjusted = dict.fromkeys(found, 1.0) | dict(zip(known, holm([*known.values()])))
+    return [{(one, other): p for (of, one, other), p in adjusted.items() if of == at} for at in columns]
+
+
+def lettered(rows: Sequence[Row], column: int, pairs: Pairs) -> dict[str, str]:
+    """Letters by row: two share one where they are not told apart. `a` is the best row's."""
+    names = [row.name for row in sorted(rows, key=lambda row: -_mean(row, column))]
+    p = np.ones((len(names), len(names)))
+    for one, other in combinations(range(len(names)), 2):
+        p[one, other] = p[other, one] = pairs[names[one], names[other]]
+    return letters(names, p)
+
+
+def letters(names: Sequence[str], p: Array) -> dict[str, str]:
+    """The compact display (Piepho 2004) of which are apart at 5 %, from each pair's adjusted p, (N, N)."""
+    from scikit_posthocs import compact_letter_display  # loads seaborn
+
+    found = compact_letter_display(p, LEVEL, [*names])
+    return {name: "".join(found[name].split()) for name in names}
+
+
+def _mean(row: Row, column: int) -> float:
+    """Higher is better."""
+    return float(np.mean([run.value for run in row.cells[column].runs.values()]))
+
+
+def _wins(name: str, apart: Sequence[Pairs]) -> tuple[Value, Value]:
+    wins = sum(p <= LEVEL for pairs in apart for (one, _), p in pairs.items() if one == name)
+    losses = sum(p <= LEVEL for pairs in apart for (_, other), p in pairs.items() if other == name)
+    count = sum(name in pair for pairs in apart for pair in pairs)
+    rate = 100 * (wins + (count - wins - losses) / 2) / count
+    return Value(f"{wins}–{count - wins - losses}–{losses}"), Value(f"{rate:.0f}", rate)
+
+
+def _ranks(
+    rows: Sequence[Row], columns: Sequence[int], believed: Mapping[str, Array]
+) -> dict[str, tuple[float, Array]]:
+    """The average rank of each row, and what it may be, (DRAWS,)."""
+    means = np.array([[_mean(row, at) for at in columns] for row in rows])  # (rows, columns)
+    drawn = np.stack([believed[row.name] for row in rows])  # (rows, DRAWS, columns)
+    ranks, may = rankdata(-means, axis=0).mean(1), rankdata(-drawn, axis=0).mean(2)
+    return {row.name: (float(rank), of) for row, rank, of in zip(rows, ranks, may)}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What skill is measured by: 0 % and 100 %, and the columns where the ceiling is ahead."""
+
+    floor: Row
+    ceiling: Row
+    columns: tuple[int, ...]
+
+    def skill(self, row: Row) -> float:
+        """In %, the mean over columns."""
+        own, low, high = (np.array([_mean(one, at) for at in self.columns]) for one in (row, self.floor, self.ceiling))
+        return float(100 * ((own - low) / (high - low)).mean())
+
+
+def scale(rows: Iterable[Row], columns: Iterable[int]) -> Scale | None:
+    """None where one of the two was not run; the floor is the untrained network: pixels have none."""
+    rows = [*rows]
+    floor = next((row for row in rows if row.role == "floor" and row.parameters), None)
+    ceiling = next((row for row in rows if row.role == "ceiling"), None)
+    if floor is None or ceiling is None:
+        return None
+    good = (at for at in columns if ahead(ceiling.cells[at].runs, floor.cells[at].runs) <= LEVEL)
+    return Scale(floor, ceiling, tuple(good))
+
+
+def _skills(
+    table: Table, rows: Sequence[Row], columns: Sequence[int], believed: Mapping[str, Array]
+) -> tuple[dict[str, Value], list[str]]:
+    """Of each row, and what is said of it; dashes where there is no scale."""
+    by, blank = scale(rows, columns), {row.name: Value(DASH) for row in rows}
+    if by is None:
+        return blank, []
+    floor, ceiling = by.floor.name, by.ceiling.name
+    if not by.columns:
+        return blank, [f"there is no skill: {ceiling} is not shown to be ahead of {floor}"]
+    places = [at for at, column in enumerate(columns) if column in by.columns]
+    low, high = (believed[name][:, places] for name in (floor, ceiling))
+    made = {
+        row.name: _spanned(by.skill(row), 100 * ((believed[row.name][:, places] - low) / (high - low)).mean(1), 0)
+        for row in rows
+        if row.name not in (floor, ceiling)
+    }
+    without = ", ".join(table.columns[at].task for at in columns if at not in by.columns)
+    but = f" (not {without}, where it is not shown to be)" if without else ""
+    note = (
+        f"skill: how far a score is from that of {floor}, 0 %, to that of {ceiling}, 100 %, mean over the columns "
+        f"where the latter is ahead{but}, with its 95 % interval over seeds and test samples"
+    )
+    return blank | made, [note]
+
+
+def _spanned(value: float, may: Array, digits: int = 1) -> Value:
+    """`4.5 [2.0, 7.5]`."""
+    low, high = np.percentile(may, [2.5, 97.5])
+    return Value(f"{value + 0:.{digits}f} [{low + 0:.{digits}f}, {high + 0:.{digits}f}]", value)
