@@ -45,6 +45,7 @@ def run(
     labels: Words = "",
     test_on: Words = "",
     seeds: Words = "",
+    probe_seeds: Words = "",
     budget: str = "",
     set: Assigned = (),
     vary: Assigned = (),
@@ -78,6 +79,7 @@ def run(
         labels=labels,
         test_on=test_on,
         seeds=seeds,
+        probe_seeds=probe_seeds,
         budget=budget,
         precision=precision,
     )
@@ -241,7 +243,8 @@ def _called(cell: plan.Cell, names: Mapping[str, str]) -> str:
     few = f" with labels of {cell.spec.labels}" if cell.spec.labels else ""
     other = f" on {cell.spec.test_on.name}" if cell.spec.test_on else ""
     how = f" ({cell.spec.trial})" if cell.spec.trial else ", tuned" * bool(tuned(cell.spec.recipe))
-    return f"{names[p.digest()]}{how} / {cell.task.name}{few}{other} / {cell.spec.data.name} / seed {p.seed}"
+    again = f", probe seed {cell.spec.probe}" if cell.spec.probe else ""
+    return f"{names[p.digest()]}{how} / {cell.task.name}{few}{other} / {cell.spec.data.name} / seed {p.seed}{again}"
 
 
 def _empty(value: object) -> bool:

@@ -144,7 +144,10 @@ def bench(job: Job, encoder: Encoder) -> Bench:
         return trainable(encoder, drop_path)
 
     parts = part("fit"), part("select"), part("test")
-    return Bench(judged.facts, parts, copy, lambda name: derive(spec.seed, f"{task}/{name}"), job.device, job.tell)
+    again = f"/{cell.probe}" if cell.probe else ""
+    return Bench(
+        judged.facts, parts, copy, lambda name: derive(spec.seed, f"{task}/{name}{again}"), job.device, job.tell
+    )
 
 
 def _clustered(outcome: Outcome, names: Sequence[str], groups: Sequence[str]) -> Outcome:

@@ -43,6 +43,7 @@ class Suite(Frozen):
     pretrain_on: str = ""  # other data to pretrain on; empty: the data that is evaluated
     backbone: tuple[str, ...] = Field(default=("vit-nano",), min_length=1)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    probe_seeds: int = Field(default=1, ge=1, le=MOST_SEEDS)  # how often each encoder is judged, with other draws
     budget: str = "samples=64000"
     recipe: str = "own"  # whose: each method's own for such budgets, `shared`, or published ones, `cifar`, `imagenet`
     precision: str = "float32"
@@ -213,10 +214,11 @@ def cells(asked: Suite, given: "Iterable[Given]" = ()) -> list[Cell]:
             origin = source if judged_alone else asked.pretrain_on or source
             first = _pretraining(method, start, ref(origin, read), asked, scopes, seed)
             called = recipes.called(asked.recipe, scopes.get("train", {})) if first.train else ""
-            for task, few, other in product(tasks, labels, ["", *dict.fromkeys(asked.test_on)]):
+            others, probes = ["", *dict.fromkeys(asked.test_on)], range(asked.probe_seeds)
+            for task, few, other, probe in product(tasks, labels, others, probes):
                 tested = ref(other, read) if other else None
                 spec = _spec(first, task, ref(source, read), scopes, few, tested)
-                spec = spec.model_copy(update={"recipe": called})
+                spec = spec.model_copy(update={"recipe": called, "probe": probe})
                 shared = made.setdefault(first.digest(), {})
                 shared.setdefault(spec.id, Cell(spec, method, task, source, origin, read, start.given, other))
     _check_used(variants, [*methods, *tasks])

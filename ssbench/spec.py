@@ -221,12 +221,13 @@ class Spec(Frozen):
     labels: str = ""  # how much of what is labelled the task may see, `5%` or `4` a class; empty: all
     test_on: DataRef | None = None  # other data whose test split judges
     recipe: str = ""  # whose values `train` has, such as `own`, and what was set besides; empty: the shared ones
+    probe: int = 0  # the seed of what the task draws, beside that of the pretraining; tables are made of 0
     trial: str = ""  # which point of tuning this is, judged on `select`; empty: an ordinary cell
 
     @model_serializer(mode="wrap")
     def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is empty of the last five: identities are older than they are."""
-        later = ("reading", "labels", "test_on", "recipe", "trial")
+        """Without what is empty of the last six: identities are older than they are."""
+        later = ("reading", "labels", "test_on", "recipe", "probe", "trial")
         return {key: value for key, value in whole(self).items() if key not in later or value}
 
     @property

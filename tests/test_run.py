@@ -139,6 +139,26 @@ def test_transfer_pretrains_on_other_data(ssbench: Command, photos: Path, tmp_pa
     assert ran.returncode == 2 and "3 channels and digits has 1" in ran.stderr
 
 
+def test_probe_seeds_judge_the_same_encoder_again_and_change_no_mean(
+    ssbench: Command, photos: Path, tmp_path: Path
+) -> None:
+    words = asked("rotation", "linear-probe", photos, tmp_path, "--seeds", "0-2", "--set", "linear-probe.epochs=2")
+    first = ssbench(*words)
+    again = ssbench(*words, "--probe-seeds", "3")
+    assert first.returncode == again.returncode == 0, again.stderr
+    assert "(24 new)" in again.stdout and "seed 2, probe seed 2" in again.stderr
+    assert "step 3/3" not in again.stderr  # the encoders are there
+    rows = ("rotation ", "random-init ", "supervised ")
+    table, more = ([line for line in ran.stdout.splitlines() if line.startswith(rows)] for ran in (first, again))
+    assert table == more and "over probe seeds" not in first.stdout
+    assert " over probe seeds," in again.stdout
+    records = [r for r in Store(tmp_path).all() if r.spec.pretraining.method == "random-init"]
+    assert sorted((r.spec.pretraining.seed, r.spec.probe) for r in records) == [
+        (s, p) for s in range(3) for p in range(3)
+    ]
+    assert len({r.predictions_sha256 for r in records}) > 3
+
+
 def test_a_rerun_trains_again(ssbench: Command, photos: Path, tmp_path: Path) -> None:
     command = ("run", "--method", "rotation", "--task", "knn", "--dataset", f"folder:{photos}", *QUICK)
     assert ssbench(*command, "--results", tmp_path).returncode == 0

@@ -92,3 +92,14 @@ def test_the_patch_that_a_name_says_is_part_of_the_identity(backbone: str, set_:
     asked = {"method": ["random-init"], "dataset": ["digits"], "backbone": [backbone], "seeds": [0], "set": set_}
     (cell,) = cells(request(asked, "test"))
     assert cell.spec.pretraining.backbone_settings == {"patch": patch}
+
+
+def test_each_probe_seed_is_a_cell_of_the_same_pretraining_and_the_first_is_as_ever() -> None:
+    once, thrice = (
+        cells(request({"method": ["rotation"], "dataset": ["digits"], "probe_seeds": n}, "run")) for n in (1, 3)
+    )
+    assert {cell.spec.id for cell in once} < {cell.spec.id for cell in thrice} and len(thrice) == 3 * len(once)
+    assert len({cell.spec.pretraining.digest() for cell in thrice}) == len(once)
+    assert "probe" not in once[0].spec.model_dump()
+    with pytest.raises(UserError, match="probe_seeds"):
+        request({"method": ["rotation"], "probe_seeds": 0}, "run")

@@ -19,6 +19,7 @@ Collapse = Annotated[str, Option(help="stop or go-on, where a pretraining looks 
 Vary = Annotated[
     list[str] | None, Option(help="A setting's values to compare, scope.key=value,value; may be repeated.")
 ]
+Probes = Annotated[str, Option(help="How often each encoder is judged, with other draws of the task's.  [default: 1]")]
 TestOn = Annotated[str, Option(help="Other data whose test splits judge too, comma-separated.")]
 
 
@@ -35,6 +36,7 @@ def run(
     labels: Labels = "",
     test_on: TestOn = "",
     seeds: Annotated[str, Option(help="Seeds and ranges of them, such as 0-4 or 0,1,7.  [default: 0,1,2]")] = "",
+    probe_seeds: Probes = "",
     budget: Budget = "",
     recipe: Recipe = "",
     set_: Annotated[list[str] | None, Option("--set", help="A setting, scope.key=value; may be repeated.")] = None,
@@ -67,6 +69,7 @@ def run(
         labels=labels,
         test_on=test_on,
         seeds=seeds,
+        probe_seeds=probe_seeds,
         budget=budget,
         recipe=recipe,
         precision=precision,

@@ -162,7 +162,8 @@ def describe(encoder: Encoder, record: Record, records: Sequence[Record]) -> Des
     same = [
         one
         for one in records
-        if (one.spec.pretraining, one.spec.reading) == mine and one.status == "done" and not one.spec.trial
+        if (one.spec.pretraining, one.spec.reading) == mine and one.status == "done"
+        if not (one.spec.trial or one.spec.probe)
     ]
     return Description(
         architecture=architecture,

@@ -19,8 +19,9 @@ def frame(results: str | Path) -> "pd.DataFrame":
     Columns: id, status, reason and what the spec says (`method`, `task`, `data`, `backbone`, `budget`, `seed`, ...);
     `metric`, `headline` (whether it is the task's), `value`, its 95 % interval `low` and `high` over test samples,
     `floor`, `unit`, `better` and `samples`; and with a prefix each what was set and found: `set.`, `task.`, `train.`,
-    `data.`, `backbone.`, `encoder.`, `cost.`, `measure.`. Trials of tuning are judged on `select`, and have a `trial`:
-    leave them out of means. A record without scores has one row without a metric.
+    `data.`, `backbone.`, `encoder.`, `cost.`, `measure.`. Trials of tuning are judged on `select`, and have a `trial`;
+    what has another `probe` than 0 is the same encoder judged again: leave both out of means. A record without scores
+    has one row without a metric.
     """
     store = Store(Path(results))
     if not store.records.is_dir():
@@ -55,6 +56,7 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         "budget": p.budget and str(p.budget),
         "precision": p.precision,
         "recipe": spec.recipe,
+        "probe": spec.probe,
         "trial": spec.trial,
         "seed": p.seed,
         "created": record.created,

@@ -208,8 +208,18 @@ class Group:
         """
         cells: dict[tuple[Line, Head], dict[int, Record]] = defaultdict(dict)
         for record in sorted(self.records, key=lambda r: (r.spec.pretraining.seed, _visits(r, self.place), r.spec.id)):
-            cells[self.line(record), Head.of(record.spec)].setdefault(record.spec.pretraining.seed, record)
+            if not record.spec.probe:
+                cells[self.line(record), Head.of(record.spec)].setdefault(record.spec.pretraining.seed, record)
         return {key: of_one_code([*found.values()]) for key, found in cells.items()}
+
+    def probed(self) -> "dict[Head, list[list[Record]]]":
+        """By column, the records of one encoder each that was judged several times, with other draws of the task's."""
+        again = {record.spec.pretraining.digest() for record in self.records if record.spec.probe}
+        found: dict[Head, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+        for record in self.records:
+            if record.status == "done" and (pretraining := record.spec.pretraining.digest()) in again:
+                found[Head.of(record.spec)][pretraining].append(record)
+        return {head: [of_one_code(runs) for runs in several.values()] for head, several in found.items()}
 
 
 Cells = dict[tuple[Line, Head], list[Record]]  # in the order of seeds

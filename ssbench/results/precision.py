@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import sqrt
-from statistics import fmean, median, median_low
+from statistics import fmean, median, median_low, variance
 
 import numpy as np
 
@@ -17,15 +17,19 @@ MANY = 1000  # seeds: what takes more, more test samples would do
 class Precision:
     """Of one column, in the units of its score."""
 
-    seeds: float  # standard deviation of one score over seeds, beyond what test samples explain
+    seeds: float  # standard deviation of one score over seeds, beyond what test samples and probes explain
+    probes: float | None  # over seeds of the task's own draws, of one encoder; None: judged once
     samples: float  # and over test samples
     least: float  # the difference of two rows that one test at 5 % sees in 4 of 5 cases
     count: int  # seeds that rows have in common
     halving: int | None  # seeds that would show half of it; None: more than MANY
 
 
-def precision(sides: Sequence[Side]) -> Precision | None:
-    """Of typical rows: mean variances and median errors; None where no two rows can be compared."""
+def precision(sides: Sequence[Side], again: Sequence[Sequence[float]] = ()) -> Precision | None:
+    """Of typical rows: mean variances and median errors; None where no two rows can be compared.
+
+    `again` are the scores of one encoder each, judged several times.
+    """
     several = [side for side in sides if len(side) >= SEEDS]
     pairs = [(one, other) for one, other in combinations(several, 2)]
     found = [(one, other, made) for one, other in pairs if (made := difference(one, other)) is not None]
@@ -45,6 +49,7 @@ def precision(sides: Sequence[Side]) -> Precision | None:
         few, many = (few, middle) if seen(middle) <= least / 2 else (middle, many)
     halving = many if seen(many) <= least / 2 else None
     values = [np.array([run.value for run in side.values()]) for side in several]
-    beyond = fmean(max(float(of.var(ddof=1)) - own(side), 0.0) for of, side in zip(values, several))
+    probes = fmean(variance(of) for of in again) if again else None
+    beyond = fmean(max(float(of.var(ddof=1)) - max(own(side), probes or 0.0), 0.0) for of, side in zip(values, several))
     samples = fmean(float(run.draws.var(ddof=1)) for side in several for run in side.values())
-    return Precision(sqrt(beyond), sqrt(samples), least, count, halving)
+    return Precision(sqrt(beyond), None if probes is None else sqrt(probes), sqrt(samples), least, count, halving)

@@ -166,28 +166,35 @@ def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
         *went_on,
         *marked.notes,
         SPREAD,
-        *_fine(columns, names, judged),
+        *_fine(group, columns, names, judged),
         *told(store, group, cells, columns, names),
     )
     return Table(group.slug, title, (*columns.values(),), tuple(rows), notes, tuple(footnotes))
 
 
 def _fine(
-    columns: Mapping[Head, Column], names: Mapping[Head, str], judged: Mapping[Head, Mapping[Line, Side]]
+    group: Group,
+    columns: Mapping[Head, Column],
+    names: Mapping[Head, str],
+    judged: Mapping[Head, Mapping[Line, Side]],
 ) -> list[str]:
     """What a score's deviation is made of, and the smallest difference that each column could have seen."""
-    found = {head: made for head in columns if (made := precision([*judged[head].values()])) is not None}
-    if not found:
-        return []
-    parts, least = [], []
-    for head, one in found.items():
+    probed, parts, least = group.probed(), [], []
+    for head, column in columns.items():
+        again = [[run.scores[column.metric].value for run in runs] for runs in probed.get(head, []) if len(runs) > 1]
+        one = precision([*judged[head].values()], again)
+        if one is None:
+            continue
 
-        def text(value: float, column: Column = columns[head]) -> str:
+        def text(value: float, column: Column = column) -> str:
             return column.text(value, None)
 
-        parts.append(f"{names[head]} {text(one.seeds)} over seeds, {text(one.samples)} over test samples")
+        probes = "" if one.probes is None else f"{text(one.probes)} over probe seeds, "
+        parts.append(f"{names[head]} {text(one.seeds)} over seeds, {probes}{text(one.samples)} over test samples")
         more = f"{one.halving} seeds" if one.halving else "more test samples, not seeds,"
         least.append(f"{names[head]} {text(one.least)} with {one.count} seeds ({more} would halve it)")
+    if not parts:
+        return []
     return [
         f"standard deviation of one run's score: {'; '.join(parts)}",
         f"smallest difference of two rows that one test at 5 % sees in 4 of 5 cases: {'; '.join(least)}",

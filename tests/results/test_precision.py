@@ -51,3 +51,19 @@ def test_where_test_samples_are_what_is_missing_no_seeds_help() -> None:
 
 def test_two_seeds_say_nothing() -> None:
     assert precision(rows(4, 2, 1.0, 1.0)) is None and precision([]) is None
+
+
+def test_what_probes_scatter_is_no_deviation_over_seeds() -> None:
+    """Two of 3 squared of a run's variance are the probe's."""
+    draw = np.random.default_rng(2)
+    sides = [
+        {
+            at: Run(value, value + 0.1 * draw.normal(size=DRAWS), 100)
+            for at, value in enumerate(3 * draw.normal(size=60))
+        }
+        for _ in range(20)
+    ]
+    again = [(mean + 2**0.5 * draw.normal(size=4)).tolist() for mean in 3 * draw.normal(size=400)]
+    found = precision(sides, again)
+    assert found is not None and found.probes == pytest.approx(2**0.5, rel=0.1)
+    assert found.seeds == pytest.approx((9 - 2) ** 0.5, rel=0.1)
