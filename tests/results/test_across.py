@@ -46,7 +46,7 @@ def test_ranks_and_tests_are_those_of_the_paper() -> None:
 
 
 def test_beyond_the_critical_difference_letters_differ() -> None:
-    rising = np.tile([30.0, 20.0, 10.0], (8, 1)) + np.arange(8)[:, None]
+    rising = np.tile([30.0, 20.0, 10.0], (8, 1)) + np.arange(8.0)[:, None]
     rows = ranked(["a", "b", "c"], rising, [""] * 8).rows  # a difference of 1.17 at 5 %: one apart is not told
     assert [of[1].text for of in rows] == ["1.0 a", "2.0 ab", "3.0 b"]
     assert [of[3].text for of in rows] == ["100", "50", "0"]

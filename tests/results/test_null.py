@@ -14,10 +14,10 @@ TABLES, ROWS, COLUMNS, SAMPLES = 80, 6, 2, 150
 def null(draw: np.random.Generator, seeds: int, by_seed: float) -> list[list[Side]]:
     """Rows by columns: all rows are right at 60 % of samples, some at more, each row at others; seeds scatter."""
     truth = np.zeros(SAMPLES, np.int64)
-    made = []
+    made: list[list[Side]] = []
     for _ in range(ROWS):
         deviation = by_seed * draw.normal(size=seeds)  # what a seed does to every column of a row
-        columns = []
+        columns: list[Side] = []
         for _ in range(COLUMNS):
             hard = draw.normal(size=SAMPLES)  # a row's own hard samples, which its seeds share
             own = draw.normal(size=(seeds, SAMPLES))

@@ -8,7 +8,8 @@ from ssbench.results.stats import Run, Side, difference, smallest
 
 def rows(count: int, seeds: int, by_seed: float, by_samples: float) -> list[Side]:
     """Rows without any difference; test samples are shared by the seeds of a row."""
-    draw, made = np.random.default_rng(0), []
+    draw = np.random.default_rng(0)
+    made: list[Side] = []
     for _ in range(count):
         noise = by_samples * draw.normal(size=DRAWS)
         values = by_seed * draw.normal(size=seeds)
@@ -25,7 +26,7 @@ def test_deviations_are_those_that_went_in() -> None:
 def test_what_each_run_has_of_its_own_is_no_deviation_over_seeds() -> None:
     """Seeds that differ as much as their test answers do at random have no deviation of their own."""
     draw = np.random.default_rng(1)
-    sides = [
+    sides: list[Side] = [
         {at: Run(value, value + draw.normal(size=DRAWS), 100) for at, value in enumerate(draw.normal(size=40))}
         for _ in range(20)
     ]
@@ -56,7 +57,7 @@ def test_two_seeds_say_nothing() -> None:
 def test_what_probes_scatter_is_no_deviation_over_seeds() -> None:
     """Two of 3 squared of a run's variance are the probe's."""
     draw = np.random.default_rng(2)
-    sides = [
+    sides: list[Side] = [
         {
             at: Run(value, value + 0.1 * draw.normal(size=DRAWS), 100)
             for at, value in enumerate(3 * draw.normal(size=60))
