@@ -74,8 +74,8 @@ def test_letters_say_what_the_tests_say() -> None:
     np.testing.assert_allclose(both, slow, atol=1e-6)
     for at, pairs in ((0, one), (1, two)):
         letters = lettered(rows, at, pairs)
-        for (a, b), p in pairs.items():
-            assert bool({*letters[a]} & {*letters[b]}) == (p > 0.05)
+        for (better, worse), p in pairs.items():
+            assert bool({*letters[better]} & {*letters[worse]}) == (p > 0.05)
     assert {p <= 0.05 for p in one.values()} == {True, False}
 
 
