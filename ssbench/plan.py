@@ -43,6 +43,7 @@ class Suite(Frozen):
     pretrain_on: str = ""  # other data to pretrain on; empty: the data that is evaluated
     backbone: tuple[str, ...] = Field(default=("vit-nano",), min_length=1)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    untrained_seeds: int = Field(default=0, ge=0, le=MOST_SEEDS)  # of the untrained network, from 0, beside `seeds`
     probe_seeds: int = Field(default=1, ge=1, le=MOST_SEEDS)  # how often each encoder is judged, with other draws
     budget: str = "samples=64000"
     recipe: str = "own"  # whose: each method's own for such budgets, `shared`, or published ones, `cifar`, `imagenet`
@@ -198,7 +199,7 @@ def cells(asked: Suite, given: "Iterable[Given]" = ()) -> list[Cell]:
     labels = dict.fromkeys(map(parse_labels, asked.labels))
     if idle := [task.name for task in tasks if not load(task).needs and any(labels)]:
         raise UserError(f"--labels {','.join(asked.labels)}: {idle[0]} uses no labels")
-    sources, seeds = dict.fromkeys(asked.dataset), dict.fromkeys(asked.seeds)
+    sources, seeds = dict.fromkeys(asked.dataset), dict.fromkeys((*asked.seeds, *range(asked.untrained_seeds)))
     settings = [make(DataSettings, scopes.get("data", {}), "data") for scopes in variants]
     found = cache(identify)  # once for all sizes: what is in the files does not depend on them
 
@@ -208,7 +209,8 @@ def cells(asked: Suite, given: "Iterable[Given]" = ()) -> list[Cell]:
 
     made: dict[str, dict[str, Cell]] = {}  # by pretraining, then by cell: what a variant does not change is there once
     for start, source, seed in product(starts, sources, seeds):
-        for method, (scopes, asked_for) in product(start.methods, zip(variants, settings)):
+        methods_of = start.methods if seed in asked.seeds else [one for one in start.methods if untrained(one)]
+        for method, (scopes, asked_for) in product(methods_of, zip(variants, settings)):
             read = start.read(asked_for)
             judged_alone = method == GIVEN or (start.given is not None and not start.init)
             origin = source if judged_alone else asked.pretrain_on or source
@@ -286,6 +288,12 @@ def with_controls(names: Iterable[str], plugins: tuple[str, ...]) -> list[Entry]
         return asked
     controls = [entry for entry in entries("methods", plugins).values() if entry.control and entry not in asked]
     return [*asked, *controls]
+
+
+def untrained(method: Entry) -> bool:
+    """Whether it is a network as it was drawn, which a band of seeds shows: pixels are the same for each."""
+    kind = load(method)
+    return method.control == "floor" and kind.network and not kind.trains
 
 
 def _check_scopes(scopes: Mapping[str, Any], option: str, methods: list[Entry], tasks: list[Entry]) -> None:

@@ -94,6 +94,14 @@ def test_the_patch_that_a_name_says_is_part_of_the_identity(backbone: str, set_:
     assert cell.spec.pretraining.backbone_settings == {"patch": patch}
 
 
+def test_more_seeds_of_the_untrained_network_are_its_own_alone() -> None:
+    words = {"method": ["rotation"], "dataset": ["digits"], "seeds": ["1"], "untrained_seeds": 3}
+    found = [(cell.method.name, cell.spec.pretraining.seed) for cell in cells(request(words, "run"))]
+    assert sorted(found) == [("random-init", 0), ("random-init", 1), ("random-init", 2)] + [
+        (name, 1) for name in ("raw-pixels", "rotation", "supervised")
+    ]
+
+
 def test_each_probe_seed_is_a_cell_of_the_same_pretraining_and_the_first_is_as_ever() -> None:
     once, thrice = (
         cells(request({"method": ["rotation"], "dataset": ["digits"], "probe_seeds": n}, "run")) for n in (1, 3)

@@ -20,6 +20,10 @@ Vary = Annotated[
     list[str] | None, Option(help="A setting's values to compare, scope.key=value,value; may be repeated.")
 ]
 Probes = Annotated[str, Option(help="How often each encoder is judged, with other draws of the task's.  [default: 1]")]
+Untrained = Annotated[
+    str,
+    Option(help="Seeds of the untrained network, for a band of them behind each task.  [default: those of --seeds]"),
+]
 TestOn = Annotated[str, Option(help="Other data whose test splits judge too, comma-separated.")]
 
 
@@ -36,6 +40,7 @@ def run(
     labels: Labels = "",
     test_on: TestOn = "",
     seeds: Annotated[str, Option(help="Seeds and ranges of them, such as 0-4 or 0,1,7.  [default: 0,1,2]")] = "",
+    untrained_seeds: Untrained = "",
     probe_seeds: Probes = "",
     budget: Budget = "",
     recipe: Recipe = "",
@@ -69,6 +74,7 @@ def run(
         labels=labels,
         test_on=test_on,
         seeds=seeds,
+        untrained_seeds=untrained_seeds,
         probe_seeds=probe_seeds,
         budget=budget,
         recipe=recipe,

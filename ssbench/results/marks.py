@@ -17,7 +17,7 @@ K = TypeVar("K", bound=Hashable)
 H = TypeVar("H", bound=Hashable)
 LEVEL = 0.05
 MARK = "°"
-TEST = "a test over common seeds and test samples"
+TEST = "a test over seeds and test samples"
 BOLD = (
     f"bold: ahead of every other row without labels, by {TEST}, at 5 % for the whole table (Holm over rivals, columns)"
 )
@@ -107,7 +107,7 @@ def marks(
         notes.append(f"no row without labels is ahead of {beaten} in {', '.join(names[head] for head in none)}")
     if untried:
         where = ", ".join(names[head] for head in untried)
-        notes.append(f"nothing is bold in {where}: the best row has fewer than {SEEDS} seeds in common with another")
+        notes.append(f"nothing is bold in {where}: the best row or another has fewer than {SEEDS} seeds")
     for head, gone in absent.items():
         notes.append(f"nothing is bold in {names[head]}: {', '.join(gone)} failed or was not run")
     lost = sorted({line.method for line in failed if line.method not in controls})

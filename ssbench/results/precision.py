@@ -21,7 +21,7 @@ class Precision:
     probes: float | None  # over seeds of the task's own draws, of one encoder; None: judged once
     samples: float  # and over test samples
     least: float  # the difference of two rows that one test at 5 % sees in 4 of 5 cases
-    count: int  # seeds that rows have in common
+    count: int  # seeds of a typical pair of rows
     halving: int | None  # seeds that would show half of it; None: more than MANY
 
 
@@ -38,7 +38,7 @@ def precision(sides: Sequence[Side], again: Sequence[Sequence[float]] = ()) -> P
     error, freedom, shared = (
         median(getattr(made, key) for *_, made in found) for key in ("error", "freedom", "shared")
     )
-    count = median_low(len(one.keys() & other.keys()) for one, other, _ in found)
+    count = median_low(min(len(one), len(other)) for one, other, _ in found)
 
     def seen(seeds: int) -> float:
         return smallest(error * sqrt(count / seeds), freedom * (seeds - 1) / (count - 1), shared)

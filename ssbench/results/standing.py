@@ -17,7 +17,7 @@ from ssbench.results.table import DASH, Row, Table
 LEVEL = 0.05
 LEAST, MOST = 3, 52  # rows: fewer have no order worth a table, more have not enough letters
 LETTERS = (
-    "letters: rows of a column that share one are not told apart, by a test over common seeds and test samples, "
+    "letters: rows of a column that share one are not told apart, by a test over seeds and test samples, "
     "two-sided at 5 % for the whole table (Holm over all pairs of all columns)"
 )
 WINS = "wins–ties–losses: against each other row in each column, as the letters tell; win rate: ties count half"
@@ -69,7 +69,7 @@ def _standing(table: Table) -> Frame | None:
 def compared(rows: Sequence[Row], columns: Sequence[int]) -> list[Pairs]:
     """Of each column, the two-sided p of every pair of rows, the better one first, adjusted for all of them (Holm).
 
-    1 where a pair has too few seeds in common.
+    1 where one has too few seeds.
     """
     found: dict[tuple[int, str, str], float] = {}
     for at in columns:

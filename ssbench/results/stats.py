@@ -82,7 +82,7 @@ class Difference:
 
 
 def ahead(one: Side, other: Side) -> float:
-    """How likely the mean of `one` were this far above that of `other`, on the seeds of both, if it were not (p).
+    """How likely the mean of `one` were this far above that of `other`, if it were not (p).
 
     One-sided. NaN, which is neither small nor large, where there is no `difference`.
     """
@@ -91,20 +91,17 @@ def ahead(one: Side, other: Side) -> float:
 
 
 def difference(one: Side, other: Side) -> Difference | None:
-    """Of two rows, on the seeds of both; None where fewer than SEEDS are common or numbers of test samples differ."""
-    seeds = [seed for seed in one if seed in other]
-    count = len(seeds)
-    if count < SEEDS or len({side[seed].samples for side in (one, other) for seed in seeds}) > 1:
+    """Of two rows; None where one has fewer than SEEDS seeds or numbers of test samples differ."""
+    if min(len(one), len(other)) < SEEDS or len({run.samples for side in (one, other) for run in side.values()}) > 1:
         return None
     means, draws, spreads, owns = [], [], [], []
     for side in (one, other):
-        common = {seed: side[seed] for seed in seeds}
-        values, alone = np.array([run.value for run in common.values()]), own(common)
+        values, alone = np.array([run.value for run in side.values()]), own(side)
         means.append(float(values.mean()))
-        draws.append(_draws(common).mean(1))
-        spreads.append(max(float(values.var(ddof=1)), alone, TINY) / count)
-        owns.append(alone / count)
-    freedom = sum(spreads) ** 2 * (count - 1) / sum(spread**2 for spread in spreads)
+        draws.append(_draws(side).mean(1))
+        spreads.append(max(float(values.var(ddof=1)), alone, TINY) / len(side))
+        owns.append(alone / len(side))
+    freedom = sum(spreads) ** 2 / sum(spread**2 / (len(side) - 1) for spread, side in zip(spreads, (one, other)))
     shared = max(float((draws[0] - draws[1]).var(ddof=1)) - sum(owns), 0.0)
     return Difference(means[0] - means[1], sqrt(sum(spreads)), freedom, sqrt(shared))
 

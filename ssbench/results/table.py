@@ -1,7 +1,7 @@
 """Records -> tables of mean ± deviation over seeds. Only what was made under the same conditions shares one."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median, stdev
 from typing import Any, Literal
@@ -19,6 +19,7 @@ Status = Literal["done", "not-applicable", "failed", "missing"]
 STRONGEST: tuple[Status, ...] = ("done", "failed", "not-applicable")  # which one a cell of several runs shows
 SPREAD = "±: sample standard deviation over seeds"
 DASH = "–"
+BAND = 10  # untrained networks that show how far chance goes
 OLD = "made by older code: {parts} changed since"
 PER_CLASS, UNEQUAL = "mean-class", 1.2  # what stands beside top-1, where the largest class has so many equal shares
 
@@ -160,16 +161,36 @@ def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
         role, taught = controls.get(line.method, ""), any(record.supervised for record in runs)
         called_so = name + " (labels)" * (taught and not role)
         rows.append(Row(called_so, role, taught, made, line.given, *_costs(runs)))
-    title = heading(group, _seeds(rows))
+    title = heading(group, _seeds([row for row in rows if row.role != "floor"] or rows))
     went_on = verdicts(store, cells, names, called, controls)
     notes = (
         *went_on,
         *marked.notes,
         SPREAD,
+        *_band(rows, columns, names),
         *_fine(group, columns, names, judged),
         *told(store, group, cells, columns, names),
     )
     return Table(group.slug, title, (*columns.values(),), tuple(rows), notes, tuple(footnotes))
+
+
+def _band(rows: Sequence[Row], columns: Mapping[Head, Column], names: Mapping[Head, str]) -> list[str]:
+    """Where untrained networks lie, if many were judged, and the columns in which nothing trained is above them all."""
+    untrained = [row for row in rows if row.role == "floor" and row.parameters and not row.given]
+    trained = [row for row in rows if row.role != "floor" and not row.given]
+    spans, noise, most = [], [], 0
+    for at, (head, column) in enumerate(columns.items()):
+        found = max((row.cells[at].runs for row in untrained), key=len, default={})
+        if len(found) < BAND or column.score is None:
+            continue
+        most, sign = max(most, len(found)), 1 if column.score.better == "higher" else -1
+        low, high = (end(run.value for run in found.values()) for end in (min, max))
+        spans.append(f"{names[head]} {' to '.join(column.text(sign * one, None) for one in (low, high)[::sign])}")
+        means = [sign * mean for row in trained if (mean := row.cells[at].mean) is not None]
+        noise += [names[head]] * (bool(means) and max(means) <= high)
+    notes = [f"{most} untrained networks have: {', '.join(spans)}"] if spans else []
+    where = ", ".join(noise)
+    return notes + [f"noise: in {where} no trained row is above the best of {most} untrained networks"] * bool(noise)
 
 
 def _fine(

@@ -77,7 +77,7 @@ def test_resamples_are_as_large_as_the_test_set_and_uniform() -> None:
 def test_without_noise_of_test_samples_it_is_scipys_welch_test() -> None:
     draw = np.random.default_rng(0)
     for _ in range(20):
-        a, b = draw.normal(1, 1, 4).tolist(), draw.normal(0, 3, 4).tolist()
+        a, b = draw.normal(1, 1, draw.integers(3, 9)).tolist(), draw.normal(0, 3, 4).tolist()
         expected = ttest_ind(a, b, equal_var=False, alternative="greater").pvalue
         assert ahead(drawn(a), drawn(b)) == pytest.approx(expected, abs=1e-9)
 
@@ -129,10 +129,8 @@ def test_where_lower_is_better_the_lower_one_is_ahead() -> None:
     assert ahead(large, small) < 1e-4
 
 
-def test_only_common_seeds_are_compared() -> None:
-    a, b = runs(0.6, 0.61, 0.62, 0.1), runs(0.5, 0.51, 0.52)
-    assert ahead(a, b) == ahead(runs(0.6, 0.61, 0.62), b)
-    assert math.isnan(ahead(a, runs(0.5, 0.51)))  # two say too little
+def test_two_seeds_say_too_little() -> None:
+    assert math.isnan(ahead(runs(0.6, 0.61, 0.62, 0.1), runs(0.5, 0.51)))
 
 
 def test_runs_on_different_numbers_of_samples_are_not_compared() -> None:
