@@ -66,14 +66,15 @@ class LinearProbe(Task):
     def evaluate(self, bench: Bench) -> Outcome:
         s, truth = self.settings, bench.select.target("label")
         grid, found, heads = list(product(s.lrs, s.weight_decays)), list[Tensor](), list[Tensor]()
+        scales: list[tuple[Tensor, Tensor]] = []
         sources = vectors_of(bench.fit, s.blocks)
         for _, _, names in sources:
             fit = side_by_side(bench.fit, names)
-            moments = fit.mean(0), fit.std(0) + 1e-6
-            features, labels = standardise(fit, *moments), bench.fit.target("label")
+            scales.append((fit.mean(0), fit.std(0) + 1e-6))
+            features, labels = standardise(fit, *scales[-1]), bench.fit.target("label")
             del fit  # as large as what is trained on
             heads.append(train(features, labels, len(bench.data.classes), grid, s, bench))
-            found.append(apply(heads[-1], standardise(side_by_side(bench.select, names), *moments)))  # (N, G)
+            found.append(apply(heads[-1], standardise(side_by_side(bench.select, names), *scales[-1])))  # (N, G)
         predicted = torch.cat(found, 1)  # (N, P * G)
         right = 100 * (predicted == truth[:, None]).float().mean(0)
         broken = torch.cat([~one.isfinite().all(0).all(0) for one in heads])  # (P * G,)
@@ -99,11 +100,15 @@ class LinearProbe(Task):
         selected = {**sweep[best], "at_edge": at_edge, "refit": "none"}
 
         test = bench.test(selected)
-        p, g = divmod(best, len(grid))
-        fit, tested = (side_by_side(part, sources[p][2]) for part in (bench.fit, test))
-        features = standardise(tested, fit.mean(0), fit.std(0) + 1e-6)
-        outcome = Outcome(selected, sweep)
-        classified(outcome, bench, features @ heads[p][..., g], test.target("label"), logits=True)
+        answer, hits = test.target("label"), list[Tensor]()
+        for at, (_, _, names) in enumerate(sources):
+            features = standardise(side_by_side(test, names), *scales[at])
+            hits.append((apply(heads[at], features) == answer[:, None]).float().mean(0))
+            if at == best // len(grid):
+                logits = features @ heads[at][..., best % len(grid)]
+        reached = 100 * torch.cat(hits).masked_fill(broken, 0)
+        outcome = Outcome(selected, sweep, details={"optimism": float(reached.max() - reached[best])})
+        classified(outcome, bench, logits, answer, logits=True)
         return outcome
 
 

@@ -214,9 +214,17 @@ def _fine(
         parts.append(f"{names[head]} {text(one.seeds)} over seeds, {probes}{text(one.samples)} over test samples")
         more = f"{one.halving} seeds" if one.halving else "more test samples, not seeds,"
         least.append(f"{names[head]} {text(one.least)} with {one.count} seeds ({more} would halve it)")
+    hoped = {
+        names[head]: column.text(fmean(run.details["optimism"] for run in runs), None)
+        for head, column in columns.items()
+        if (runs := [r for (_, at), of in group.cells.items() if at == head for r in of if "optimism" in r.details])
+    }
+    told = ", ".join(f"{name} {of}" for name, of in hoped.items())
+    notes = [f"a choice on the test split instead of select would have added, on average: {told}"] if hoped else []
     if not parts:
-        return []
+        return notes
     return [
+        *notes,
         f"standard deviation of one run's score: {'; '.join(parts)}",
         f"smallest difference of two rows that one test at 5 % sees in 4 of 5 cases: {'; '.join(least)}",
     ]

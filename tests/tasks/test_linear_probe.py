@@ -127,6 +127,23 @@ class Halves(Encoder):
         return {"cls": images.flatten(1)[:, :24], "mean": images.flatten(1)[:, 24:]}
 
 
+def test_optimism_is_what_a_choice_on_test_would_have_added(make_bench: MakeBench) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(90, 3, 4, 4, generator=generator), torch.randint(3, (90,), generator=generator)
+
+    def run(lrs: tuple[float, ...]) -> tuple[float, float]:
+        found = LinearProbe(LinearProbe.Settings(lrs=lrs, weight_decays=(0.0,), epochs=3)).evaluate(
+            make_bench(images, {"label": labels}, (40, 20, 30))
+        )
+        return score("accuracy", found.arrays["top1"]), found.details["optimism"]
+
+    lrs = (1e-4, 1e-2, 0.3, 3.0)
+    chosen, optimism = run(lrs)
+    alone = [run((lr,)) for lr in lrs]
+    best = max(top1 + more for top1, more in alone)  # of the poolings, for each rate
+    assert optimism == pytest.approx(best - chosen, abs=1e-4) and optimism > 0
+
+
 def test_class_vector_and_mean_side_by_side_are_a_pooling_of_their_own_width(
     make_bench: MakeBench, digits: tuple[Tensor, Tensor]
 ) -> None:
