@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from ssbench.api import Results, Work
     from ssbench.plan import Cell
 
+Encoder = Annotated[
+    str, Option(help="Encoders with weights, beside them: timm:NAME, file:PATH, python:module:function.")
+]
 Labels = Annotated[
     str, Option(help="How much labelled data tasks see: shares or numbers a class, 1%,10%,4.  [default: 100%]")
 ]
@@ -29,9 +32,7 @@ TestOn = Annotated[str, Option(help="Other data whose test splits judge too, com
 
 def run(
     method: Annotated[str, Option(help="Pretraining methods, comma-separated; the controls come along.")] = "",
-    encoder: Annotated[
-        str, Option(help="Encoders with weights, beside them: timm:NAME, file:PATH, python:module:function.")
-    ] = "",
+    encoder: Encoder = "",
     init: Annotated[str, Option(help="An encoder whose weights every method starts from.")] = "",
     task: Annotated[str, Option(help="Tasks that judge them.  [default: linear-probe]")] = "",
     dataset: Annotated[str, Option(help="Data that is evaluated, and pretrained on.  [default: shapes]")] = "",

@@ -1,0 +1,136 @@
+"""What stands under a table besides marks: how far chance goes, what it could see, what its records are. No torch."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from ssbench.results import codes, metrics
+from ssbench.results.groups import Cells, Group, Head, Line
+from ssbench.results.precision import precision
+from ssbench.results.stats import Side
+from ssbench.results.store import Store
+
+if TYPE_CHECKING:
+    from ssbench.results.table import Column, Row
+
+BAND = 10  # untrained networks that show how far chance goes
+
+
+def band(rows: "Sequence[Row]", columns: Mapping[Head, "Column"], names: Mapping[Head, str]) -> list[str]:
+    """Where untrained networks lie, if many were judged, and the columns in which nothing trained is above them all."""
+    untrained = [row for row in rows if row.role == "floor" and row.parameters and not row.given]
+    trained = [row for row in rows if row.role != "floor" and not row.given]
+    spans, noise, most = [], [], 0
+    for at, (head, column) in enumerate(columns.items()):
+        found = max((row.cells[at].runs for row in untrained), key=len, default={})
+        if len(found) < BAND or column.score is None:
+            continue
+        most, sign = max(most, len(found)), 1 if column.score.better == "higher" else -1
+        low, high = (end(run.value for run in found.values()) for end in (min, max))
+        spans.append(f"{names[head]} {' to '.join(column.text(sign * one, None) for one in (low, high)[::sign])}")
+        means = [sign * mean for row in trained if (mean := row.cells[at].mean) is not None]
+        noise += [names[head]] * (bool(means) and max(means) <= high)
+    notes = [f"{most} untrained networks have: {', '.join(spans)}"] if spans else []
+    where = ", ".join(noise)
+    return notes + [f"noise: in {where} no trained row is above the best of {most} untrained networks"] * bool(noise)
+
+
+def fineness(
+    group: Group,
+    columns: Mapping[Head, "Column"],
+    names: Mapping[Head, str],
+    judged: Mapping[Head, Mapping[Line, Side]],
+) -> list[str]:
+    """What a score's deviation is made of, and the smallest difference that each column could have seen."""
+    probed, parts, least = group.probed(), [], []
+    for head, column in columns.items():
+        again = [[run.scores[column.metric].value for run in runs] for runs in probed.get(head, []) if len(runs) > 1]
+        one = precision([*judged[head].values()], again)
+        if one is None:
+            continue
+
+        def text(value: float, column: "Column" = column) -> str:
+            return column.text(value, None)
+
+        probes = "" if one.probes is None else f"{text(one.probes)} over probe seeds, "
+        parts.append(f"{names[head]} {text(one.seeds)} over seeds, {probes}{text(one.samples)} over test samples")
+        more = f"{one.halving} seeds" if one.halving else "more test samples, not seeds,"
+        least.append(f"{names[head]} {text(one.least)} with {one.count} seeds ({more} would halve it)")
+    if not parts:
+        return []
+    return [
+        f"standard deviation of one run's score: {'; '.join(parts)}",
+        f"smallest difference of two rows that one test at 5 % sees in 4 of 5 cases: {'; '.join(least)}",
+    ]
+
+
+def optimism(group: Group, columns: Mapping[Head, "Column"], names: Mapping[Head, str]) -> list[str]:
+    """What choosing on the test split would have added, of tasks that say it."""
+    found = {
+        names[head]: column.text(fmean(run.details["optimism"] for run in runs), None)
+        for head, column in columns.items()
+        if (runs := [r for (_, at), of in group.cells.items() if at == head for r in of if "optimism" in r.details])
+    }
+    said = ", ".join(f"{name} {of}" for name, of in found.items())
+    return [f"a choice on the test split instead of select would have added, on average: {said}"] * bool(found)
+
+
+def told(
+    store: Store,
+    group: Group,
+    cells: Cells,
+    columns: Mapping[Head, "Column"],
+    names: Mapping[Head, str],
+) -> list[str]:
+    """What a reader should know of the records of a table: constant answers, repeated images, mixed code."""
+    records = group.records
+    floors = []
+    for head, column in columns.items():
+        done = next((r for (_, at), runs in cells.items() if at == head for r in runs if r.status == "done"), None)
+        if done is not None:
+            score = done.scores[done.headline]
+            value = metrics.floor(score.kind, store.arrays(done, done.headline)) if score.floor is None else score.floor
+            floors += [] if value is None else [f"{names[head]} {column.text(value, None)}"]
+    notes = [f"the best constant answer scores: {', '.join(floors)}"] if floors else []
+    data = [record.data for record in records if record.data]
+    notes += sorted({_copies(one) for one in data})
+    if any(record.spec.pretraining.init and record.spec.pretraining.budget is None for record in records):
+        notes.append("not looked: whether encoders that came with weights have seen test images")
+    clustered = {(one["test_groups"], one["test"]) for one in data if "test_groups" in one}
+    notes += [f"intervals and tests are over {some} groups of {of} test images" for some, of in sorted(clustered)]
+    chosen = {(one["select_images_seen_in_fit"], one["select"]) for one in data if one.get("select_images_seen_in_fit")}
+    notes += [f"{count} of {of} images of select look like copies of images of fit" for count, of in sorted(chosen)]
+    made = sorted(records, key=lambda r: (r.created, r.id))
+    commits = [*dict.fromkeys(r.code["commit"][:7] for r in made if r.code.get("commit"))]
+    if len(commits) > 1:
+        shown = ", ".join(commits) if len(commits) <= 3 else f"{commits[0]} to {commits[-1]}"
+        notes.append(f"its records were made by {len(commits)} commits of ssbench: {shown}")
+    newest: dict[str, int] = {}
+    for record in made:
+        p = record.spec.pretraining
+        newest[p.method] = max(newest.get(p.method, 0), p.version)
+    old = {r.spec.pretraining.method for r in made if r.spec.pretraining.version < newest[r.spec.pretraining.method]}
+    notes += codes.notes(made, _left_out(group, cells))
+    return notes + [f"rows of an older loss beside a newer one: {', '.join(sorted(old))}"] * bool(old)
+
+
+def _left_out(group: Group, cells: Cells) -> int:
+    """How many seeds have no place in their cell, being of other code than the rest of it."""
+    shown = {(at, record.spec.pretraining.seed) for at, runs in cells.items() for record in runs}
+    done = {
+        ((group.line(record), Head.of(record.spec)), record.spec.pretraining.seed)
+        for record in group.records
+        if record.status == "done"
+    }
+    return len(done - shown)
+
+
+def _copies(data: Mapping[str, Any]) -> str:
+    """What a record knows of test images in the training data; older ones looked for equal pixels alone."""
+    count, equal = data.get("test_images_seen_in_pretraining"), data.get("of_them_equal_in_pixels")
+    if count is None:
+        return "not looked: whether test images are also in the training data, in older records or of other sizes"
+    of = f"{count or 'none'} of {data['test']} test images"
+    if equal is None:
+        return f"{of} {'are' if count else 'is'} equal in pixels to training images; not looked: other copies"
+    return f"{of} look{'s' * (count == 0)} like copies of training images" + f" ({equal} equal in pixels)" * bool(count)
