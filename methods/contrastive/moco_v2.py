@@ -33,6 +33,7 @@ class MoCoV2(Method):
 
     settings: Settings
     recipes = {
+        "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 3e-4}),
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/mocov2plus.yaml; its loss is symmetric, its momentum rises to 0.999",
             {"optimiser": "sgd", "lr": 0.3, "scaling": "linear", "weight_decay": 1e-4, "batch": 256}

@@ -41,6 +41,7 @@ class VICRegL(Method):
     settings: Settings
     version = 2  # no bias in the projectors' last layers
     recipes = {
+        "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 7e-4}),
         "imagenet/conv": Recipe(
             "VICRegL, README.md, ResNet-50, 100 epochs",
             {"optimiser": "lars", "lr": 0.3, "scaling": "linear", "weight_decay": 1e-6, "batch": 512}

@@ -36,6 +36,7 @@ class WMSE(Method):
 
     settings: Settings
     recipes = {
+        "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 3e-4}),
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/wmse.yaml, whose optimiser is Adam",
             {"lr": 2e-3, "scaling": "linear", "weight_decay": 1e-6, "batch": 256, "beta2": 0.999}

@@ -56,6 +56,7 @@ class MSN(Method):
 
     settings: Settings
     recipes = {
+        "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 7e-4}),
         "imagenet/vit": Recipe(
             "MSN, configs/pretrain/msn_vits16.yaml on 16 GPUs (README.md)",
             {"lr": 1e-3, "weight_decay": 0.04, "weight_decay_end": 0.4, "beta2": 0.999, "batch": 1024, "warmup": 0.019},

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable, UserError
-from ssbench.method import Batch, Cached, Method, View
+from ssbench.method import Batch, Cached, Method, Recipe, View
 from ssbench.rng import onto
 from ssbench.teacher import cosine, follow
 
@@ -53,6 +53,7 @@ class MIM(Method):
     rank: MAEDecoder | None
     rank_teacher: MAEDecoder | None
     version = 3  # crops are torchvision's; iBOT's head and temperatures
+    recipes = {"own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 3e-3})}
 
     @property
     def views(self) -> list[View]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssbench.method import Batch, Method, View
+from ssbench.method import Batch, Method, Recipe, View
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 
@@ -24,6 +24,7 @@ class Rotation(Method):
 
     settings: Settings
     version = 2  # crops are torchvision's
+    recipes = {"own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 7e-4})}
 
     @property
     def views(self) -> list[View]:
