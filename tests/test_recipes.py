@@ -69,7 +69,7 @@ def test_methods_with_rates_of_their_own_share_a_table_and_those_of_shared_rates
 def test_a_recipe_that_is_none_is_refused() -> None:
     with pytest.raises(UserError, match=r"--recipe mine: choose own, shared, cifar or imagenet"):
         recipes.check("mine")
-    assert recipes.of(find("methods", "rotation"), "own", "vit-nano", None).train == {}
+    assert recipes.of(find("methods", "relative-location"), "own", "vit-nano", None).train == {}
 
 
 @pytest.mark.parametrize(

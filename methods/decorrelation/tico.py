@@ -35,7 +35,7 @@ class TiCo(Method):
     settings: Settings
     covariance: Tensor
     recipes = {
-        "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 3e-4}),
+        "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 1.5e-4}),
         "imagenet/conv": Recipe(
             "lightly, benchmarks/imagenet/resnet50/tico.py and main.py, 100 epochs, on two devices",
             {"optimiser": "lars", "lr": 0.2, "scaling": "linear", "weight_decay": 1.5e-6, "batch": 256}

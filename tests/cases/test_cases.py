@@ -167,7 +167,7 @@ def test_copies_of_test_images_are_refused_and_counted_where_they_are_meant(
         folders(tmp_path / "d" / name, ("a", "b"), count)
     refused(f"folder:{tmp_path / 'd'}", tmp_path, "16 of 16 test images of folder:")
     found = run(f"folder:{tmp_path / 'd'}", tmp_path / "r", set={"data.allow": "copies"})
-    assert "16 of 16 test images are also in the training data" in repr(found)
+    assert "16 of 16 test images look like copies of training images (16 equal in pixels)" in repr(found)
 
 
 def test_drawings_that_are_only_alike_are_not_refused(tmp_path: Path) -> None:
