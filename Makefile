@@ -25,6 +25,7 @@ tables: .venv/demo
 verify: .venv/demo
 	$(BIN)/ssbench verify --results results --readme README.md
 	$(BIN)/ssbench verify --results results/tasks
+	$(BIN)/ssbench verify --results results/rates
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -9,59 +9,76 @@ of the shared one.
 """
 
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from ssbench import api
 from ssbench.plan import Cell, cells
+from ssbench.results.record import Record
+from ssbench.results.store import Store
 
 SHARED, CLEAR = "0.0015", 1.5  # points: one standard error of a score on the 1,055 images of select of shapes
 RATES = (SHARED, "0.0003", "0.0007", "0.003")  # the shared one first: what is interrupted compares all there
 BEYOND = {"0.0003": "0.00015", "0.003": "0.006"}
+ALL = (*RATES, *BEYOND.values())
 VERSION = 1  # of the rates
 
 
 def main(results: str, source: str, backbone: str, *methods: str) -> None:
     """Run the trials and print."""
-    scores: dict[str, dict[str, float]] = {}
     for rate in RATES:
-        run(results, source, backbone, rate, methods, scores)
+        run(results, source, backbone, rate, methods)
     for end, rate in BEYOND.items():
-        more = tuple(name for name, found in scores.items() if max(found, key=lambda one: found[one]) == end)
+        found = scores(Store(Path(results)).all())
+        more = tuple(name for name, of in found.items() if best(of) == end and name in (methods or found))
         if more:
-            run(results, source, backbone, rate, more, scores)
-    print("\n".join(table(scores)))
+            run(results, source, backbone, rate, more)
+    print(table(Store(Path(results)).all()))
 
 
-def run(
-    results: str, source: str, backbone: str, rate: str, methods: tuple[str, ...], scores: dict[str, dict[str, float]]
-) -> None:
-    """Every method, or those named, at one rate; what failed has no score."""
+def run(results: str, source: str, backbone: str, rate: str, methods: tuple[str, ...]) -> None:
+    """Every method, or those named, at one rate."""
     asked = api.request("families", dataset=source, backbone=backbone, seeds="0", task="linear-probe", recipe="shared")
     asked = asked.model_copy(update={"set": (*asked.set, f"train.lr={rate}")})
     own = [cell for cell in cells(asked) if cell.spec.pretraining.train]
     tried = [trial(cell, rate) for cell in own if not methods or cell.method.name in methods]
-    for record in api.carry_out(api.ready(tried, (), results, False), "cpu").records:
-        if record.status == "done":
-            found = scores.setdefault(record.spec.pretraining.method, {})
-            found[rate] = record.scores[record.headline].value
+    api.carry_out(api.ready(tried, (), results, False), "cpu")
 
 
 def trial(cell: Cell, rate: str) -> Cell:
     """The cell judged on `select`."""
-    name = f"rates {VERSION}, point {[*RATES, *BEYOND.values()].index(rate) + 1}"
+    name = f"rates {VERSION}, point {ALL.index(rate) + 1}"
     return replace(cell, spec=cell.spec.model_copy(update={"trial": name}))
 
 
-def table(scores: dict[str, dict[str, float]]) -> list[str]:
+def scores(records: Iterable[Record]) -> dict[str, dict[str, float]]:
+    """What each method has at each rate, in the order of ALL; what failed has none."""
+    found: dict[str, dict[str, float]] = {}
+    for record in sorted((one for one in records if one.status == "done"), key=lambda one: one.spec.trial):
+        rate = ALL[int(record.spec.trial.rpartition(" ")[2]) - 1]
+        found.setdefault(record.spec.pretraining.method, {})[rate] = record.scores[record.headline].value
+    return found
+
+
+def best(found: dict[str, float]) -> str:
+    """The rate, of equals the first of ALL."""
+    return max(found, key=lambda rate: found[rate])
+
+
+def own(found: dict[str, float]) -> str:
+    """The rate that stands in a method's file, or SHARED."""
+    return best(found) if max(found.values()) - found[SHARED] >= CLEAR else SHARED
+
+
+def table(records: Iterable[Record]) -> str:
     """A row a method, the best first, a column a rate, and what its own recipe says."""
-    rates = sorted((*RATES, *BEYOND.values()), key=float)
-    lines = [f"| method | {' | '.join(rates)} | own |", "| :--- |" + " ---: |" * (len(rates) + 1)]
-    for name, found in sorted(scores.items(), key=lambda one: -max(one[1].values())):
-        best = max(found, key=lambda one: found[one])
-        own = best if found[best] - found.get(SHARED, 0.0) >= CLEAR else "shared"
-        cells_ = " | ".join(f"{found[rate]:.1f}" if rate in found else "–" for rate in rates)
-        lines.append(f"| {name} | {cells_} | {own} |")
-    return lines
+    rates = sorted(ALL, key=float)
+    lines = [f"| method | {' | '.join(rates)} | own |", "|---" * (len(rates) + 2) + "|"]
+    for name, found in sorted(scores(records).items(), key=lambda one: -max(one[1].values())):
+        told = " | ".join(f"{found[rate]:.1f}" if rate in found else "–" for rate in rates)
+        lines.append(f"| `{name}` | {told} | {own(found).replace(SHARED, 'shared')} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

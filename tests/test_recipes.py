@@ -1,6 +1,7 @@
 """Whose rates, schedules and batch a method is trained with, and what that does to cells and tables."""
 
 from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -18,6 +19,7 @@ from ssbench.results.store import Store
 from ssbench.spec import Train
 from ssbench.training import optimisers
 
+ROOT = Path(__file__).parent.parent
 Command = Callable[..., CompletedProcess[str]]
 
 
@@ -153,3 +155,19 @@ def test_a_collapse_is_named_early_and_stops_where_it_shall(
         assert "falls, seed 0: it looks collapsed at step" in " ".join(ran.stderr.split())
         assert [row["step"] for row in record.health] == [0, 50, 100, 150, 200]
         assert record.health[-1]["deviation"] < 0.1 and "one direction" in record.warning
+
+
+def test_own_rates_are_what_the_committed_trials_say() -> None:
+    """As `benchmarks/rates.py` reads them, in the methods' files and on the page of protocols."""
+    found = spec_from_file_location("rates", ROOT / "benchmarks" / "rates.py")
+    assert found is not None and found.loader is not None
+    rates = module_from_spec(found)
+    found.loader.exec_module(rates)
+    records = Store(ROOT / "results" / "rates").all()
+    scores = rates.scores(records)
+    assert {"simclr", "mim-random", "supervised"} < scores.keys()
+    for name, tried in scores.items():
+        says = recipes.of(find("methods", name), "own", "vit-nano", None).train.get("lr", float(rates.SHARED))
+        assert says == float(rates.own(tried)), name
+        assert recipes.of(find("methods", name), "own", "resnet-nano", None).train == {}
+    assert rates.table(records) in (ROOT / "docs" / "protocol.md").read_text()

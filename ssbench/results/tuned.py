@@ -63,7 +63,8 @@ def tunings(records: Iterable[Record], controls: Mapping[str, str]) -> list[Fram
     made = []
     for group in groups(records, trials=True):
         parts: dict[tuple[int, str], dict[tuple[Line, Head], list[Record]]] = defaultdict(lambda: defaultdict(list))
-        for record in sorted((r for r in group.records if r.status != "not-applicable"), key=point):
+        tried = (r for r in group.records if r.status != "not-applicable" and r.spec.pretraining.train)
+        for record in sorted(tried, key=point):
             spec = record.spec
             drawn = spec.pretraining.seed, spec.trial.rpartition(",")[0]
             parts[drawn][group.line(record), Head.of(spec)].append(record)
