@@ -1,4 +1,7 @@
-"""Which code records were made by: one for each mean, and what has changed since. No torch."""
+"""Which code records were made by: one for each mean, and what has changed since. No torch.
+
+A recipe's rates are code: `own` says whose they are, and a method may name others tomorrow.
+"""
 
 from collections.abc import Collection, Sequence
 
@@ -6,7 +9,7 @@ from ssbench import code
 from ssbench.results.record import Record
 
 UNKNOWN = "{count} of its {all} records hold no digest of their code, being older: today's may score otherwise"
-LEFT = "{count} of its records are in no mean: they are of other code than those that are beside them"
+LEFT = "{count} of its records are in no mean: they are of other code or rates than those that are beside them"
 
 
 def changed(record: Record) -> list[str]:
@@ -28,6 +31,14 @@ def of_one_code(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record.status != "done" or _code(record) == kept]
 
 
+def for_a_mean(records: Sequence[Record]) -> list[Record]:
+    """Those of one code, the first of each seed."""
+    found: dict[int, Record] = {}
+    for record in of_one_code(records):
+        found.setdefault(record.spec.pretraining.seed, record)
+    return [*found.values()]
+
+
 def notes(records: Collection[Record], left: int) -> list[str]:
     """What a table says of the code of its records, of which so many are `left` out of its means for theirs."""
     done = [record for record in records if record.status == "done"]
@@ -37,4 +48,5 @@ def notes(records: Collection[Record], left: int) -> list[str]:
 
 
 def _code(record: Record) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(record.digests.items()))
+    train = record.spec.pretraining.train or {}
+    return tuple(sorted((record.digests | {key: str(value) for key, value in train.items()}).items()))

@@ -13,7 +13,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from ssbench.results.codes import of_one_code
+from ssbench.results.codes import for_a_mean, of_one_code
 from ssbench.results.record import Record
 from ssbench.spec import Budget, DataRef, Frozen, Pretraining, Space, Spec
 
@@ -206,11 +206,11 @@ class Group:
 
         A seed stands once: pixels without a network come with every table's backbone, and are the same. So does a code.
         """
-        cells: dict[tuple[Line, Head], dict[int, Record]] = defaultdict(dict)
+        cells: Cells = defaultdict(list)
         for record in sorted(self.records, key=lambda r: (r.spec.pretraining.seed, _visits(r, self.place), r.spec.id)):
             if not record.spec.probe:
-                cells[self.line(record), Head.of(record.spec)].setdefault(record.spec.pretraining.seed, record)
-        return {key: of_one_code([*found.values()]) for key, found in cells.items()}
+                cells[self.line(record), Head.of(record.spec)].append(record)
+        return {key: for_a_mean(found) for key, found in cells.items()}
 
     def probed(self) -> "dict[Head, list[list[Record]]]":
         """By column, the records of one encoder each that was judged several times, with other draws of the task's."""

@@ -65,6 +65,20 @@ def test_two_codes_are_never_in_one_mean(tmp_path: Path) -> None:
     assert made.footnotes == () and codes.LEFT.format(count=1) in made.notes
 
 
+def test_a_method_whose_own_rate_has_changed_is_one_row_of_its_latest_rate(tmp_path: Path) -> None:
+    def at(rate: float, seed: int, value: float, created: str) -> Record:
+        of = spec("simclr", seed, about={"recipe": "own"}, train={"lr": rate})
+        return done(of, "top1", TOP1.model_copy(update={"value": value}), digests=TODAY).model_copy(
+            update={"created": created}
+        )
+
+    older = [at(1e-3, seed, 40, "2025-01-01") for seed in range(4)]
+    newer = [at(3e-3, seed, 60, "2025-01-02") for seed in (0, 1, 2)]
+    made = table(tmp_path, *older, *newer)
+    assert [cell.values for row in made.rows for cell in row.cells if row.name == "simclr"] == [(60, 60, 60)]
+    assert codes.LEFT.format(count=1) in made.notes  # seed 3, which has no other
+
+
 def test_records_from_before_digests_are_said_to_be_so(tmp_path: Path) -> None:
     made = table(tmp_path, record(0, {}), record(1, {}))
     assert codes.UNKNOWN.format(count=2, all=2) in made.notes and made.footnotes == ()
