@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Exit, Option
@@ -134,10 +135,12 @@ def print_results(found: "Results", new: int) -> None:
     from ssbench.results.grid import grids, measures, pivots
     from ssbench.results.groups import groups
     from ssbench.results.profiles import profiles
-    from ssbench.results.render import Shown, screen
+    from ssbench.results.render import Shown, screen, width
+    from ssbench.results.verdict import verdict
 
     for table in found.tables():
         print(f"\n{screen(table)}")
+        print(*(fill(line, width(), break_on_hyphens=False) for line in verdict(table)), "", sep="\n")
     store, known, parted = found.store, found.controls, groups(found.records)
     more: list[Shown] = [*grids(pivots(store, parted)), *measures(parted, known), *profiles(parted, known)]
     print(f"Records: {store.records} ({new} new). Next: ssbench tables --results {store.folder}")

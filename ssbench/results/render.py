@@ -39,13 +39,17 @@ def markdown(table: Shown) -> str:
     return "\n\n".join([f"**{_plain(table.title)}**", grid, *map(_plain, _notes(table))]) + "\n"
 
 
-def screen(table: Table, width: int = 0) -> str:
-    """What fits `width` characters: title, rows with marks, costs and notes; what is left out is named.
+def width() -> int:
+    """Characters in a line of the terminal, or 120 elsewhere."""
+    return get_terminal_size().columns if sys.stdout.isatty() else 120
 
-    Without a width, what fits the terminal, or 120 characters elsewhere. Headers are short. Costs go first where there
-    is no room, from the right, then columns.
+
+def screen(table: Table, room: int = 0) -> str:
+    """What fits `room` characters, else `width()`: title, rows with marks, costs, notes; what is left out is named.
+
+    Headers are short. Costs go first where there is no room, from the right, then columns.
     """
-    width = width or (get_terminal_size().columns if sys.stdout.isatty() else 120)
+    room = room or width()
     header, rows = _texts(table)
     count = len(table.columns)
     names = [_short(column) for column in table.columns]
@@ -53,12 +57,12 @@ def screen(table: Table, width: int = 0) -> str:
     body = [[f"*{cell.text}*" if cell.bold else cell.text for cell in row] for row in rows]
     for shown in range(len(brief), 1, -1):
         grid = tabulate([row[:shown] for row in body], brief[:shown], disable_numparse=True, colalign=_align(shown))
-        if max(map(len, grid.splitlines())) <= width:
+        if max(map(len, grid.splitlines())) <= room:
             break
     left = [f"only in the files: {', '.join(brief[shown:])}"] if shown < len(brief) else []
     stars = [note.replace("bold:", "*bold*:", 1) if note.startswith("bold:") else note for note in _notes(table)]
-    notes = [fill(note, width, break_on_hyphens=False) for note in [*left, *stars]]
-    return "\n".join([fill(table.title, width), "", grid, "", *notes]) + "\n"
+    notes = [fill(note, room, break_on_hyphens=False) for note in [*left, *stars]]
+    return "\n".join([fill(table.title, room), "", grid, "", *notes]) + "\n"
 
 
 def _short(column: Column) -> str:

@@ -73,7 +73,7 @@ def compared(rows: Sequence[Row], columns: Sequence[int]) -> list[Pairs]:
     """
     found: dict[tuple[int, str, str], float] = {}
     for at in columns:
-        ordered = sorted(rows, key=lambda row: -_mean(row, at))
+        ordered = sorted(rows, key=lambda row: -mean(row, at))
         for one, other in combinations(ordered, 2):
             found[at, one.name, other.name] = min(2 * ahead(one.cells[at].runs, other.cells[at].runs), 1.0)
     known = {key: p for key, p in found.items() if not isnan(p)}
@@ -83,7 +83,7 @@ def compared(rows: Sequence[Row], columns: Sequence[int]) -> list[Pairs]:
 
 def lettered(rows: Sequence[Row], column: int, pairs: Pairs) -> dict[str, str]:
     """Letters by row: two share one where they are not told apart. `a` is the best row's."""
-    names = [row.name for row in sorted(rows, key=lambda row: -_mean(row, column))]
+    names = [row.name for row in sorted(rows, key=lambda row: -mean(row, column))]
     p = np.ones((len(names), len(names)))
     for one, other in combinations(range(len(names)), 2):
         p[one, other] = p[other, one] = pairs[names[one], names[other]]
@@ -98,7 +98,7 @@ def letters(names: Sequence[str], p: Array) -> dict[str, str]:
     return {name: "".join(found[name].split()) for name in names}
 
 
-def _mean(row: Row, column: int) -> float:
+def mean(row: Row, column: int) -> float:
     """Higher is better."""
     return float(np.mean([run.value for run in row.cells[column].runs.values()]))
 
@@ -115,7 +115,7 @@ def _ranks(
     rows: Sequence[Row], columns: Sequence[int], believed: Mapping[str, Array]
 ) -> dict[str, tuple[float, Array]]:
     """The average rank of each row, and what it may be, (DRAWS,)."""
-    means = np.array([[_mean(row, at) for at in columns] for row in rows])  # (rows, columns)
+    means = np.array([[mean(row, at) for at in columns] for row in rows])  # (rows, columns)
     drawn = np.stack([believed[row.name] for row in rows])  # (rows, DRAWS, columns)
     ranks, may = rankdata(-means, axis=0).mean(1), rankdata(-drawn, axis=0).mean(2)
     return {row.name: (float(rank), of) for row, rank, of in zip(rows, ranks, may)}
@@ -131,7 +131,7 @@ class Scale:
 
     def skill(self, row: Row) -> float:
         """In %, the mean over columns."""
-        own, low, high = (np.array([_mean(one, at) for at in self.columns]) for one in (row, self.floor, self.ceiling))
+        own, low, high = (np.array([mean(one, at) for at in self.columns]) for one in (row, self.floor, self.ceiling))
         return float(100 * ((own - low) / (high - low)).mean())
 
 

@@ -1,0 +1,120 @@
+"""What is said of a table is what its tests say: no winner that they do not name, ties said, broken rows named."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ssbench.results.marks import leaders
+from ssbench.results.table import Cell, Row, Table
+from ssbench.results.verdict import verdict
+
+from .test_standing import CONTROLS, near, row, side, table
+
+TASKS = ("knn", "linear-probe")
+
+
+def marked(*rows: Row, tasks: tuple[str, ...] = ("knn",)) -> Table:
+    """With bold cells as a table has them."""
+    made = table(*rows, tasks=tasks)
+    barred = {one.name for one in rows if one.control}
+    best = leaders(
+        {
+            at: {one.name: one.cells[at].runs for one in rows if not one.labels and one.cells[at].runs}
+            for at in range(len(tasks))
+        },
+        barred,
+    )
+    bold = [
+        replace(one, cells=tuple(replace(cell, bold=best.get(at) == one.name) for at, cell in enumerate(one.cells)))
+        for one in rows
+    ]
+    return replace(made, rows=tuple(bold))
+
+
+def both(one: Row) -> Row:
+    """The same in two tasks."""
+    return replace(one, cells=(*one.cells, *one.cells))
+
+
+def test_a_row_that_is_ahead_of_all_is_to_be_taken() -> None:
+    answer, told = verdict(marked(row("simclr", near(50)), row("byol", near(30, 1)), *CONTROLS))
+    assert answer.startswith("Take simclr for this data at this budget (shapes): it is ahead of every other row")
+    assert told.startswith("knn: simclr has the best mean of what was trained, 50.0 ± 0.2, 20.0 (")
+    assert told.endswith(" above byol, and ahead of every other row.")
+
+
+def test_what_can_not_be_told_apart_is_said_with_its_costs_and_what_would_tell() -> None:
+    slow = replace(row("simclr", side(49, 50, 51)), seconds=100.0)
+    fast = replace(row("byol", side(48.6, 49.7, 50.6, seed=1)), seconds=20.0)
+    answer, told = verdict(marked(slow, fast, row("worse", near(25)), *CONTROLS))
+    assert answer.startswith("Take simclr, or at less cost byol (20 s instead of 100 s), for this data at this budget")
+    assert "of simclr, byol none is shown to be behind the best of any task" in answer
+    assert "can't be told from byol; it is 0.4 (" in told and told.endswith(" seeds would show.")
+    same = verdict(marked(slow, replace(fast, seconds=95.0), *CONTROLS))[0]
+    assert same.startswith("Take simclr, for this")  # a tenth is no difference of costs
+
+
+def test_where_nothing_is_ahead_of_the_controls_nothing_is_to_be_taken() -> None:
+    answer, told = verdict(marked(row("simclr", near(20.1)), row("byol", near(12, 1)), *CONTROLS))
+    assert answer.startswith("Take none yet") and "ahead of random-init in any task" in answer
+    assert told.endswith("20.1 ± 0.2, and is not shown to be ahead of random-init (20.0).")
+
+
+def test_a_task_in_which_pixels_are_best_is_set_apart() -> None:
+    rows = [row("simclr", near(50), near(50)), row("byol", near(30, 1), near(30, 1))]
+    high = Cell((70.0,), "done", runs=near(70))
+    walls = [replace(one, cells=(one.cells[0], high if one.name == "raw-pixels" else one.cells[0])) for one in CONTROLS]
+    answer = verdict(marked(*rows, *walls, tasks=TASKS))[0]
+    assert answer.startswith("Take simclr") and answer.endswith(
+        ", but in linear-probe, where nothing trained is shown to be ahead of raw-pixels."
+    )
+
+
+def test_tasks_that_disagree_are_said_to() -> None:
+    rows = [row("simclr", near(50), near(30)), row("byol", near(30, 1), near(50, 1))]
+    answer = verdict(marked(*rows, *map(both, CONTROLS), tasks=TASKS))[0]
+    assert answer.startswith("It depends on the task") and "no row is among the best of each" in answer
+
+
+def test_what_sees_labels_is_never_taken() -> None:
+    answer = verdict(marked(row("supcon (labels)", near(70), labels=True), row("simclr", near(50)), *CONTROLS))[0]
+    assert answer.startswith("Take simclr")
+
+
+def test_broken_rows_are_named_whatever_the_answer() -> None:
+    cell = Cell((9.0,), "done", notes=(1,), runs=side(9, 9.1, 9.2))
+    bad = replace(row("swav", near(9)), cells=(cell,))
+    gone = replace(row("dino", near(9)), cells=(Cell(status="failed", notes=(2,)),))
+    made = marked(row("simclr", near(50)), bad, gone, *CONTROLS)
+    made = replace(made, footnotes=("seed 0: collapsed or hardly trained: its loss", "failed: out of memory"))
+    assert verdict(made)[-1] == (
+        "Broken: swav (seed 0: collapsed or hardly trained: its loss); dino (failed: out of memory)."
+    )
+
+
+def test_without_three_seeds_or_anything_trained_there_is_no_answer() -> None:
+    assert verdict(marked(row("simclr", side(1, 2)), *CONTROLS)) == [
+        "No answer yet: a test needs 3 seeds of each row in each task, and there are 2; say --seeds 0-2."
+    ]
+    (said,) = verdict(marked(*CONTROLS))
+    assert said.startswith("Nothing was trained here")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_winner_is_named_that_the_test_does_not(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    gap = draw.choice([0.0, 1.0, 4.0])
+    rows = [
+        row(f"m{at}", *(side(*draw.normal(40 + gap * at, 1, 3), seed=int(draw.integers(99))) for _ in TASKS))
+        for at in range(4)
+    ]
+    made = marked(*rows, *map(both, CONTROLS), tasks=TASKS)
+    answer, *told = verdict(made)
+    bold = {one.name for one in made.rows if any(cell.bold for cell in one.cells)}
+    ahead = [line for line in (answer, *told) if "ahead of every other row" in line]
+    assert all(any(name in line for name in bold) for line in ahead)
+    each = [all(cell.bold for cell in one.cells) for one in made.rows]
+    assert ("it is ahead of every other row" in answer) == any(each)
+    for at, line in enumerate(told[: len(TASKS)]):
+        assert ("and ahead of every other row" in line) == any(one.cells[at].bold for one in made.rows)
