@@ -35,7 +35,10 @@ def verdict(table: Table) -> list[str]:
     if not columns or not trained:
         return [*_unsaid(table, columns), *broken]
     found = [best(rivals, at) for at in columns]
-    return [_answer(found, table), *(_told(table, one) for one in found), *broken]
+    answer = _answer(found, table)
+    unsound = [name for name in _unsound(table) if answer.startswith(f"Take {name} ") or f" cost {name} (" in answer]
+    caution = [f"But the training of {_listed(unsound)} looks broken; see below."] * bool(unsound)
+    return [answer, *caution, *(_told(table, one) for one in found), *broken]
 
 
 def best(rows: Sequence[Row], column: int) -> Best:
@@ -141,14 +144,19 @@ def _unsaid(table: Table, columns: Sequence[int]) -> list[str]:
     ]
 
 
-def _broken(table: Table) -> list[str]:
-    """Rows that failed or whose training looks collapsed, in the words of the footnotes."""
-    said = []
+def _unsound(table: Table) -> dict[str, str]:
+    """Rows that failed or whose training looks collapsed, with the first footnote of each."""
+    found = {}
     for row in table.rows:
         notes = dict.fromkeys(table.footnotes[number - 1] for cell in row.cells for number in cell.notes)
         failed = any(cell.status == "failed" for cell in row.cells)
         if failed or any("collapsed" in note for note in notes):
-            said.append(f"{row.name} ({next(iter(notes), 'failed')})")
+            found[row.name] = next(iter(notes), "failed")
+    return found
+
+
+def _broken(table: Table) -> list[str]:
+    said = [f"{name} ({note})" for name, note in _unsound(table).items()]
     return [f"Broken: {_listed(said, '; ')}."] if said else []
 
 

@@ -93,6 +93,14 @@ def test_broken_rows_are_named_whatever_the_answer() -> None:
     )
 
 
+def test_a_row_that_looks_broken_is_not_recommended_without_a_word() -> None:
+    best = row("simclr", near(50))
+    best = replace(best, cells=tuple(replace(cell, notes=(1,)) for cell in best.cells))
+    made = replace(marked(best, row("byol", near(30, 1)), *CONTROLS), footnotes=("collapsed or hardly trained",))
+    answer, caution, *_ = verdict(made)
+    assert answer.startswith("Take simclr") and caution == "But the training of simclr looks broken; see below."
+
+
 def test_without_three_seeds_or_anything_trained_there_is_no_answer() -> None:
     assert verdict(marked(row("simclr", side(1, 2)), *CONTROLS)) == [
         "No answer yet: a test needs 3 seeds of each row in each task, and there are 2; say --seeds 0-2."
