@@ -32,7 +32,7 @@ class MMCR(Method):
             "ThomasYerxa/mmcr, pretrain_cifar_stl.py and cifar_stl/train.py, whose optimiser is Adam",
             {"lr": 1e-3, "scaling": "none", "weight_decay": 1e-6, "batch": 32, "beta2": 0.999, "warmup": 0, "clip": 0},
             {"count": 40},
-        )
+        ),
     }
 
     @property

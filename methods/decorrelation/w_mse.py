@@ -42,7 +42,7 @@ class WMSE(Method):
             {"lr": 2e-3, "scaling": "linear", "weight_decay": 1e-6, "batch": 256, "beta2": 0.999}
             | {"warmup": 0.01, "clip": 0},
             {"hidden": 1024, "out": 64, "part": 128, "jitter": 1.0, "grey": 0.2},
-        )
+        ),
     }
 
     @property
