@@ -133,4 +133,5 @@ def _copies(data: Mapping[str, Any]) -> str:
     of = f"{count or 'none'} of {data['test']} test images"
     if equal is None:
         return f"{of} {'are' if count else 'is'} equal in pixels to training images; not looked: other copies"
-    return f"{of} look{'s' * (count == 0)} like copies of training images" + f" ({equal} equal in pixels)" * bool(count)
+    alike = f"look like copies of training images ({equal} equal in pixels)"
+    return f"{of} {alike if count else 'looks like a copy of a training image'}"

@@ -8,7 +8,7 @@ from statistics import fmean, median, median_low, variance
 
 import numpy as np
 
-from ssbench.results.stats import SEEDS, Side, difference, own, smallest
+from ssbench.results.stats import SEEDS, Difference, Side, difference, own, smallest
 
 MANY = 1000  # seeds: what takes more, more test samples would do
 
@@ -31,7 +31,7 @@ def precision(sides: Sequence[Side], again: Sequence[Sequence[float]] = ()) -> P
     `again` are the scores of one encoder each, judged several times.
     """
     several = [side for side in sides if len(side) >= SEEDS]
-    pairs = [(one, other) for one, other in combinations(several, 2)]
+    pairs = combinations(several, 2)
     found = [(one, other, made) for one, other in pairs if (made := difference(one, other)) is not None]
     if not found:
         return None
@@ -39,17 +39,29 @@ def precision(sides: Sequence[Side], again: Sequence[Sequence[float]] = ()) -> P
         median(getattr(made, key) for *_, made in found) for key in ("error", "freedom", "shared")
     )
     count = median_low(min(len(one), len(other)) for one, other, _ in found)
-
-    def seen(seeds: int) -> float:
-        return smallest(error * sqrt(count / seeds), freedom * (seeds - 1) / (count - 1), shared)
-
-    least, few, many = seen(count), count, MANY
-    while many - few > 1:  # half of it is not seen with `few`
-        middle = (few + many) // 2
-        few, many = (few, middle) if seen(middle) <= least / 2 else (middle, many)
-    halving = many if seen(many) <= least / 2 else None
+    least = smallest(error, freedom, shared)
+    halving = seeds_for(Difference(least / 2, error, freedom, shared), count)
     values = [np.array([run.value for run in side.values()]) for side in several]
     probes = fmean(variance(of) for of in again) if again else None
     beyond = fmean(max(float(of.var(ddof=1)) - max(own(side), probes or 0.0), 0.0) for of, side in zip(values, several))
     samples = fmean(float(run.draws.var(ddof=1)) for side in several for run in side.values())
     return Precision(sqrt(beyond), None if probes is None else sqrt(probes), sqrt(samples), least, count, halving)
+
+
+def seeds_for(found: Difference, count: int) -> int | None:
+    """How many seeds of each row see a difference of this mean in 4 of 5 cases; its errors are those of `count`.
+
+    None: more than MANY, since what test samples leave open no seeds tell.
+    """
+
+    def seen(seeds: int) -> bool:
+        error, freedom = found.error * sqrt(count / seeds), found.freedom * (seeds - 1) / (count - 1)
+        return smallest(error, freedom, found.shared) <= found.mean
+
+    few, many = count, MANY
+    if not seen(many):
+        return None
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if seen(middle) else (middle, many)
+    return many

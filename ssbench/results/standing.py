@@ -60,7 +60,11 @@ def _standing(table: Table) -> Frame | None:
         scores = [Value(f"{mean} {own[row.name]}") for mean, own in zip(means, shown)]
         rows.append((Value(row.name), *scores, skills[row.name], *_wins(row.name, apart), _spanned(*placed[row.name])))
     header = ("method", *(table.columns[at].header for at in columns), "skill %", "wins–ties–losses", "win rate %")
-    notes = (LETTERS, *note, WINS, RANK)
+    tests = [p for pairs in apart for p in pairs.values()]
+    told = f"{sum(p <= LEVEL for p in tests)} of {len(tests)} pairs are told apart"
+    gone = ", ".join(row.name for row in table.rows if row not in whole and any(cell.runs for cell in row.cells))
+    left = [f"left out, since they lack {SEEDS} seeds in a column: {gone}"] * bool(gone)
+    notes = (told, LETTERS, *note, WINS, RANK, *left)
     return Frame(
         f"{table.slug}-standing", f"{table.title}: where rows stand", (*header, "average rank"), tuple(rows), notes
     )

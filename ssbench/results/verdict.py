@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, isnan
 
 import numpy as np
 from scipy.stats import rankdata
 
-from ssbench.results.precision import MANY
-from ssbench.results.standing import LEVEL, complete, judging, mean
-from ssbench.results.stats import SEEDS, Difference, ahead, difference, holm, smallest
+from ssbench.results.precision import seeds_for
+from ssbench.results.standing import LEVEL, judging, mean
+from ssbench.results.stats import SEEDS, ahead, difference, holm
 from ssbench.results.table import Row, Table
 
 MOST = 6  # names in a list
@@ -18,73 +18,86 @@ LESS = 0.9  # of the seconds: what costs more is not called cheaper, since machi
 
 @dataclass(frozen=True)
 class Best:
-    """Of one column: the trained row of the best mean, and the rows that it is not shown to be ahead of."""
+    """Of one column: the row of the best mean but controls, and those that it is not shown to be ahead of."""
 
     column: int
     leader: Row
-    tied: tuple[Row, ...]  # trained ones
+    tied: tuple[Row, ...]  # no controls
     unbeaten: tuple[Row, ...]  # controls
 
 
 def verdict(table: Table) -> list[str]:
     """Sentences, the answer first; about rows without labels and columns that judge."""
     columns = judging(table)
-    rivals = [row for row in complete(table, columns) if not row.labels]
-    trained = [row for row in rivals if not row.control]
-    broken = _broken(table)
-    if not columns or not trained:
-        return [*_unsaid(table, columns), *broken]
-    found = [best(rivals, at) for at in columns]
-    answer = _answer(found, table)
-    unsound = [name for name in _unsound(table) if answer.startswith(f"Take {name} ") or f" cost {name} (" in answer]
-    caution = [f"But the training of {_listed(unsound)} looks broken; see below."] * bool(unsound)
-    return [answer, *caution, *(_told(table, one) for one in found), *broken]
+    found = [one for at in columns if (one := best(table, at)) is not None]
+    unsound = _unsound(table)
+    broken = [f"Broken: {_listed((f'{name} ({note})' for name, note in unsound.items()), '; ')}."] * bool(unsound)
+    if not found:
+        return [_unsaid(table), *broken]
+    answer, named = _answer(found, table)
+    doubtful = _listed(row.name for row in named if row.name in unsound)
+    caution = [f"But the training of {doubtful} looks broken; see below."] * bool(doubtful)
+    silent = [table.columns[at].task for at in columns if at not in {one.column for one in found}]
+    few = [f"{_listed(silent)}: no row has the {SEEDS} seeds that a test needs."] * bool(silent)
+    return [answer, *caution, *(_told(table, one) for one in found), *few, *broken]
 
 
-def best(rows: Sequence[Row], column: int) -> Best:
-    """By the tests of the table's marks: bold, of each control by itself, of rivals with Holm's step-down over them."""
+def best(table: Table, column: int) -> Best | None:
+    """By the table's marks, bold and not ahead of controls, and of the other rows by Holm's step-down over them.
+
+    What can't be compared is not beaten. None where no row has the seeds that a test needs.
+    """
+    here = [row for row in table.rows if row.cells[column].runs and not row.labels]
+    own = [row for row in here if not row.control]
+    sound = [row for row in own if len(row.cells[column].runs) >= SEEDS]
+    if not sound:
+        return None
+    leader = max(sound, key=lambda row: mean(row, column))
 
     def p(other: Row) -> float:
-        return ahead(leader.cells[column].runs, other.cells[column].runs)
+        found = ahead(leader.cells[column].runs, other.cells[column].runs)
+        return 1.0 if isnan(found) else found
 
-    leader = max((row for row in rows if not row.control), key=lambda row: mean(row, column))
-    if leader.cells[column].bold:
+    cell, floors = leader.cells[column], [row for row in here if row.control]
+    if cell.bold:
         return Best(column, leader, (), ())
-    rivals = sorted((row for row in rows if not row.control and row is not leader), key=lambda row: -mean(row, column))
+    unbeaten = [row for row in floors if p(row) > LEVEL] or floors if cell.behind else []
+    rivals = sorted((row for row in own if row is not leader), key=lambda row: -mean(row, column))
     told = dict(zip((row.name for row in rivals), holm([2 * p(row) for row in rivals])))
-    unbeaten = tuple(row for row in rows if row.control and p(row) > LEVEL)
-    tied = tuple(row for row in rivals if told[row.name] > LEVEL)
+    tied = [row for row in rivals if told[row.name] > LEVEL]
     if not (tied or unbeaten):  # for the whole table that is not enough
-        tied = tuple(sorted(rivals, key=lambda row: -told[row.name])[:1])
-    return Best(column, leader, tied, unbeaten)
+        tied = sorted(rivals, key=lambda row: -told[row.name])[:1]
+    return Best(column, leader, tuple(tied), tuple(unbeaten))
 
 
-def _answer(found: Sequence[Best], table: Table) -> str:
-    """Over all columns."""
+def _answer(found: Sequence[Best], table: Table) -> tuple[str, list[Row]]:
+    """Over all columns, and the rows that it names to be taken."""
     where = f"for this data at this budget ({table.title})"
     if all(one.unbeaten for one in found):
         controls = _listed(dict.fromkeys(row.name for one in found for row in one.unbeaten))
-        return f"Take none yet {where}: nothing trained is shown to be ahead of {controls} in any task."
+        return f"Take none yet {where}: nothing is shown to be ahead of {controls} in any task.", []
     sound = [one for one in found if not one.unbeaten]
-    leaders = {one.leader.name for one in sound}
-    but = _but(found, table)
-    if len(leaders) == 1 and not any(one.tied for one in sound):
-        return f"Take {sound[0].leader.name} {where}: it is ahead of every other row without labels{but}."
+    but, lead = _but(found, table), sound[0].leader
+    if all(one.leader.cells[one.column].bold and one.leader is lead for one in sound):
+        return f"Take {lead.name} {where}: it is ahead of every other row without labels{but}.", [lead]
     first, *others = [{one.leader.name: one.leader} | {row.name: row for row in one.tied} for one in sound]
     common = [row for name, row in first.items() if all(name in other for other in others)]
     if not common:
-        return f"It depends on the task {where}: no row is among the best of each{but}."
+        return f"It depends on the task {where}: no row is among the best of each{but}.", []
     if len(common) == 1:
-        return f"Take {common[0].name} {where}: it alone is not shown to be behind the best of any task{but}."
-    at = [one.column for one in sound]
-    places = np.mean([rankdata([-mean(row, column) for row in common]) for column in at], 0)
-    lead = common[int(places.argmin())]
+        only = common[0]
+        return f"Take {only.name} {where}: it alone is not shown to be behind the best of any task{but}.", [only]
+    places = [rankdata([-mean(row, one.column) for row in common]) for one in sound]
+    lead = common[int(np.mean(places, 0).argmin())]
     cheap = min(common, key=lambda row: inf if row.seconds is None else row.seconds)
-    cost = f", which costs least of them, {cheap.seconds:,.0f} s" if cheap is lead and cheap.seconds is not None else ""
-    if cheap.seconds is not None and lead.seconds is not None and cheap.seconds < LESS * lead.seconds:
+    cost, named = "", [lead]
+    if cheap is lead and cheap.seconds is not None:
+        cost = f", which costs least of them, {cheap.seconds:,.0f} s"
+    elif cheap.seconds is not None and lead.seconds is not None and cheap.seconds < LESS * lead.seconds:
         cost = f", or at less cost {cheap.name} ({cheap.seconds:,.0f} s instead of {lead.seconds:,.0f} s)"
+        named.append(cheap)
     names = _listed(row.name for row in common)
-    return f"Take {lead.name}{cost}, {where}: of {names} none is shown to be behind the best of any task{but}."
+    return f"Take {lead.name}{cost}, {where}: of {names} none is shown to be behind the best of any task{but}.", named
 
 
 def _but(found: Sequence[Best], table: Table) -> str:
@@ -99,49 +112,35 @@ def _told(table: Table, one: Best) -> str:
     """What one column says: the best mean, what it is ahead of, what it can't be told from and what would tell them."""
     column, at, leader = table.columns[one.column], one.column, one.leader
     score = column.text(leader.cells[at].mean or 0.0, leader.cells[at].sd)
-    start = f"{column.task}: {leader.name} has the best mean of what was trained, {score}"
+    start = f"{column.task}: {leader.name} has the best mean but for controls, {score}"
     if one.unbeaten:
         controls = _listed(f"{row.name} ({column.text(row.cells[at].mean or 0.0, None)})" for row in one.unbeaten)
         return f"{start}, and is not shown to be ahead of {controls}."
     others = [row for row in table.rows if not (row.control or row.labels or row is leader) and row.cells[at].runs]
     near = max(one.tied or others, key=lambda row: mean(row, at), default=None)
-    made = difference(leader.cells[at].runs, near.cells[at].runs) if near else None
-    if near is None or made is None:
+    if near is None:
         return f"{start}, ahead of the controls."
+    tied = f", and can't be told from {_listed(row.name for row in one.tied)}" if one.tied else ""
+    made = difference(leader.cells[at].runs, near.cells[at].runs)
+    if made is None:
+        return f"{start}{tied}."
     low, high = made.interval()
     by = f"{column.text(made.mean, None)} ({column.text(low, None)} to {column.text(high, None)}) above {near.name}"
     if not one.tied:
         return f"{start}, {by}, and ahead of every other row."
-    tied, more = _listed(row.name for row in one.tied), _needed(made, leader, near, at)
-    return f"{start}, and can't be told from {tied}; it is {by}, {more}."
+    count = min(len(row.cells[at].runs) for row in (leader, near))
+    seeds = seeds_for(made, count) if made.mean > 0 else None
+    more = f"which {seeds} seeds would show" if seeds else "too little for any number of seeds on these test images"
+    return f"{start}{tied}; it is {by}, {more}."
 
 
-def _needed(made: Difference, one: Row, other: Row, column: int) -> str:
-    """How many seeds of each would show a difference of this size in 4 of 5 cases."""
-    count = min(len(row.cells[column].runs) for row in (one, other))
-
-    def seen(seeds: int) -> bool:
-        error, freedom = made.error * sqrt(count / seeds), made.freedom * (seeds - 1) / (count - 1)
-        return smallest(error, freedom, made.shared) <= made.mean
-
-    few, many = count, MANY
-    if made.mean <= 0 or not seen(many):
-        return "too little for any number of seeds on these test images"
-    while many - few > 1:
-        middle = (few + many) // 2
-        few, many = (few, middle) if seen(middle) else (middle, many)
-    return f"which {many} seeds would show"
-
-
-def _unsaid(table: Table, columns: Sequence[int]) -> list[str]:
+def _unsaid(table: Table) -> str:
     """Why there is no answer."""
     own = [row for row in table.rows if not row.control and not row.labels]
-    if not columns or not own:
-        return ["Nothing was trained here without labels, so that there is nothing to choose."]
+    if not own:
+        return "There are controls and rows with labels alone, so that there is nothing to choose."
     most = max((len(cell.runs) for row in own for cell in row.cells), default=0)
-    return [
-        f"No answer yet: a test needs {SEEDS} seeds of each row in each task, and there are {most}; say --seeds 0-2."
-    ]
+    return f"No answer yet: a test needs {SEEDS} seeds of each row in a task, and there are {most}; say --seeds 0-2."
 
 
 def _unsound(table: Table) -> dict[str, str]:
@@ -153,11 +152,6 @@ def _unsound(table: Table) -> dict[str, str]:
         if failed or any("collapsed" in note for note in notes):
             found[row.name] = next(iter(notes), "failed")
     return found
-
-
-def _broken(table: Table) -> list[str]:
-    said = [f"{name} ({note})" for name, note in _unsound(table).items()]
-    return [f"Broken: {_listed(said, '; ')}."] if said else []
 
 
 def _listed(names: Iterable[str], between: str = ", ") -> str:

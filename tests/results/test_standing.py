@@ -106,6 +106,14 @@ def test_without_a_ceiling_that_is_ahead_there_is_no_skill() -> None:
     assert frame.rows[0][3].text.startswith("25 [")  # of knn alone
 
 
+def test_what_is_left_out_and_how_much_letters_tell_is_said() -> None:
+    half = row("half", near(30), side(30))
+    (frame,) = standing([table(*(row(name, near(at), near(at)) for name, at in (("a", 50), ("b", 50), ("c", 20))), half,
+                               tasks=("knn", "linear-probe"))])  # fmt: skip
+    assert "left out, since they lack 3 seeds in a column: half" in frame.notes
+    assert "4 of 6 pairs are told apart" in frame.notes
+
+
 def test_diagnostics_have_no_say() -> None:
     rows = (row("a", near(1), near(9)), row("b", near(5), near(2)), row("c", near(9), near(1)))
     assert [*shown(table(*rows, tasks=("knn", "diagnostics")))] == ["c", "b", "a"]

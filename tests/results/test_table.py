@@ -322,7 +322,7 @@ def test_what_a_constant_answer_scores_stands_under_the_table(store: Store) -> N
     [
         (3, 3, "3 of 200 test images look like copies of training images (3 equal in pixels)"),
         (3, 1, "3 of 200 test images look like copies of training images (1 equal in pixels)"),
-        (0, 0, "none of 200 test images looks like copies of training images"),
+        (0, 0, "none of 200 test images looks like a copy of a training image"),
         (3, None, "3 of 200 test images are equal in pixels to training images; not looked: other copies"),
         (0, None, "none of 200 test images is equal in pixels to training images; not looked: other copies"),
         (

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ssbench.results.marks import leaders
+from ssbench.results.marks import LEVEL, leaders
+from ssbench.results.stats import ahead
 from ssbench.results.table import Cell, Row, Table
 from ssbench.results.verdict import verdict
 
@@ -25,11 +26,15 @@ def marked(*rows: Row, tasks: tuple[str, ...] = ("knn",)) -> Table:
         },
         barred,
     )
-    bold = [
-        replace(one, cells=tuple(replace(cell, bold=best.get(at) == one.name) for at, cell in enumerate(one.cells)))
-        for one in rows
-    ]
-    return replace(made, rows=tuple(bold))
+    floors = [one for one in rows if one.role == "floor"]
+
+    def mark(one: Row, at: int, cell: Cell) -> Cell:
+        walls = [floor.cells[at].runs for floor in floors if floor.cells[at].runs]
+        behind = not one.control and any(not ahead(cell.runs, wall) <= LEVEL for wall in walls)
+        return replace(cell, bold=best.get(at) == one.name, behind=behind)
+
+    done = [replace(one, cells=tuple(mark(one, at, cell) for at, cell in enumerate(one.cells))) for one in rows]
+    return replace(made, rows=tuple(done))
 
 
 def both(one: Row) -> Row:
@@ -40,7 +45,7 @@ def both(one: Row) -> Row:
 def test_a_row_that_is_ahead_of_all_is_to_be_taken() -> None:
     answer, told = verdict(marked(row("simclr", near(50)), row("byol", near(30, 1)), *CONTROLS))
     assert answer.startswith("Take simclr for this data at this budget (shapes): it is ahead of every other row")
-    assert told.startswith("knn: simclr has the best mean of what was trained, 50.0 ± 0.2, 20.0 (")
+    assert told.startswith("knn: simclr has the best mean but for controls, 50.0 ± 0.2, 20.0 (")
     assert told.endswith(" above byol, and ahead of every other row.")
 
 
@@ -71,6 +76,28 @@ def test_a_task_in_which_pixels_are_best_is_set_apart() -> None:
     )
 
 
+def test_a_control_that_one_task_does_not_apply_to_counts_in_the_others() -> None:
+    """Pixels can't be fine-tuned, and are ahead in k-NN."""
+    rows = [row("simclr", near(50), near(50)), row("byol", near(30, 1), near(30, 1))]
+    untrained, pixels, ceiling = CONTROLS
+    walls = [
+        both(untrained),
+        replace(pixels, cells=(Cell(runs=near(70)), Cell(status="not-applicable"))),
+        both(ceiling),
+    ]
+    made = marked(*rows, *walls, tasks=("knn", "finetune"))
+    answer, knn, finetune = verdict(made)
+    assert answer.endswith(", but in knn, where nothing trained is shown to be ahead of raw-pixels.")
+    assert "is not shown to be ahead of raw-pixels" in knn and finetune.endswith("and ahead of every other row.")
+
+
+def test_what_can_not_be_compared_is_not_beaten() -> None:
+    """A rival of one seed, and one of other test samples."""
+    other = {at: replace(run, samples=77) for at, run in near(10).items()}
+    told = verdict(marked(row("simclr", near(50)), row("byol", side(20)), row("dino", other), *CONTROLS))[1]
+    assert "can't be told from byol, dino" in told and "ahead of every other row" not in told
+
+
 def test_tasks_that_disagree_are_said_to() -> None:
     rows = [row("simclr", near(50), near(30)), row("byol", near(30, 1), near(50, 1))]
     answer = verdict(marked(*rows, *map(both, CONTROLS), tasks=TASKS))[0]
@@ -98,15 +125,22 @@ def test_a_row_that_looks_broken_is_not_recommended_without_a_word() -> None:
     best = replace(best, cells=tuple(replace(cell, notes=(1,)) for cell in best.cells))
     made = replace(marked(best, row("byol", near(30, 1)), *CONTROLS), footnotes=("collapsed or hardly trained",))
     answer, caution, *_ = verdict(made)
+    slow, fast = (
+        replace(row("dino", side(49, 50, 51)), seconds=100.0),
+        replace(row("byol", side(48.6, 49.7, 50.6)), seconds=20.0),
+    )
+    fast = replace(fast, cells=tuple(replace(cell, notes=(1,)) for cell in fast.cells))
+    other = replace(marked(slow, fast, *CONTROLS), footnotes=("collapsed or hardly trained",))
+    assert verdict(other)[1] == "But the training of byol looks broken; see below."  # which costs less
     assert answer.startswith("Take simclr") and caution == "But the training of simclr looks broken; see below."
 
 
 def test_without_three_seeds_or_anything_trained_there_is_no_answer() -> None:
     assert verdict(marked(row("simclr", side(1, 2)), *CONTROLS)) == [
-        "No answer yet: a test needs 3 seeds of each row in each task, and there are 2; say --seeds 0-2."
+        "No answer yet: a test needs 3 seeds of each row in a task, and there are 2; say --seeds 0-2."
     ]
     (said,) = verdict(marked(*CONTROLS))
-    assert said.startswith("Nothing was trained here")
+    assert said.startswith("There are controls")
 
 
 @pytest.mark.parametrize("seed", range(40))
