@@ -40,7 +40,7 @@ verify: .venv/demo
 	touch $@
 
 # The whole GPU script with tiny sizes on the CPU, with what the GPU machine has and the carried wheels alone.
-CIFAR10 ?= ../shared/data/cifar10
+IMAGES ?= ../shared/data
 PYTHON312 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python3.12) python3.12)
 gpu-rehearsal: .venv-gpu/ready benchmarks/gpu/wheels
 	PYTHON=$(CURDIR)/.venv-gpu/bin/python benchmarks/gpu/run.sh runs/gpu-rehearsal --rehearsal
@@ -51,7 +51,7 @@ gpu-rehearsal: .venv-gpu/ready benchmarks/gpu/wheels
 	touch $@
 
 benchmarks/gpu/wheels: benchmarks/gpu/carried.txt
-	benchmarks/gpu/fetch.sh $(CIFAR10)
+	benchmarks/gpu/fetch.sh $(IMAGES)
 
 clean:
 	rm -rf .venv .venv-gpu build dist *.egg-info

@@ -30,11 +30,11 @@ def main(results: str, source: str, backbone: str, *methods: str) -> None:
     for rate in RATES:
         run(results, source, backbone, rate, methods)
     for end, rate in BEYOND.items():
-        found = scores(Store(Path(results)).all())
+        found = scores(Store(Path(results)).all(), backbone)
         more = tuple(name for name, of in found.items() if best(of) == end and name in (methods or found))
         if more:
             run(results, source, backbone, rate, more)
-    print(table(Store(Path(results)).all()))
+    print(table(Store(Path(results)).all(), backbone))
 
 
 def run(results: str, source: str, backbone: str, rate: str, methods: tuple[str, ...]) -> None:
@@ -43,7 +43,7 @@ def run(results: str, source: str, backbone: str, rate: str, methods: tuple[str,
     asked = asked.model_copy(update={"set": (*asked.set, f"train.lr={rate}")})
     own = [cell for cell in cells(asked) if cell.spec.pretraining.train]
     tried = [trial(cell, rate) for cell in own if not methods or cell.method.name in methods]
-    api.carry_out(api.ready(tried, (), results, False), "cpu")
+    api.carry_out(api.ready(tried, (), results, False), "auto")
 
 
 def trial(cell: Cell, rate: str) -> Cell:
@@ -52,10 +52,11 @@ def trial(cell: Cell, rate: str) -> Cell:
     return replace(cell, spec=cell.spec.model_copy(update={"trial": name}))
 
 
-def scores(records: Iterable[Record]) -> dict[str, dict[str, float]]:
-    """What each method has at each rate, in the order of ALL; what failed has none."""
+def scores(records: Iterable[Record], backbone: str) -> dict[str, dict[str, float]]:
+    """What each method has at each rate on a backbone, in the order of ALL; what failed has none."""
     found: dict[str, dict[str, float]] = {}
-    for record in sorted((one for one in records if one.status == "done"), key=lambda one: one.spec.trial):
+    done = (one for one in records if one.status == "done" and one.spec.pretraining.backbone == backbone)
+    for record in sorted(done, key=lambda one: one.spec.trial):
         rate = ALL[int(record.spec.trial.rpartition(" ")[2]) - 1]
         found.setdefault(record.spec.pretraining.method, {})[rate] = record.scores[record.headline].value
     return found
@@ -71,11 +72,11 @@ def own(found: dict[str, float]) -> str:
     return best(found) if max(found.values()) - found[SHARED] >= CLEAR else SHARED
 
 
-def table(records: Iterable[Record]) -> str:
+def table(records: Iterable[Record], backbone: str) -> str:
     """A row a method, the best first, a column a rate, and what its own recipe says."""
     rates = sorted(ALL, key=float)
     lines = [f"| method | {' | '.join(rates)} | own |", "|---" * (len(rates) + 2) + "|"]
-    for name, found in sorted(scores(records).items(), key=lambda one: -max(one[1].values())):
+    for name, found in sorted(scores(records, backbone).items(), key=lambda one: -max(one[1].values())):
         told = " | ".join(f"{found[rate]:.1f}" if rate in found else "–" for rate in rates)
         lines.append(f"| `{name}` | {told} | {own(found).replace(SHARED, 'shared')} |")
     return "\n".join(lines)

@@ -164,10 +164,10 @@ def test_own_rates_are_what_the_committed_trials_say() -> None:
     rates = module_from_spec(found)
     found.loader.exec_module(rates)
     records = Store(ROOT / "results" / "rates").all()
-    scores = rates.scores(records)
+    scores = rates.scores(records, "vit-nano")
     assert {"simclr", "mim-random", "supervised"} < scores.keys()
     for name, tried in scores.items():
         says = recipes.of(find("methods", name), "own", "vit-nano", None).train.get("lr", float(rates.SHARED))
         assert says == float(rates.own(tried)), name
         assert recipes.of(find("methods", name), "own", "resnet-nano", None).train == {}
-    assert rates.table(records) in (ROOT / "docs" / "protocol.md").read_text()
+    assert rates.table(records, "vit-nano") in (ROOT / "docs" / "protocol.md").read_text()

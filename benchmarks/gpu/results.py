@@ -1,109 +1,123 @@
-"""Part c: ordinary records on CIFAR-10's 10,000 JPEG copies, in order of value, as many as fit.
+"""Part c: ordinary records by processes that share the device, in order of value, as many as fit.
 
-    python results.py OUT WORK SECONDS IMAGES_PER_SECOND [--rehearsal]
+    python results.py OUT WORK SECONDS [--rehearsal]
 
-One process trains ResNet-18 at the published batch, 200 epochs; others, whose small steps leave the device idle, share
-it and train vit-mini for 100. IMAGES_PER_SECOND is SimCLR's, from part b: by it the epochs are chosen that fit.
+One process trains ResNet-18 at the published batch; the others, whose small steps leave the device idle, run suites on
+small backbones.
 """
 
 import sys
 import time
+from collections.abc import Iterator
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
-from shared import DEVICE, cells, cut, workshop, write
+from shared import DEVICE, cut, workshop, write
 
+from ssbench import api, plan
 from ssbench.line import execute
+from ssbench.plan import Cell
 
-TASKS = ["knn", "linear-probe"]
-KNN = ["knn.k=200", "knn.temperature=0.1"]  # lightly, cifar10_benchmark.py
-FIT = 9_047  # images that are trained on: select is about a tenth of 10,000
-# SimCLR takes two views, SwAV two and four of a quarter's area, rotation four, supervised one: cost beside SimCLR's
-RESNET = {"simclr": 1.0, "random-init": 0.0, "raw-pixels": 0.0, "supervised": 0.5, "swav": 1.5, "rotation": 2.0}
-PRESETS = (
-    *("mim-random", "random-init", "raw-pixels", "data2vec", "supervised", "mim-block", "simmim", "ibot", "ijepa"),
-    *("capi", "maskfeat", "beit", "cmae", "mim-attention", "mim-hard", "mim-adaptive", "mim-object"),
+HERE = Path(__file__).parent
+BACKBONE = "resnet-nano"
+LANES = 13  # processes beside the first
+PUBLISHED = "simclr", "byol", "barlow-twins", "swav", "moco-v2", "simsiam", "dino"
+PATCHES = "mim-random", "mim-block", "dinov2", "msn"  # what needs a ViT
+CALTECH = (
+    *("simclr", "dcl", "byol", "dinov2", "vicreg", "lejepa", "swav", "deepcluster-v2", "rotation"),
+    *("relative-location", "mim-random", "mim-block"),
 )
-LANES = 3  # processes that train vit-mini
-SHARED = 1.7  # how much longer ResNet-18 takes beside them: a guess
+SLOW = "moco-v2", "ressl", "moco-v3", "simsiam"  # what gains least on shapes in 64,000 images
+KNN = "knn.k=200", "knn.temperature=0.1"  # lightly, cifar10_benchmark.py
+
+# a suite and what overrides it, in order of value; a data set other than shapes is a folder beside this file
+ASKED: dict[str, dict[str, Any]] = {
+    "resnet18": {
+        **{"method": PUBLISHED, "dataset": "cifar10", "backbone": "resnet18", "seeds": "0", "budget": "epochs=50"},
+        **{"recipe": "cifar", "precision": "bf16", "task": "knn,linear-probe", "set": ["train.batch=512", *KNN]},
+    },
+    "longer": {"suite": "families", "method": SLOW, "budget": "samples=256000"},
+    "cifar10": {"suite": "families", "dataset": "cifar10"},
+    "shapes, conv": {"suite": "families", "backbone": BACKBONE},
+    "cifar10, conv": {"suite": "families", "dataset": "cifar10", "backbone": BACKBONE},
+    "caltech": {"suite": "families", "method": CALTECH, "dataset": "caltech"},
+    "caltech, conv": {"suite": "families", "method": CALTECH, "dataset": "caltech", "backbone": BACKBONE},
+    "mixtures": {"suite": "mixtures", "dataset": "cifar10"},
+}
+LARGE = "resnet18"  # what the first process does before anything else
+TINY = {"seeds": "0", "untrained_seeds": "1", "budget": "steps=2", "method": ("simclr",), "set": ["train.batch=16"]}
 
 
-def epochs(images_a_second: float, seconds: float) -> int:
-    """Epochs of SimCLR that take no more than eight tenths of the time: 200, or fewer."""
-    fits = (count for count in (200, 100, 50) if count * FIT / images_a_second < 0.8 * seconds)
-    return next(fits, 25)
+def groups(name: str, data: Path, rehearsal: bool = False) -> list[list[Cell]]:
+    """The cells of a name, those of one pretraining together."""
+    asked = ASKED[name] | (TINY if rehearsal else {})
+    if asked.get("backbone") == BACKBONE:
+        methods = asked.get("method") or plan.suite(asked["suite"])["method"]
+        asked["method"] = [one for one in methods if one not in PATCHES]
+    if "dataset" in asked:
+        asked["dataset"] = f"parquet:{data / asked['dataset']}"
+    found = plan.cells(api.request(asked.pop("suite", ""), **asked))
+    return [[*of] for _, of in groupby(found, lambda cell: cell.spec.pretraining.digest())]
 
 
-def one(method: str, backbone: str, budget: str, data: Path, work: Path, batch: int = 512) -> list[dict[str, Any]]:
-    """A pretraining and its tasks: records in the store, rows for the table."""
-    settings = [f"train.batch={batch}", *KNN]
-    asked = {"backbone": [backbone], "task": TASKS, "budget": budget, "precision": "bf16", "set": settings}
-    found, started = [], time.monotonic()
-    for record in execute(cells(method, data, **asked), workshop(work / "results", DEVICE)):
-        score = record.scores[record.headline].value if record.status == "done" else None
-        budget = str(record.spec.pretraining.budget or "untrained")
-        line = {"method": method, "backbone": backbone, "budget": budget, "task": record.spec.task, "score": score}
-        trained = {"seconds": record.costs.pretrain_seconds, "images": record.costs.images}
-        took = round(time.monotonic() - started, 1)
-        found.append({**line, **trained, "cell seconds": took, "note": record.reason})
-    return found
+def rows(cells: list[Cell], results: Path) -> Iterator[dict[str, Any]]:
+    """Run what has no record yet, and give a row a cell."""
+    shop, started = workshop(results, DEVICE), time.monotonic()
+    for record in execute([cell for cell in cells if shop.store.find(cell.spec) is None], shop):
+        p, costs = record.spec.pretraining, record.costs
+        yield {
+            **{"method": p.method, "backbone": p.backbone, "data": record.spec.data.name, "seed": p.seed},
+            **{"task": record.spec.task, "budget": str(p.budget or "untrained"), "note": record.reason},
+            "score": record.scores[record.headline].value if record.status == "done" else None,
+            **({"seconds": costs.pretrain_seconds, "MB": costs.peak_memory_mb} if costs else {}),
+            "cell seconds": round(time.monotonic() - started, 1),
+        }
 
 
-def lane(out: Path, queue: Any, until: float, rate: float, go: Any, wait: float, *rest: Any) -> None:
-    """Train what the queue holds, one after the other; what can't be done in time, alone on the device, is left out."""
-    if wait:
-        go.wait(wait)
-    while True:
+def lane(out: Path, results: Path, until: float, queues: list[Any]) -> None:
+    """Do what the queues hold, the first one first, until the last is told that no more comes."""
+    while time.time() < until and (cells := _next(queues)) is not None:
         try:
-            method, backbone, budget = queue.get(timeout=2)
-        except Empty:
-            return
-        slower = 1.0 if method == "simclr" else SHARED
-        needs = slower * RESNET.get(method, 0) * float(budget.split("=")[1]) * FIT / rate if "epochs" in budget else 0
-        if time.time() + needs > until:
-            write(out / "results.jsonl", {"method": method, "backbone": backbone, "note": f"left out: {needs:.0f} s"})
-            continue
-        try:
-            for row in one(method, backbone, budget, *rest):
+            for row in rows(cells, results):
                 write(out / "results.jsonl", row)
         except Exception as error:
-            write(out / "results.jsonl", {"method": method, "backbone": backbone, "note": str(error)})
-        go.set()  # the first, SimCLR, is through
+            p = cells[0].spec.pretraining
+            write(out / "results.jsonl", {"method": p.method, "backbone": p.backbone, "note": str(error)})
 
 
-def main(out: Path, work: Path, seconds: float, rate: float, rehearsal: bool) -> None:
-    until, data = time.time() + seconds, Path(__file__).parent / "data" / "cifar10"
-    long, short, batch = f"epochs={epochs(rate, seconds)}", "epochs=100", 512
-    resnet, presets, backbone, lanes = list(RESNET), list(PRESETS), "vit-mini", LANES
+def _next(queues: list[Any]) -> Any:
+    for queue in queues[:-1]:
+        try:
+            return queue.get(timeout=0.5)
+        except Empty:
+            continue
+    return queues[-1].get()
+
+
+def main(out: Path, work: Path, seconds: float, rehearsal: bool) -> None:
+    until, data, lanes = time.time() + seconds, HERE / "data", LANES
     if rehearsal:
-        data, batch, long, short, backbone, lanes = (
-            cut(data, work / "cut", 160),
-            32,
-            "steps=2",
-            "steps=2",
-            "vit-nano",
-            1,
-        )
-        resnet, presets = ["simclr", "random-init"], ["mim-random", "raw-pixels"]
+        data, lanes = work / "cut", 1
+        for folder in ("cifar10", "caltech"):
+            cut(HERE / "data" / folder, data / folder, 800)
     context = get_context("spawn")
-    first, second, go = context.Queue(), context.Queue(), context.Event()
-    for method in resnet:
-        first.put((method, "resnet18", long))
-    for method in presets:
-        second.put((method, backbone, short))
-    # SimCLR has the device for itself, unless it takes less than a third of the time
-    alone = 0.0 if float(long.split("=")[1]) * FIT / rate < seconds / 3 else 0.85 * seconds
-    rest = (data, work, batch)
-    workers = [context.Process(target=lane, args=(out, first, until, rate, go, 0.0, *rest))]
-    workers += [context.Process(target=lane, args=(out, second, until, rate, go, alone, *rest)) for _ in range(lanes)]
+    large, small = context.Queue(), context.Queue()
+    for name in ASKED:
+        for cells in groups(name, data, rehearsal):
+            (large if name == LARGE else small).put(cells)
+    shared = out, work / "results", until
+    workers = [context.Process(target=lane, args=(*shared, [large, small]))]
+    workers += [context.Process(target=lane, args=(*shared, [small])) for _ in range(lanes)]
     for worker in workers:
         worker.start()
+        small.put(None)
     for worker in workers:
         worker.join(max(until - time.time(), 0))
         worker.kill()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]), "--rehearsal" in sys.argv)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), "--rehearsal" in sys.argv)

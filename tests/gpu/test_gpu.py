@@ -107,18 +107,24 @@ def test_the_published_patch_is_built(parts: dict[str, ModuleType], data: Path, 
     assert run.method.encoder.patch == 16 and run.images.shape[-1] == 64
 
 
-def test_results_are_ordinary_records(parts: dict[str, ModuleType], data: Path, tmp_path: Path) -> None:
-    rows = parts["results"].one("mim-random", "vit-nano", "steps=2", data, tmp_path, batch=16)
+def test_results_are_ordinary_records(
+    parts: dict[str, ModuleType], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c = parts["results"]
+    monkeypatch.setitem(c.ASKED, "drawn", {"suite": "families", "dataset": data.name})
+    (cells,) = [of for of in c.groups("drawn", data.parent, True) if of[0].method.name == "simclr"]
+    rows = [*c.rows(cells, tmp_path / "results")]
     assert [row["task"] for row in rows] == ["knn", "linear-probe"]
     assert all(row["score"] is not None for row in rows), rows
-    assert len(list((tmp_path / "results" / "records").glob("mim-random.*.json"))) == 2
+    assert [*c.rows(cells, tmp_path / "results")] == []  # what has a record is not run again
+    assert len(list((tmp_path / "results" / "records").glob("simclr.*.json"))) == 2
     parts["run"].pack(tmp_path, tmp_path)
     assert (tmp_path / "records.tar.gz").stat().st_size > 1000
 
 
-def test_epochs_are_those_that_fit(parts: dict[str, ModuleType]) -> None:
-    epochs = parts["results"].epochs
-    assert [epochs(rate, 300.0) for rate in (1e5, 8e3, 6e3, 1.9e3, 1e3)] == [200, 200, 100, 50, 25]
+def test_conv_nets_are_not_asked_what_needs_patches(parts: dict[str, ModuleType], data: Path) -> None:
+    names = {cells[0].method.name for cells in parts["results"].groups("shapes, conv", data)}
+    assert {"simclr", "supervised", "random-init"} < names and not names & {"mim-random", "msn", "dinov2"}
 
 
 def test_a_table_is_made_of_what_there_is(parts: dict[str, ModuleType], tmp_path: Path) -> None:
@@ -127,6 +133,9 @@ def test_a_table_is_made_of_what_there_is(parts: dict[str, ModuleType], tmp_path
     write(tmp_path / "correctness.jsonl", parts["correctness"].row("features", "vit-nano", 2e-3, 1e-4))
     write(tmp_path / "speed.jsonl", {"case": "simclr", "variant": "compiled", "note": "TimeoutExpired"})
     write(tmp_path / "results.jsonl", {"method": "swav", "backbone": "resnet18", "note": "left out: 90 s"})
+    row = {"method": "byol", "backbone": "resnet18", "data": "cifar10", "task": "knn", "budget": "epochs=50"}
+    write(tmp_path / "results.jsonl", {**row, "score": 38.45, "seconds": 100.8, "MB": 3152.0, "note": ""})
     text = table(tmp_path)
+    assert "byol, resnet18, cifar10, knn | 38.45 % (published 86.8)" in text and "3152 MB" in text
     assert "0 of 1" in text and "**not: vit-nano 0.002**" in text
     assert "TimeoutExpired" in text and "left out" in text
