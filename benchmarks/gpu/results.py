@@ -36,8 +36,15 @@ KNN = "knn.k=200", "knn.temperature=0.1"  # lightly, cifar10_benchmark.py
 # a suite and what overrides it, in order of value; a data set other than shapes is a folder beside this file
 ASKED: dict[str, dict[str, Any]] = {
     "resnet18": {
-        **{"method": PUBLISHED, "dataset": "cifar10", "backbone": "resnet18", "seeds": "0", "budget": "epochs=50"},
-        **{"recipe": "cifar", "precision": "bf16", "task": "knn,linear-probe", "set": ["train.batch=512", *KNN]},
+        "method": PUBLISHED,
+        "dataset": "cifar10",
+        "backbone": "resnet18",
+        "seeds": "0",
+        "budget": "epochs=50",
+        "recipe": "cifar",
+        "precision": "bf16",
+        "task": "knn,linear-probe",
+        "set": ["train.batch=512", *KNN],
     },
     "longer": {"suite": "families", "method": SLOW, "budget": "samples=256000"},
     "cifar10": {"suite": "families", "dataset": "cifar10"},
@@ -69,8 +76,13 @@ def rows(cells: list[Cell], results: Path) -> Iterator[dict[str, Any]]:
     for record in execute([cell for cell in cells if shop.store.find(cell.spec) is None], shop):
         p, costs = record.spec.pretraining, record.costs
         yield {
-            **{"method": p.method, "backbone": p.backbone, "data": record.spec.data.name, "seed": p.seed},
-            **{"task": record.spec.task, "budget": str(p.budget or "untrained"), "note": record.reason},
+            "method": p.method,
+            "backbone": p.backbone,
+            "data": record.spec.data.name,
+            "seed": p.seed,
+            "task": record.spec.task,
+            "budget": str(p.budget or "untrained"),
+            "note": record.reason,
             "score": record.scores[record.headline].value if record.status == "done" else None,
             **({"seconds": costs.pretrain_seconds, "MB": costs.peak_memory_mb} if costs else {}),
             "cell seconds": round(time.monotonic() - started, 1),

@@ -26,8 +26,8 @@ PUBLISHED = {
     "dino": 81.3,
 }
 APART = (
-    "Published k-NN: 50,000 PNG images, 200 epochs of SGD, best epoch on the test split of 10,000. Here: about 9,050 JPEG "
-    "images (a fifth), 50 epochs of the recipe cifar, bf16, last epoch, 2,000 test images, one seed."
+    "Published k-NN: 50,000 PNG images, 200 epochs of SGD, best epoch on the test split of 10,000. Here: about 9,050 "
+    "JPEG images (a fifth), 50 epochs of the recipe cifar, bf16, last epoch, 2,000 test images, one seed."
 )
 
 
