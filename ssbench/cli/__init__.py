@@ -15,6 +15,7 @@ from ssbench.cli import (
     export,
     listing,
     migrate,
+    report,
     reproduce,
     run,
     show_masks,
@@ -34,6 +35,7 @@ app.command("run")(run.run)
 app.command("tune")(tune.tune)
 app.command("eval")(evaluate.evaluate)
 app.command("tables")(tables.tables)
+app.command("report")(report.report)
 app.command("migrate")(migrate.migrate)
 app.command("verify")(verify.verify)
 app.command("reproduce")(reproduce.reproduce)

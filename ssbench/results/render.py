@@ -36,7 +36,7 @@ def markdown(table: Shown) -> str:
     body = [[f"**{_plain(cell.text)}**" if cell.bold else _plain(cell.text) for cell in row] for row in rows]
     names = [_plain(name) for name in header]
     grid = tabulate(body, names, "pipe", disable_numparse=True, colalign=_align(len(header)))
-    return "\n\n".join([f"**{_plain(table.title)}**", grid, *map(_plain, _notes(table))]) + "\n"
+    return "\n\n".join([f"**{_plain(table.title)}**", grid, *map(_plain, notes_of(table))]) + "\n"
 
 
 def width() -> int:
@@ -60,7 +60,7 @@ def screen(table: Table, room: int = 0) -> str:
         if max(map(len, grid.splitlines())) <= room:
             break
     left = [f"only in the files: {', '.join(brief[shown:])}"] if shown < len(brief) else []
-    stars = [note.replace("bold:", "*bold*:", 1) if note.startswith("bold:") else note for note in _notes(table)]
+    stars = [note.replace("bold:", "*bold*:", 1) if note.startswith("bold:") else note for note in notes_of(table)]
     notes = [fill(note, room, break_on_hyphens=False) for note in [*left, *stars]]
     return "\n".join([fill(table.title, room), "", grid, "", *notes]) + "\n"
 
@@ -142,7 +142,7 @@ def latex(table: Shown) -> str:
         *body[methods:],
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par\footnotesize {_tex(Text(note))}" for note in _notes(table)),
+        *(rf"\par\footnotesize {_tex(Text(note))}" for note in notes_of(table)),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -153,7 +153,7 @@ def html(table: Shown) -> str:
     header, rows = _texts(table)
     names = "".join(f"<th>{escape(name)}</th>" for name in header)
     body = "".join(f"<tr>{''.join(map(_html, row))}</tr>\n" for row in rows)
-    notes = "".join(f"<p><small>{escape(note)}</small></p>\n" for note in _notes(table))
+    notes = "".join(f"<p><small>{escape(note)}</small></p>\n" for note in notes_of(table))
     return (
         f"<p><strong>{escape(table.title)}</strong></p>\n"
         f"<table>\n<thead><tr>{names}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n{notes}"
@@ -219,8 +219,8 @@ def _texts(table: Shown) -> tuple[list[str], list[list[Text]]]:
     rows = []
     for row in table.rows:
         cells = [Text(_cell(cell, column), cell.bold) for cell, column in zip(row.cells, table.columns)]
-        seeds = [Text(_counts(row))] if unequal else []
-        rows.append([Text(row.name), *cells, *seeds, *(Text(cost) for cost in _costs(row))])
+        seeds = [Text(counts(row))] if unequal else []
+        rows.append([Text(row.name), *cells, *seeds, *(Text(cost) for cost in costs_of(row))])
     return header, rows
 
 
@@ -233,14 +233,14 @@ def _cell(cell: Cell, column: Column) -> str:
     return " ".join([text, *(f"[{note}]" for note in cell.notes)])
 
 
-def _counts(row: Row) -> str:
+def counts(row: Row) -> str:
     """`3`, or one number a column, `3/1`, where the cells that have values differ."""
     counts = [len(cell.values) for cell in row.cells]
     different = {*counts} - {0}
     return "/".join(map(str, counts if len(different) > 1 else different)) or DASH
 
 
-def _costs(row: Row) -> list[str]:
+def costs_of(row: Row) -> list[str]:
     return [
         "given" if row.given else DASH if row.images is None else f"{row.images:,.0f}",
         DASH if row.seconds is None else f"{row.seconds:,.1f}",
@@ -249,7 +249,7 @@ def _costs(row: Row) -> list[str]:
     ]
 
 
-def _notes(table: Shown) -> list[str]:
+def notes_of(table: Shown) -> list[str]:
     if isinstance(table, Frame):
         return [*table.notes]
     return [*table.notes, *(f"[{number}] {note}" for number, note in enumerate(table.footnotes, 1))]

@@ -179,4 +179,5 @@ def _skills(
 def _spanned(value: float, may: Array, digits: int = 1) -> Value:
     """`4.5 [2.0, 7.5]`."""
     low, high = np.percentile(may, [2.5, 97.5])
-    return Value(f"{value + 0:.{digits}f} [{low + 0:.{digits}f}, {high + 0:.{digits}f}]", value)
+    text = f"{value + 0:.{digits}f} [{low + 0:.{digits}f}, {high + 0:.{digits}f}]"
+    return Value(text, value, span=(float(low), float(high)))

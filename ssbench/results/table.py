@@ -32,6 +32,7 @@ class Cell:
     behind: bool = False  # not shown to be ahead of the controls
     notes: tuple[int, ...] = ()  # numbers of the table's footnotes
     beside: float | None = None  # mean over seeds of what stands in brackets
+    ids: tuple[str, ...] = ()  # of the records, those that were done first, in the order of their values
     runs: Side = field(default_factory=dict, compare=False, repr=False)  # what tests need
 
     @property
@@ -237,7 +238,8 @@ def _cell(records: list[Record], column: Column, bold: bool, behind: bool, footn
     status: Status = next((status for status in STRONGEST if status in found), "missing")
     near = [r.scores[column.beside].value for r in done if column.beside in r.scores]
     numbers = tuple(sorted(footnotes.index(text) + 1 for text in texts))
-    return Cell(values, status, bold, behind, numbers, fmean(near) if near else None, side)
+    ids = tuple(r.id for r in (*done, *(r for r in records if r.status != "done")))
+    return Cell(values, status, bold, behind, numbers, fmean(near) if near else None, ids, side)
 
 
 def _footnote(record: Record, mixed: bool) -> str:
