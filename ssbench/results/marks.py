@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from ssbench.results.groups import Cells, Head, Line
 from ssbench.results.metrics import Kind
 from ssbench.results.record import Record
-from ssbench.results.stats import SEEDS, Run, Side, ahead, holm, runs
+from ssbench.results.stats import SEEDS, Moderated, Run, Side, ahead, holm, moderated, runs
 from ssbench.results.store import Arrays, Store
 
 K = TypeVar("K", bound=Hashable)
@@ -33,7 +33,7 @@ class Marks:
     notes: tuple[str, ...]
 
 
-def sides(store: Store, done: Mapping[K, Sequence[Record]]) -> dict[K, dict[int, Run]]:
+def sides(store: Store, done: Mapping[K, Sequence[Record]]) -> dict[K, Moderated]:
     """What tests need of the done runs of one column, where there are any. Raises UserError on bad predictions."""
     alike: dict[tuple[Kind, Literal["higher", "lower"]], dict[tuple[K, int], Arrays]] = defaultdict(dict)
     for key, records in done.items():
@@ -44,7 +44,7 @@ def sides(store: Store, done: Mapping[K, Sequence[Record]]) -> dict[K, dict[int,
     for (kind, better), arrays in alike.items():
         for (key, seed), run in runs(kind, better, arrays).items():
             made[key][seed] = run
-    return made
+    return moderated(made)
 
 
 def leaders(columns: Mapping[H, Mapping[K, Side]], barred: Container[K] = ()) -> dict[H, K]:

@@ -60,8 +60,22 @@ def fineness(
         return []
     return [
         f"standard deviation of one run's score: {'; '.join(parts)}",
+        *_shared(judged, columns, names),
         f"smallest difference of two rows that one test at 5 % sees in 4 of 5 cases: {'; '.join(least)}",
     ]
+
+
+def _shared(
+    judged: Mapping[Head, Mapping[Line, Side]], columns: Mapping[Head, "Column"], names: Mapping[Head, str]
+) -> list[str]:
+    """How much the rows of a column say of one another's variance over seeds."""
+    found = {
+        names[head]: next((prior for side in judged[head].values() if (prior := getattr(side, "prior", None))), None)
+        for head in columns
+    }
+    said = ", ".join(f"{name} {prior.freedom:.0f}" for name, prior in found.items() if prior)
+    what = "in tests a row's variance over seeds counts together with its column's, worth so many degrees of freedom"
+    return [f"{what}: {said}"] * bool(said)
 
 
 def optimism(group: Group, columns: Mapping[Head, "Column"], names: Mapping[Head, str]) -> list[str]:
@@ -105,6 +119,9 @@ def told(
     if len(commits) > 1:
         shown = ", ".join(commits) if len(commits) <= 3 else f"{commits[0]} to {commits[-1]}"
         notes.append(f"its records were made by {len(commits)} commits of ssbench: {shown}")
+    where = dict.fromkeys(r.environment.get("accelerator", r.environment.get("device", "")) for r in made)
+    if len(machines := [one for one in where if one]) > 1:
+        notes.append(f"its records were made on {', '.join(machines)}: seconds of one do not compare with the other's")
     newest: dict[str, int] = {}
     for record in made:
         p = record.spec.pretraining

@@ -2,13 +2,14 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import hypot, nan, sqrt
 from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import digamma, ndtri, polygamma, stdtr, stdtrit
 
 from ssbench.results.bootstrap import DRAWS, Arrays, drawn, units
 from ssbench.results.metrics import Array, Kind, score
@@ -16,18 +17,34 @@ from ssbench.rng import derive
 
 K = TypeVar("K", bound=Hashable)
 SEEDS = 3  # that a test needs: two say too little of their own variance
+LEAST = 4  # rows that say something of a variance together
 WIDE = 500  # statistics a sample that are resampled at once
+HARDLY = 0.01  # of the median variance of a column; 1 in 140 rows of three seeds has less by chance
 TINY = 1e-18  # a variance of nothing but rounding
 NORMAL = ndtri((np.arange(DRAWS) + 0.5) / DRAWS)  # the standard normal, by its quantiles
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One seed of a row: its score, and its scores on resamples of the test samples. Higher is better."""
 
     value: float
     draws: Array  # (DRAWS,)
     samples: int
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the rows of a column say of a row's variance over seeds before its own: as much as so many more seeds."""
+
+    freedom: float
+    variance: float
+
+
+class Moderated(dict[int, Run]):
+    """The runs of a row, and what its column's rows say of its variance."""
+
+    prior: Prior | None = None
 
 
 Side = Mapping[int, Run]  # the runs of one row in one column, by seed
@@ -53,7 +70,8 @@ def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[K, Arra
 class Difference:
     """How far the mean of one row is above that of another, with two errors: over seeds, and over test samples.
 
-    That over seeds is Welch's t-test (1947). That over test samples does not average out over seeds, which share them:
+    That over seeds is Welch's t-test (1947), of variances that a column's rows share in part (`moderated`); of these
+    the part that is the column's is one for both rows, and so are its degrees of freedom. That over test samples does not average out over seeds, which share them:
     it is normal, with the variance that a paired bootstrap gives for the difference of means, less the part of it that
     is each run's own, since seeds show that too. A run's own part is also the least variance that seeds are given:
     equal scores of different answers are no certainty.
@@ -94,22 +112,79 @@ def difference(one: Side, other: Side) -> Difference | None:
     """Of two rows; None where one has fewer than SEEDS seeds or numbers of test samples differ."""
     if min(len(one), len(other)) < SEEDS or len({run.samples for side in (one, other) for run in side.values()}) > 1:
         return None
-    means, draws, spreads, owns = [], [], [], []
+    means, draws, owns, spreads = [], [], [], []
     for side in (one, other):
-        values, alone = np.array([run.value for run in side.values()]), own(side)
-        means.append(float(values.mean()))
-        draws.append(_draws(side).mean(1))
-        spreads.append(max(float(values.var(ddof=1)), alone, TINY) / len(side))
+        mean, alone = _over_samples(tuple(side.values()))
+        means.append(float(np.mean([run.value for run in side.values()])))
+        draws.append(mean)
         owns.append(alone / len(side))
-    freedom = sum(spreads) ** 2 / sum(spread**2 / (len(side) - 1) for spread, side in zip(spreads, (one, other)))
+        spreads.append(_over_seeds(side, max(alone, TINY)))
+    error = sum(row + column for row, column, _ in spreads)
+    told = sum(row**2 / (len(side) - 1) for (row, *_), side in zip(spreads, (one, other)))
+    shared_by = max(of for *_, of in spreads)  # the prior's degrees of freedom, which both rows have together
+    told += sum(column for _, column, _ in spreads) ** 2 / shared_by if shared_by else 0.0
     shared = max(float((draws[0] - draws[1]).var(ddof=1)) - sum(owns), 0.0)
-    return Difference(means[0] - means[1], sqrt(sum(spreads)), freedom, sqrt(shared))
+    return Difference(means[0] - means[1], sqrt(error), error**2 / told, sqrt(shared))
 
 
 def own(side: Side) -> float:
     """The part of a run's variance over test samples that is its own: other seeds of the row do not share it."""
-    drawn = _draws(side)
-    return float((drawn - drawn.mean(1, keepdims=True)).var(0, ddof=1).sum()) / (len(side) - 1)
+    return _over_samples(tuple(side.values()))[1]
+
+
+@lru_cache(maxsize=2048)  # a row is compared with all others
+def _over_samples(found: tuple[Run, ...]) -> tuple[Array, float]:
+    """The mean of some runs on each resample, (DRAWS,), and the part of a run's variance that is its own."""
+    drawn = np.stack([run.draws for run in found], 1)
+    mean = drawn.mean(1)
+    return mean, float((drawn - mean[:, None]).var(0, ddof=1).sum()) / max(len(found) - 1, 1)
+
+
+def _over_seeds(side: Side, least: float) -> tuple[float, float, float]:
+    """The variance of a row's mean, in two parts: what its own seeds say and what its column does; and the prior's
+    degrees of freedom. Together they are no less than that of so many seeds with a variance of `least`."""
+    count, prior = len(side), side.prior if isinstance(side, Moderated) else None
+    variance = float(np.var([run.value for run in side.values()], ddof=1))
+    if prior is None:
+        return max(variance, least) / count, 0.0, 0.0
+    both = prior.freedom + count - 1
+    row, column = (count - 1) * variance / both / count, prior.freedom * prior.variance / both / count
+    return max(row, least / count - column), column, prior.freedom
+
+
+def moderated(sides: Mapping[K, Side]) -> dict[K, Moderated]:
+    """The rows of a column, each with what all of them say of a variance over seeds (Smyth 2004).
+
+    Three seeds tell little of their own variance, but rows of one column have variances of one size, more or less: by
+    how much they agree, one of the column counts beside the row's own. A row that hardly varies beside them, such as
+    pixels, has no part in it.
+    """
+    made = {key: Moderated(side) for key, side in sides.items()}
+    several = [side for side in made.values() if len(side) > 1]
+    known = [(side, float(np.var([run.value for run in side.values()], ddof=1))) for side in several]
+    least = max(HARDLY * float(np.median([variance for _, variance in known])), TINY) if known else TINY
+    varying = [(side, variance) for side, variance in known if variance > least]
+    found = prior([variance for _, variance in varying], [len(side) - 1 for side, _ in varying])
+    for side, _ in varying:
+        side.prior = found
+    return made
+
+
+def prior(variances: Sequence[float], freedoms: Sequence[int]) -> Prior | None:
+    """Of a scaled inverse chi-squared law that variances come from, by the moments of their logarithms.
+
+    Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3(1), 3, section 6.2. Its degrees of freedom
+    are no more than all rows but one have. None for fewer than LEAST rows.
+    """
+    if len(variances) < LEAST:
+        return None
+    half, most = np.asarray(freedoms) / 2, sum(freedoms) * (1 - 1 / len(freedoms))
+    logs = np.log(variances) - digamma(half) + np.log(half)
+    beyond = float(logs.var(ddof=1) - polygamma(1, half).mean())
+    if beyond <= polygamma(1, most / 2):  # no more apart than estimates of one variance are
+        return Prior(most, float(np.average(variances, weights=freedoms)))
+    freedom = 2 * brentq(lambda x: polygamma(1, x) - beyond, 1e-3, most / 2)
+    return Prior(freedom, float(np.exp(logs.mean() + digamma(freedom / 2) - np.log(freedom / 2))))
 
 
 def holm(found: Sequence[float]) -> list[float]:

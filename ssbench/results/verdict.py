@@ -37,6 +37,10 @@ def verdict(table: Table) -> list[str]:
     answer, named = _answer(found, table)
     doubtful = _listed(row.name for row in named if row.name in unsound)
     caution = [f"But the training of {doubtful} looks broken; see below."] * bool(doubtful)
+    beaten = [one.column for one in found if not one.unbeaten]
+    for row in named[:1]:
+        low = _listed(table.columns[at].task for at in beaten if row.cells[at].behind)
+        caution += [f"In {low} {row.name} itself is not shown to be ahead of the controls."] * bool(low)
     silent = [table.columns[at].task for at in columns if at not in {one.column for one in found}]
     few = [f"{_listed(silent)}: no row has the {SEEDS} seeds that a test needs."] * bool(silent)
     return [answer, *caution, *(_told(table, one) for one in found), *few, *broken]

@@ -5,7 +5,7 @@ import pytest
 
 from ssbench.results.marks import leaders
 from ssbench.results.standing import LEVEL, compared
-from ssbench.results.stats import Side, ahead, runs
+from ssbench.results.stats import Side, ahead, moderated, runs
 from ssbench.results.table import Cell, Row
 
 TABLES, ROWS, COLUMNS, SAMPLES = 80, 6, 2, 150
@@ -30,7 +30,8 @@ def null(draw: np.random.Generator, seeds: int, by_seed: float) -> list[list[Sid
                 )
             )
         made.append(columns)
-    return made
+    shared = [moderated({row: of[at] for row, of in enumerate(made)}) for at in range(COLUMNS)]
+    return [[column[row] for column in shared] for row in range(ROWS)]
 
 
 @pytest.mark.parametrize("seeds", [3, 5])

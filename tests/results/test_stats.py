@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm, ttest_ind
+from scipy.stats import t as student
 
 from ssbench.results import stats
 from ssbench.results.bootstrap import DRAWS, Arrays, _weights, interval
@@ -160,3 +161,37 @@ def test_of_equal_rows_at_most_one_table_in_twenty_has_a_leader(flat: bool) -> N
             rows.append({seed: Run(shift + spread * draw.normal(), draws, 100) for seed in range(3)})
         false += bool(leaders({"column": dict(enumerate(rows))}))
     assert false <= 25 + 2 * math.sqrt(500 * 0.05 * 0.95)
+
+
+def test_variances_of_one_law_are_found_again() -> None:
+    """Smyth's model itself: variances from a scaled inverse chi-squared law, estimates from few seeds each."""
+    draw, freedom, scale = np.random.default_rng(0), 8.0, 2.0
+    true = freedom * scale / draw.chisquare(freedom, 20_000)
+    freedoms = [2, 9] * 10_000
+    seen = [variance * draw.chisquare(of) / of for variance, of in zip(true, freedoms)]
+    found = stats.prior(seen, freedoms)
+    assert found is not None
+    assert found.freedom == pytest.approx(freedom, rel=0.05) and found.variance == pytest.approx(scale, rel=0.03)
+
+
+def test_equal_variances_are_pooled_and_say_no_more_than_the_other_rows() -> None:
+    found = stats.prior([1.0, 1.2, 0.9, 1.1, 1.3], [2] * 5)
+    assert found == stats.Prior(8.0, pytest.approx(1.1))
+    assert stats.prior([1.0, 1.2, 0.9], [2] * 3) is None
+
+
+def test_a_moderated_test_is_the_t_test_with_both_variances() -> None:
+    """Without noise of test samples, by the formulas of the paper; what does not vary has no part in it."""
+    scores = {"a": [10.0, 11.0, 12.5], "b": [8.0, 8.3, 9.1], "c": [5.0, 7.0, 6.1], "d": [1.0, 1.9, 3.0]}
+    sides = {name: drawn(values) for name, values in scores.items()} | {"pixels": drawn([4.0] * 3)}
+    made = stats.moderated(sides)
+    prior = made["a"].prior
+    assert prior is not None and made["pixels"].prior is None
+    assert prior == stats.prior([np.var(values, ddof=1) for values in scores.values()], [2] * 4)
+    rows = [2 * np.var(scores[name], ddof=1) / (prior.freedom + 2) / 3 for name in "ab"]
+    column = prior.freedom * prior.variance / (prior.freedom + 2) / 3
+    error = sum(rows) + 2 * column
+    freedom = error**2 / (sum(one**2 / 2 for one in rows) + (2 * column) ** 2 / prior.freedom)  # one prior for both
+    t = (np.mean(scores["a"]) - np.mean(scores["b"])) / math.sqrt(error)
+    assert ahead(made["a"], made["b"]) == pytest.approx(student.sf(t, freedom), rel=1e-6)
+    assert ahead(made["a"], made["b"]) < ahead(sides["a"], sides["b"])

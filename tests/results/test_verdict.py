@@ -160,3 +160,13 @@ def test_no_winner_is_named_that_the_test_does_not(seed: int) -> None:
     assert ("it is ahead of every other row" in answer) == any(each)
     for at, line in enumerate(told[: len(TASKS)]):
         assert ("and ahead of every other row" in line) == any(one.cells[at].bold for one in made.rows)
+
+
+def test_what_is_taken_but_not_shown_to_be_ahead_of_the_controls_in_one_task_is_said_so() -> None:
+    rows = [row("simclr", near(50), near(55)), row("byol", near(30, 1), near(30, 1))]
+    made = marked(*rows, *map(both, CONTROLS), tasks=TASKS)
+    lead, *others = made.rows
+    made = replace(made, rows=(replace(lead, cells=(replace(lead.cells[0], behind=True), lead.cells[1])), *others))
+    answer, caution, *_ = verdict(made)
+    assert answer.startswith("Take simclr")
+    assert caution == "In knn simclr itself is not shown to be ahead of the controls."
