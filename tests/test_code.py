@@ -125,7 +125,7 @@ APART = {  # of the spine, and no score follows from it
     *("encoders.weights", "data.copies", "data.fingerprints", "data.leaks", "data.memory", "data.needs"),
     *("data.sources", "data.suspicion", "data.understood", "training", "training.diagnostics", "training.pictures"),
 }
-APART_FOLDERS = ("cli", "suites", "data.pages", "results")
+APART_FOLDERS = ("cli", "suites", "data.pages", "results", "report")
 
 
 def test_every_file_of_the_spine_is_in_a_digest_or_is_said_to_be_apart() -> None:

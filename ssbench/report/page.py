@@ -10,6 +10,8 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from ssbench.report import plots
 from ssbench.report.pictures import Picture
 from ssbench.results.grid import Frame
@@ -21,6 +23,8 @@ from ssbench.results.table import DASH, Cell, Column, Row, Table
 from ssbench.results.verdict import verdict
 
 Known = Mapping[str, Record]  # by id
+# a browser loads what is in the file and asks nobody for more
+NOTHING_ELSE = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 COST = "Score against the cost of pretraining. The line joins what no other row beats at less cost; dots: controls."
 LOSSES = "Training loss along the steps, a line a seed. Losses of different methods have no scale in common."
 
@@ -30,7 +34,7 @@ class Drawn:
     """A figure and what it shows."""
 
     name: str  # of its files
-    figure: plots.Figure
+    figure: Figure
     note: str
     title: str  # of its table
 
@@ -48,7 +52,7 @@ def page(
     beside = about(made)
     said = {table.slug: verdict(table) for table in tables}
     answers = "".join(
-        f'<li><a href="#{escape(table.slug)}">{escape(table.title)}</a><br>{escape(said[table.slug][0])}</li>\n'
+        f'<li><a href="#{escape(table.slug)}">{escape(table.title)}</a><br>{escape(_brief(table, said))}</li>\n'
         for table in tables
     )
     done = sum(record.status == "done" for record in records.values())
@@ -70,16 +74,22 @@ def page(
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{NOTHING_ELSE}">\n'
         f'<link rel="icon" href="data:,">\n<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n'
         + "\n".join(body)
         + f"\n<script>\n{script}</script>\n</body>\n</html>\n"
     )
 
 
+def _brief(table: Table, said: Mapping[str, Sequence[str]]) -> str:
+    """The answer without the table's title, which stands before it."""
+    return said[table.slug][0].replace(f" for this data at this budget ({table.title})", "").replace(",:", ":")
+
+
 def about(made: Iterable[Shown]) -> dict[str, list[Frame]]:
     """The frames that belong to each table, by its slug, which theirs begin with; those of no table under ''."""
     made = [*made]
-    found: dict[str, list[Frame]] = {one.slug: [] for one in made if isinstance(one, Table)} | {"": []}
+    found: dict[str, list[Frame]] = {"": [], **{one.slug: [] for one in made if isinstance(one, Table)}}
     for frame in made:
         if isinstance(frame, Frame):
             owners = [slug for slug in found if slug and frame.slug.startswith(f"{slug}-")]
@@ -141,10 +151,8 @@ def _number(cell: Cell, column: Column, records: Known) -> str:
 
 def _run(record: Record) -> str:
     """`seed 0: 41.2 (39.0 to 43.4)` and the command."""
-    said = record.status
-    if record.status == "done":
-        score = record.scores[record.headline]
-        said = f"{score.value:.4g} ({score.low:.4g} to {score.high:.4g})"
+    score = record.scores[record.headline] if record.status == "done" else None
+    said = f"{score.value:.4g} ({score.low:.4g} to {score.high:.4g})" if score else record.status
     probe = f", probe {record.spec.probe}" if record.spec.probe else ""
     seed = f"seed {record.spec.pretraining.seed}{probe}"
     return f"{seed}: {escape(said)} <code>ssbench reproduce {escape(record.id)}</code>"
@@ -157,7 +165,7 @@ def figures(made: Sequence[Shown], records: Known) -> dict[str, list[Drawn]]:
 
 
 def _figures(table: Table, frames: Sequence[Frame], records: Known) -> list[Drawn]:
-    found: list[tuple[str, plots.Figure | None, str]] = [("cost", plots.pareto(table), COST)]
+    found: list[tuple[str, Figure | None, str]] = [("cost", plots.pareto(table), COST)]
     standing = next((frame for frame in frames if frame.slug == f"{table.slug}-standing"), None)
     if standing:
         found.append(("ranks", plots.ranks(standing), "Average rank of each row over the columns; 1 is best."))

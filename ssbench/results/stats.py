@@ -70,11 +70,12 @@ def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[K, Arra
 class Difference:
     """How far the mean of one row is above that of another, with two errors: over seeds, and over test samples.
 
-    That over seeds is Welch's t-test (1947), of variances that a column's rows share in part (`moderated`); of these
-    the part that is the column's is one for both rows, and so are its degrees of freedom. That over test samples does not average out over seeds, which share them:
-    it is normal, with the variance that a paired bootstrap gives for the difference of means, less the part of it that
-    is each run's own, since seeds show that too. A run's own part is also the least variance that seeds are given:
-    equal scores of different answers are no certainty.
+    That over seeds is Welch's t-test (1947), of variances that a column's rows share in part (`moderated`); of
+    these the part that is the column's is one for both rows, and so are its degrees of freedom. That over test
+    samples does not average out over seeds, which share them: it is normal, with the variance that a paired
+    bootstrap gives for the difference of means, less the part of it that is each run's own, since seeds show that
+    too. A run's own part is also the least variance that seeds are given: equal scores of different answers are no
+    certainty.
     """
 
     mean: float

@@ -47,7 +47,7 @@ FLOORS = (  # from the ground; a package stands for all of its files
     ("plan", "recipes", "method", "teacher", "mixture", "lightning", "features", "windows", "workshop", "task"),
     ("training",),
     ("check", "contracts", "line", "progress"),
-    ("api", "tuning", "reproduce"),
+    ("api", "tuning", "reproduce", "report"),
     ("cli",),
 )
 
