@@ -30,20 +30,24 @@ def verdict(table: Table) -> list[str]:
     """Sentences, the answer first; about rows without labels and columns that judge."""
     columns = judging(table)
     found = [one for at in columns if (one := best(table, at)) is not None]
-    unsound = _unsound(table)
-    broken = [f"Broken: {_listed((f'{name} ({note})' for name, note in unsound.items()), '; ')}."] * bool(unsound)
+    broken, odd = _unsound(table)
+    last = [f"Broken: {_listed((f'{name} ({note})' for name, note in broken.items()), '; ')}."] * bool(broken)
+    if odd:
+        last.append(
+            f"Odd: by their losses {_listed(odd)} have collapsed or hardly trained, yet are ahead of the controls."
+        )
     if not found:
-        return [_unsaid(table), *broken]
+        return [_unsaid(table), *last]
     answer, named = _answer(found, table)
-    doubtful = _listed(row.name for row in named if row.name in unsound)
-    caution = [f"But the training of {doubtful} looks broken; see below."] * bool(doubtful)
+    doubtful = _listed(row.name for row in named if row.name in {*broken, *odd})
+    caution = [f"But by its loss {doubtful} has collapsed or hardly trained; see below."] * bool(doubtful)
     beaten = [one.column for one in found if not one.unbeaten]
     for row in named[:1]:
         low = _listed(table.columns[at].task for at in beaten if row.cells[at].behind)
         caution += [f"In {low} {row.name} itself is not shown to be ahead of the controls."] * bool(low)
     silent = [table.columns[at].task for at in columns if at not in {one.column for one in found}]
     few = [f"{_listed(silent)}: no row has the {SEEDS} seeds that a test needs."] * bool(silent)
-    return [answer, *caution, *(_told(table, one) for one in found), *few, *broken]
+    return [answer, *caution, *(_told(table, one) for one in found), *few, *last]
 
 
 def best(table: Table, column: int) -> Best | None:
@@ -147,15 +151,22 @@ def _unsaid(table: Table) -> str:
     return f"No answer yet: a test needs {SEEDS} seeds of each row in a task, and there are {most}; say --seeds 0-2."
 
 
-def _unsound(table: Table) -> dict[str, str]:
-    """Rows that failed or whose training looks collapsed, with the first footnote of each."""
-    found = {}
+def _unsound(table: Table) -> tuple[dict[str, str], list[str]]:
+    """Rows that failed or whose training looks collapsed, with the first footnote of each.
+
+    Apart from them those that look collapsed and are ahead of the controls in a task all the same.
+    """
+    walled = [any(row.role == "floor" and row.cells[at].runs for row in table.rows) for at in range(len(table.columns))]
+    broken, odd = {}, []
     for row in table.rows:
         notes = dict.fromkeys(table.footnotes[number - 1] for cell in row.cells for number in cell.notes)
         failed = any(cell.status == "failed" for cell in row.cells)
-        if failed or any("collapsed" in note for note in notes):
-            found[row.name] = next(iter(notes), "failed")
-    return found
+        tested = (cell for cell, wall in zip(row.cells, walled) if wall and len(cell.runs) >= SEEDS)
+        if not failed and any("collapsed" in note for note in notes) and not all(cell.behind for cell in tested):
+            odd.append(row.name)
+        elif failed or any("collapsed" in note for note in notes):
+            broken[row.name] = next(iter(notes), "failed")
+    return broken, odd
 
 
 def _listed(names: Iterable[str], between: str = ", ") -> str:

@@ -131,8 +131,20 @@ def test_a_row_that_looks_broken_is_not_recommended_without_a_word() -> None:
     )
     fast = replace(fast, cells=tuple(replace(cell, notes=(1,)) for cell in fast.cells))
     other = replace(marked(slow, fast, *CONTROLS), footnotes=("collapsed or hardly trained",))
-    assert verdict(other)[1] == "But the training of byol looks broken; see below."  # which costs less
-    assert answer.startswith("Take simclr") and caution == "But the training of simclr looks broken; see below."
+    assert verdict(other)[1] == "But by its loss byol has collapsed or hardly trained; see below."  # which costs less
+    assert (
+        answer.startswith("Take simclr")
+        and caution == "But by its loss simclr has collapsed or hardly trained; see below."
+    )
+
+
+def test_what_looks_collapsed_and_is_ahead_of_the_controls_is_odd_not_broken() -> None:
+    rows = [row("simclr", near(50)), row("byol", near(30, 1)), row("swav", near(9, 2))]
+    noted = [replace(one, cells=tuple(replace(cell, notes=(1,)) for cell in one.cells)) for one in rows[1:]]
+    made = replace(marked(rows[0], *noted, *CONTROLS), footnotes=("seed 0: collapsed or hardly trained",))
+    *_, broken, odd = verdict(made)
+    assert broken == "Broken: swav (seed 0: collapsed or hardly trained)."
+    assert odd == "Odd: by their losses byol have collapsed or hardly trained, yet are ahead of the controls."
 
 
 def test_without_three_seeds_or_anything_trained_there_is_no_answer() -> None:
