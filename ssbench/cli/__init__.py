@@ -12,6 +12,7 @@ from ssbench.cli import (
     describe,
     doctor,
     evaluate,
+    exchange,
     export,
     listing,
     migrate,
@@ -42,6 +43,8 @@ app.command("reproduce")(reproduce.reproduce)
 app.command("data")(data.data)
 app.command("show-masks")(show_masks.show_masks)
 app.command("export")(export.export)
+app.command("export-results")(exchange.export_results)
+app.command("import-published")(exchange.import_published)
 app.add_typer(cache.cache, name="cache")
 app.command("list")(listing.listing)
 app.command("describe")(describe.describe)

@@ -8,6 +8,7 @@ from ssbench.results.grid import grids, measures, optima, pivots
 from ssbench.results.groups import groups
 from ssbench.results.mce import mce
 from ssbench.results.profiles import profiles
+from ssbench.results.published import published
 from ssbench.results.ranks import agreement, study
 from ssbench.results.record import Record
 from ssbench.results.render import Shown
@@ -37,4 +38,5 @@ def every(store: Store, controls: Mapping[str, str], records: Sequence[Record]) 
         *trunks(found, controls),
         *alike(store, found, controls),
         *tunings(records, controls),
+        *published(store, records),
     ]

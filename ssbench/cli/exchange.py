@@ -1,0 +1,37 @@
+"""`ssbench export-results` and `ssbench import-published`: records out, other people's rows in."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+Results = Annotated[Path, Option(help="Folder of records.")]
+
+
+def export_results(
+    out: Annotated[Path, Argument(help="A file that ends in .csv, .parquet or .yaml (the hub's model-index).")],
+    results: Results = Path("results"),
+) -> None:
+    """Write all records to one file that other programs read."""
+    from ssbench.errors import UserError
+    from ssbench.results.exchange import write_results
+    from ssbench.results.store import Store
+
+    store = Store(results)
+    if not store.records.is_dir():
+        raise UserError(f"--results {results}: no records there; make some with ssbench run --results {results}")
+    count = write_results(store.all(), out)
+    print(f"{out}: {count} {'models' if out.suffix == '.yaml' else 'rows, one a record and metric'}")
+
+
+def import_published(
+    file: Annotated[Path, Argument(help="A CSV file: method, data, backbone, task, metric, value, protocol, source.")],
+    results: Results = Path("results"),
+) -> None:
+    """Show published rows beside measured ones in `ssbench tables` and `ssbench report`, with their protocol."""
+    from ssbench.results.published import add, read
+    from ssbench.results.store import Store
+
+    rows = read(file)
+    known = add(Store(results), rows)
+    print(f"{results / 'published.csv'}: {len(known)} published rows; ssbench tables --results {results} shows them")

@@ -1,0 +1,81 @@
+"""Records -> files that other programs read: CSV, Parquet, and the Hugging Face hub's model-index. No torch."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ssbench.errors import UserError
+from ssbench.results.frame import framed
+from ssbench.results.record import Record
+from ssbench.results.store import write_bytes
+
+ENDINGS = ".csv", ".parquet", ".yaml"
+KIND = "image-feature-extraction"  # what the hub calls it, whatever the task that judges
+
+
+def write_results(records: Sequence[Record], out: Path) -> int:
+    """Write all records to a file of one of ENDINGS, whole or not at all, and give its number of rows.
+
+    CSV and Parquet have a row for each record and metric, as `ssbench.frame`; YAML has a model for each pretraining and
+    its headlines, means over seeds. Raises UserError.
+    """
+    if out.suffix not in ENDINGS:
+        raise UserError(f"{out}: name a file that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+    if out.suffix == ".yaml":
+        models = model_index(records)
+        import yaml
+
+        write_bytes(out, yaml.safe_dump({"model-index": models}, sort_keys=False, allow_unicode=True).encode())
+        return len(models)
+    frame = framed(records)
+    if out.suffix == ".csv":
+        write_bytes(out, frame.to_csv(index=False).encode())
+        return len(frame)
+    for name in (name for name in frame if frame[name].dtype == object):  # Parquet's columns have one type
+        if len({type(value) for value in frame[name].dropna()}) > 1 or frame[name].map(_nested).any():
+            frame[name] = frame[name].map(lambda value: value if value is None else json.dumps(value, default=str))
+    content = BytesIO()
+    frame.to_parquet(content, index=False)
+    write_bytes(out, content.getvalue())
+    return len(frame)
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, list | dict | tuple)
+
+
+def model_index(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The hub's metadata of models: one for each pretraining, its seeds together, a result for each headline."""
+    from huggingface_hub import EvalResult
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    means: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        spec, p = record.spec, record.spec.pretraining
+        if record.status == "done" and not (spec.trial or spec.probe):
+            parts = [p.method, p.backbone, f"on {p.data.name}", str(p.budget or "untrained"), spec.recipe]
+            more = f", labels of {spec.labels}" * bool(spec.labels)
+            more += f", tested on {spec.test_on.name}" if spec.test_on else ""
+            asked = f"{spec.task}, protocol {spec.protocol}{more}: {record.headline}"
+            one = " ".join(filter(None, parts)), p.model_copy(update={"seed": 0}).digest()
+            means[one][spec.data.name, asked].append(record.scores[record.headline].value)
+    alike = Counter(name for name, _ in means)
+    found: list[dict[str, Any]] = []
+    for (name, digest), scores in sorted(means.items()):
+        results = [
+            EvalResult(
+                task_type=KIND,
+                dataset_type=data,
+                dataset_name=data,
+                metric_type=asked.rpartition(" ")[2],
+                metric_name=f"{asked}, mean of {len(values)}",  # the hub has one task for all of them
+                metric_value=round(fmean(values), 4),
+            )
+            for (data, asked), values in sorted(scores.items())
+        ]
+        found += eval_results_to_model_index(name + f" ({digest})" * (alike[name] > 1), results)
+    return found
