@@ -19,6 +19,7 @@ types: .venv/test
 
 tables: .venv/demo
 	$(BIN)/ssbench tables --results results --readme README.md
+	$(BIN)/ssbench tables --results results --readme docs/textbook.md
 	$(BIN)/ssbench tables --results results/tasks
 	$(BIN)/ssbench list departures > docs/departures.md
 

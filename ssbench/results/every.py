@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ssbench.results.across import across
 from ssbench.results.alike import alike
+from ssbench.results.character import character
 from ssbench.results.grid import grids, measures, optima, pivots
 from ssbench.results.groups import groups
 from ssbench.results.mce import mce
@@ -27,6 +28,7 @@ def every(store: Store, controls: Mapping[str, str], records: Sequence[Record]) 
     return [
         *built,
         *standing(built),
+        *character(built, records),
         *across(built),
         *grids(settings),
         *optima(settings),
