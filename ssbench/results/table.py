@@ -1,5 +1,6 @@
 """Records -> tables of mean ± deviation over seeds. Only what was made under the same conditions shares one."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ Status = Literal["done", "not-applicable", "failed", "missing"]
 STRONGEST: tuple[Status, ...] = ("done", "failed", "not-applicable")  # which one a cell of several runs shows
 SPREAD = "±: sample standard deviation over seeds"
 DASH = "–"
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 OLD = "made by older code: {parts} changed since"
 PER_CLASS, UNEQUAL = "mean-class", 1.2  # what stands beside top-1, where the largest class has so many equal shares
 
@@ -231,7 +233,7 @@ def _cell(records: list[Record], column: Column, bold: bool, behind: bool, footn
     values = tuple(record.scores[record.headline].value for record in done)
     found = {record.status for record in records}
     lacking = {_footnote(record, len(found) > 1) for record in records if record.status != "done"}
-    warned = {f"seed {r.spec.pretraining.seed}: {r.warning}" for r in done if r.warning}
+    warned = {*_together({r.spec.pretraining.seed: r.warning for r in done if r.warning})}
     warned |= {OLD.format(parts=", ".join(parts)) for r in done if (parts := codes.changed(r))}
     texts = sorted(lacking | warned)
     footnotes += [text for text in texts if text not in footnotes]
@@ -240,6 +242,20 @@ def _cell(records: list[Record], column: Column, bold: bool, behind: bool, footn
     numbers = tuple(sorted(footnotes.index(text) + 1 for text in texts))
     ids = tuple(r.id for r in (*done, *(r for r in records if r.status != "done")))
     return Cell(values, status, bold, behind, numbers, fmean(near) if near else None, ids, side)
+
+
+def _together(warnings: Mapping[int, str]) -> list[str]:
+    """Warnings by seed, those that differ in numbers alone as one: `seeds 0, 1: its loss ended at 3.01 to 3.06`."""
+    alike: dict[str, list[int]] = defaultdict(list)
+    for seed, text in warnings.items():
+        alike[NUMBER.sub("\0", text)].append(seed)
+    found = []
+    for text, seeds in alike.items():
+        values = zip(*(NUMBER.findall(warnings[seed]) for seed in seeds))
+        for value in [dict.fromkeys(sorted(of, key=float)) for of in values]:
+            text = text.replace("\0", " to ".join([*value][:: max(len(value) - 1, 1)]), 1)
+        found.append(f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {text}")
+    return found
 
 
 def _footnote(record: Record, mixed: bool) -> str:

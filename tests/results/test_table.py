@@ -742,6 +742,16 @@ def test_a_mark_of_an_unknown_table_is_an_error_with_a_near_miss(store: Store) -
         readme("<!-- table:shapes-vit-nano -->\n<!-- /table:shapes-vit-nano -->", build(store, {}))
 
 
+def test_warnings_that_differ_in_numbers_alone_are_one_footnote(store: Store) -> None:
+    make(store, "simclr", 40.0, 41.0, 42.0, 43.0)
+    said = ("its loss ended at 3.01 (# 1)", "its loss ended at 3.06 (# 1)", "its loss ended at 3.02 (# 1)", "no loss")
+    for record, warning in zip(store.all(), said, strict=True):
+        store.write(record.model_copy(update={"warning": warning}), {"top1": store.arrays(record, "top1")})
+    table = only(build(store, {}))
+    assert table.footnotes == ("seed 3: no loss", "seeds 0, 1, 2: its loss ended at 3.01 to 3.06 (# 1)")
+    assert table.rows[0].cells[0].notes == (1, 2)
+
+
 def test_a_warning_of_a_training_is_a_footnote_of_its_cells(store: Store) -> None:
     make(store, "swav", 40, 41, 42)
     (first, *_) = store.all()
