@@ -23,7 +23,7 @@ POWER = 0.8
 
 def table(
     draw: np.random.Generator, rows: int, seeds: int, gap: float = 0.0, still: bool = False, samples: int = SAMPLES
-) -> dict[int, dict[int, stats.Run]]:
+) -> dict[int, stats.Moderated]:
     """The runs of each row by seed; row 0 is `gap` points better."""
     every = draw.normal(size=samples)
     arrays = {}
@@ -36,7 +36,8 @@ def table(
             hard = sum(np.sqrt(part) * one for part, one in zip(SHARES, (every, own, noise)))
             arrays[row, seed] = {"predicted": hard < ndtri(share / 100), "truth": np.ones(samples, bool)}
     found = stats.runs("accuracy", "higher", arrays)  # all at once is faster than row by row
-    return {row: {seed: found[row, seed] for seed in range(seeds)} for row in range(rows)}
+    made = {row: {seed: found[row, seed] for seed in range(seeds)} for row in range(rows)}
+    return stats.moderated(made, {rows - 1} if still else ())
 
 
 def bold(draw: np.random.Generator, tables: int, columns: int = 1, **options: float) -> float:

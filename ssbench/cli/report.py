@@ -33,7 +33,7 @@ def report(
         one.slug: pictures.of_records(store, page.behind(one, known), plugins) for one in made if isinstance(one, Table)
     }
     drawn = page.figures(made, known)
-    write_bytes(out, page.page(made, known, drawn, shown, title).encode())
+    write_bytes(out, page.page(made, known, drawn, shown, title, str(results)).encode())
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     if figures is not None:
         written = page.write_figures(drawn, figures)

@@ -25,7 +25,11 @@ from ssbench.results.verdict import verdict
 Known = Mapping[str, Record]  # by id
 # a browser loads what is in the file and asks nobody for more
 NOTHING_ELSE = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-COST = "Score against the cost of pretraining. The line joins what no other row beats at less cost; dots: controls."
+BEHIND = "not shown to be ahead of the untrained network and raw pixels"
+COST = (
+    "Mean score against the cost of pretraining. The line joins the best means without labels at their cost, which no "
+    "test says; grey: controls and rows with labels, dotted where nothing was trained."
+)
 LOSSES = "Training loss along the steps, a line a seed. Losses of different methods have no scale in common."
 
 
@@ -45,8 +49,12 @@ def page(
     drawn: Mapping[str, Sequence[Drawn]],
     pictures: Mapping[str, Sequence[Picture]],
     title: str,
+    folder: str = "results",
 ) -> str:
-    """The whole file. `made` are the tables in order; figures and pictures are those of a table, by its slug."""
+    """The whole file. `made` are the tables in order; figures and pictures are those of a table, by its slug.
+
+    `folder` has the records.
+    """
     tables = [one for one in made if isinstance(one, Table)]
     tables.sort(key=lambda table: -sum(len(cell.values) for row in table.rows for cell in row.cells))
     beside = about(made)
@@ -55,10 +63,13 @@ def page(
         f'<li><a href="#{escape(table.slug)}">{escape(table.title)}</a><br>{escape(_brief(table, said))}</li>\n'
         for table in tables
     )
-    done = sum(record.status == "done" for record in records.values())
+    done = len({one for table in tables for row in table.rows for cell in row.cells for one in cell.ids})
+    where = f" Commands take <code>--results {escape(folder)}</code>." if folder != "results" else ""
     body = [
-        f"<header><h1>{escape(title)}</h1>\n<p>{len(tables)} tables of {done} measurements, the largest first. "
-        "A verdict says no more than the tests under its table do.</p></header>",
+        f"<header><h1>{escape(title)}</h1>\n<p>{len(tables)} tables of {done} records, the largest first. A verdict "
+        f"says no more than the tests under its table do. ° behind a score: {BEHIND}. A score opens into its seeds."
+        f"{where}</p>"
+        "</header>",
         f'<nav aria-label="verdicts"><h2>What to take</h2><ol>\n{answers}</ol></nav>',
         *(
             _section(table, said[table.slug], records)
@@ -143,6 +154,7 @@ def _number(cell: Cell, column: Column, records: Known) -> str:
     if not cell.ids:
         return f"<td>{DASH}</td>"
     text = column.text(cell.mean, cell.sd) if cell.mean is not None else cell.status.replace("-", " ")
+    text += "" if cell.beside is None else f" ({column.text(cell.beside, None)})"
     marks = " °" * cell.behind + "".join(f" [{note}]" for note in cell.notes)
     shown = f"<strong>{escape(text)}</strong>" if cell.bold else escape(text)
     seeds = "".join(f"<li>{_run(records[one])}</li>" for one in cell.ids if one in records)
@@ -171,7 +183,7 @@ def _figures(table: Table, frames: Sequence[Frame], records: Known) -> list[Draw
         found.append(("ranks", plots.ranks(standing), "Average rank of each row over the columns; 1 is best."))
         for place, at in enumerate(judging(table), 1):
             letters = {row[0].text: row[place].text.split()[-1] for row in standing.rows}
-            note = f"{table.columns[at].task}: rows beside one bar are not told apart (±: over seeds)."
+            note = f"{table.columns[at].task}: rows beside thick parts of one line are not told apart (±: over seeds)."
             found.append((f"apart-{place}", plots.apart(table, at, letters), note))
     found.append(("losses", plots.losses(_runs(table, records)), LOSSES))
     return [Drawn(f"{table.slug}-{name}", figure, note, table.title) for name, figure, note in found if figure]

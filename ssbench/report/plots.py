@@ -23,6 +23,7 @@ INK, QUIET, STRONG = "#010203", "#8a8f98", "#2f6fde"  # the first is replaced in
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ssbench",
+    "text.parse_math": False,
     "font.size": 9,
     "font.family": "sans-serif",
     "axes.spines.top": False,
@@ -123,17 +124,24 @@ def apart(table: Table, at: int, letters: Mapping[str, str]) -> Figure:
     each = sorted({one for text in letters.values() for one in text})
     for number, letter in enumerate(each):
         places = [place for place, row in enumerate(rows) if letter in letters[row.name]]
-        if len(places) > 1:
-            beside = 1.02 + number * min(0.02, 0.25 / len(each))
-            panel.plot(
-                (beside, beside),
-                (min(places), max(places)),
-                transform=panel.get_yaxis_transform(),
-                color=INK,
-                clip_on=False,
-            )
+        beside, across = 1.02 + number * min(0.02, 0.25 / len(each)), panel.get_yaxis_transform()
+        if len(places) > 1:  # a thin line, thick beside the rows that share the letter: it may pass others
+            panel.plot((beside, beside), (places[0], places[-1]), lw=0.4, color=QUIET, transform=across, clip_on=False)
+        for start, end in _stretches(places) if len(places) > 1 else []:
+            ends = (start - 0.3, end + 0.3)
+            panel.plot((beside, beside), ends, lw=1.6, color=INK, transform=across, clip_on=False)
     panel.set_xlabel(table.columns[at].header)
     return figure
+
+
+def _stretches(places: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of each run of neighbours."""
+    found: list[tuple[int, int]] = []
+    for place in places:
+        found = (
+            [*found[:-1], (found[-1][0], place)] if found and found[-1][1] == place - 1 else [*found, (place, place)]
+        )
+    return found
 
 
 @matplotlib.rc_context(STYLE)

@@ -3,16 +3,18 @@
 from collections.abc import Iterable, Mapping
 
 from ssbench.results.groups import Cells, Head, Line
-from ssbench.results.marks import sides
 from ssbench.results.record import Record
-from ssbench.results.stats import SEEDS, difference
-from ssbench.results.store import Store
+from ssbench.results.stats import SEEDS, Side, difference
 
 EXPLAINED = "continued: the mean difference to the encoder as given, with its 95 % interval over seeds and test samples"
 
 
 def verdicts(
-    store: Store, cells: Cells, names: Mapping[Head, str], called: Mapping[Line, str], controls: Iterable[str]
+    judged: Mapping[Head, Mapping[Line, Side]],
+    cells: Cells,
+    names: Mapping[Head, str],
+    called: Mapping[Line, str],
+    controls: Iterable[str],
 ) -> list[str]:
     """A note for each row that started from given weights, and what they mean; none where there is no such row."""
     started = {
@@ -22,12 +24,14 @@ def verdicts(
     }
     notes = []
     for line in sorted(started, key=lambda one: (one.method in {*controls}, called[one])):
-        said = [one for head, name in names.items() if (one := _said(store, cells, line, head, started[line], name))]
+        said = [
+            one for head, name in names.items() if (one := _said(judged[head], cells, line, head, started[line], name))
+        ]
         notes += [f"{called[line]}, continued: {'; '.join(said)}"] if said else []
     return [*notes, EXPLAINED] if notes else []
 
 
-def _said(store: Store, cells: Cells, line: Line, head: Head, init: str, name: str) -> str:
+def _said(found: Mapping[Line, Side], cells: Cells, line: Line, head: Head, init: str, name: str) -> str:
     """`worse in knn, by 12.3 (9.6 to 15.0)`; empty where one of the two was not run."""
     own = (line.encoder, line.size, line.patch)  # the same network, as it was fitted here
     given = next(
@@ -35,15 +39,13 @@ def _said(store: Store, cells: Cells, line: Line, head: Head, init: str, name: s
     )
     if given is None or (line, head) not in cells or cells[given, head][0].spec.pretraining.init != init:
         return ""
-    pair = {one: [record for record in cells[one, head] if record.status == "done"] for one in (line, given)}
-    found = sides(store, pair)
-    if len(found) < 2:
+    if line not in found or given not in found:
         return ""
     made = difference(found[line], found[given])
     if made is None:
         return f"{name} can't be told, which takes {SEEDS} seeds"
     low, high = made.interval()
-    unit = _unit(pair[line])
+    unit = _unit([record for record in cells[line, head] if record.status == "done"])
     if low > 0:
         return f"better in {name}, by {made.mean:.1f}{unit} ({low:.1f} to {high:.1f})"
     if high < 0:

@@ -4,12 +4,14 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from io import BytesIO
+from math import isnan
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from ssbench.errors import UserError
 from ssbench.results.frame import framed
+from ssbench.results.groups import Head
 from ssbench.results.record import Record
 from ssbench.results.store import write_bytes
 
@@ -37,7 +39,7 @@ def write_results(records: Sequence[Record], out: Path) -> int:
         return len(frame)
     for name in (name for name in frame if frame[name].dtype == object):  # Parquet's columns have one type
         if len({type(value) for value in frame[name].dropna()}) > 1 or frame[name].map(_nested).any():
-            frame[name] = frame[name].map(lambda value: value if value is None else json.dumps(value, default=str))
+            frame[name] = frame[name].map(_json)
     content = BytesIO()
     frame.to_parquet(content, index=False)
     write_bytes(out, content.getvalue())
@@ -48,12 +50,17 @@ def _nested(value: Any) -> bool:
     return isinstance(value, list | dict | tuple)
 
 
+def _json(value: Any) -> str | None:
+    missing = value is None or (isinstance(value, float) and isnan(value))
+    return None if missing else json.dumps(value, default=str)
+
+
 def model_index(records: Sequence[Record]) -> list[dict[str, Any]]:
     """The hub's metadata of models: one for each pretraining, its seeds together, a result for each headline."""
     from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
-    means: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
+    means: dict[tuple[str, str], dict[tuple[str, str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         spec, p = record.spec, record.spec.pretraining
         if record.status == "done" and not (spec.trial or spec.probe):
@@ -62,7 +69,7 @@ def model_index(records: Sequence[Record]) -> list[dict[str, Any]]:
             more += f", tested on {spec.test_on.name}" if spec.test_on else ""
             asked = f"{spec.task}, protocol {spec.protocol}{more}: {record.headline}"
             one = " ".join(filter(None, parts)), p.model_copy(update={"seed": 0}).digest()
-            means[one][spec.data.name, asked].append(record.scores[record.headline].value)
+            means[one][spec.data.name, asked, Head.of(spec).canonical()].append(record.scores[record.headline].value)
     alike = Counter(name for name, _ in means)
     found: list[dict[str, Any]] = []
     for (name, digest), scores in sorted(means.items()):
@@ -75,7 +82,7 @@ def model_index(records: Sequence[Record]) -> list[dict[str, Any]]:
                 metric_name=f"{asked}, mean of {len(values)}",  # the hub has one task for all of them
                 metric_value=round(fmean(values), 4),
             )
-            for (data, asked), values in sorted(scores.items())
+            for (data, asked, _), values in sorted(scores.items())
         ]
         found += eval_results_to_model_index(name + f" ({digest})" * (alike[name] > 1), results)
     return found

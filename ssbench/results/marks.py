@@ -44,7 +44,13 @@ def sides(store: Store, done: Mapping[K, Sequence[Record]]) -> dict[K, Moderated
     for (kind, better), arrays in alike.items():
         for (key, seed), run in runs(kind, better, arrays).items():
             made[key][seed] = run
-    return moderated(made)
+    return moderated(made, {key for key, records in done.items() if all(map(_fixed, records))})
+
+
+def _fixed(record: Record) -> bool:
+    """Whether no seed made what it judges: pixels, or weights as they came."""
+    p = record.spec.pretraining
+    return not record.costs.parameters or bool(p.init and p.budget is None)
 
 
 def leaders(columns: Mapping[H, Mapping[K, Side]], barred: Container[K] = ()) -> dict[H, K]:

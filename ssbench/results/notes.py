@@ -73,7 +73,7 @@ def _shared(
         names[head]: next((prior for side in judged[head].values() if (prior := getattr(side, "prior", None))), None)
         for head in columns
     }
-    said = ", ".join(f"{name} {prior.freedom:.0f}" for name, prior in found.items() if prior)
+    said = ", ".join(f"{name} {prior.freedom:.2g}" for name, prior in found.items() if prior)
     what = "in tests a row's variance over seeds counts together with its column's, worth so many degrees of freedom"
     return [f"{what}: {said}"] * bool(said)
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ssbench.errors import UserError
 from ssbench.results.grid import Frame, Value
+from ssbench.results.groups import Head, digest, slugged
 from ssbench.results.record import Record
 from ssbench.results.store import Store, write_bytes
 from ssbench.results.table import DASH
@@ -32,7 +33,7 @@ class Published(Frozen):
     data: str  # the name of the data set, as records have it
     backbone: str
     task: str
-    metric: str
+    metric: str  # as records call it
     value: float
     unit: str = "%"
     protocol: str  # epochs, batch, how it was chosen and judged
@@ -42,7 +43,7 @@ class Published(Frozen):
 def read(file: Path) -> list[Published]:
     """The rows of a CSV file; raises UserError naming file and line."""
     try:
-        lines = [*DictReader(StringIO(file.read_text()))]
+        lines = [*DictReader(StringIO(file.read_text("utf-8-sig")), restkey="a column too many")]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: {error.__class__.__name__}; name a CSV file") from None
     rows = []
@@ -51,7 +52,7 @@ def read(file: Path) -> list[Published]:
             rows.append(Published.model_validate({key: text for key, text in line.items() if text}))
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "a column too many"
+            where = ".".join(map(str, first["loc"]))
             wanted = ", ".join(Published.model_fields)
             raise UserError(f"{file}, line {number}: {where}: {first['msg'].lower()}; columns: {wanted}") from None
     if not rows:
@@ -79,25 +80,31 @@ def published(store: Store, records: Iterable[Record]) -> list[Frame]:
     measured = _measured(records)
     frames = []
     for data, rows in sorted(by_data.items()):
-        rows.sort(key=lambda row: (row.backbone, row.task, -row.value, row.method))
-        shown = tuple(_row(row, measured.get((row.data, row.backbone, row.method, row.task), {})) for row in rows)
-        frames.append(Frame(f"published-{data}", f"{data}: published, and measured here", HEADER, shown, (NOTE,)))
+        rows.sort(key=lambda row: (row.backbone, row.task, row.metric, -row.value, row.method))
+        shown = tuple(
+            _row(row, measured.get((row.data, row.backbone, row.method, row.task, row.metric), {})) for row in rows
+        )
+        slug = f"published-{slugged(data)}" + f"-{digest(data)}" * (slugged(data) != data)
+        frames.append(Frame(slug, f"{data}: published, and measured here", HEADER, shown, (NOTE,)))
     return frames
 
 
 def _row(row: Published, here: Scores) -> tuple[Value, ...]:
-    ours = "; ".join(f"{fmean(values):.1f} ({how})" for (how, _), values in sorted(here.items())) or DASH
+    ours = "; ".join(f"{fmean(of):.1f} ({how}, {len(of)} seeds)" for (how, _), of in sorted(here.items())) or DASH
     words = (row.method, row.backbone, f"{row.task} {row.metric} {row.unit}")
     return (*map(Value, words), Value(f"{row.value:.1f}", row.value), *map(Value, (row.protocol, row.source, ours)))
 
 
-def _measured(records: Iterable[Record]) -> dict[tuple[str, str, str, str], Scores]:
-    """The headline's values by data, backbone, method and task, and by budget, recipe and settings."""
-    found: dict[tuple[str, str, str, str], Scores] = defaultdict(lambda: defaultdict(list))
+def _measured(records: Iterable[Record]) -> dict[tuple[str, str, str, str, str], Scores]:
+    """Values by data, backbone, method, task and metric, and by budget, recipe, protocol and settings."""
+    found: dict[tuple[str, str, str, str, str], Scores] = defaultdict(lambda: defaultdict(list))
     for record in records:
         spec, p = record.spec, record.spec.pretraining
         if record.status == "done" and not (spec.trial or spec.probe or spec.labels or spec.test_on):
-            kind = p.model_copy(update={"seed": 0}).digest() + str(spec.task_settings)
-            how = ", ".join(filter(None, [str(p.budget or "untrained"), spec.recipe])), kind
-            found[spec.data.name, p.backbone, p.method, spec.task][how].append(record.scores[record.headline].value)
+            elsewhere = f"pretrained on {p.data.name}" if p.data.name != spec.data.name else ""
+            how = (str(p.budget or "untrained"), spec.recipe, elsewhere, f"protocol {spec.protocol}")
+            kind = p.model_copy(update={"seed": 0}).digest() + Head.of(spec).canonical()
+            for metric, score in record.scores.items():
+                asked = spec.data.name, p.backbone, p.method, spec.task, metric
+                found[asked][", ".join(filter(None, how)), kind].append(score.value)
     return found

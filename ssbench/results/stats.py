@@ -1,6 +1,6 @@
 """Whether two methods differ: tests over test samples and seeds, of scores on joint resamples. No torch."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import hypot, nan, sqrt
@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import digamma, ndtri, polygamma, stdtr, stdtrit
+from scipy.special import digamma, fdtrc, ndtri, polygamma, stdtr, stdtrit
 
 from ssbench.results.bootstrap import DRAWS, Arrays, drawn, units
 from ssbench.results.metrics import Array, Kind, score
@@ -19,7 +19,7 @@ K = TypeVar("K", bound=Hashable)
 SEEDS = 3  # that a test needs: two say too little of their own variance
 LEAST = 4  # rows that say something of a variance together
 WIDE = 500  # statistics a sample that are resampled at once
-HARDLY = 0.01  # of the median variance of a column; 1 in 140 rows of three seeds has less by chance
+WIDER = 0.05  # p of a variance beside its column's, below which they are not alike
 TINY = 1e-18  # a variance of nothing but rounding
 NORMAL = ndtri((np.arange(DRAWS) + 0.5) / DRAWS)  # the standard normal, by its quantiles
 
@@ -133,7 +133,7 @@ def own(side: Side) -> float:
     return _over_samples(tuple(side.values()))[1]
 
 
-@lru_cache(maxsize=2048)  # a row is compared with all others
+@lru_cache(maxsize=1024)  # a row is compared with all others
 def _over_samples(found: tuple[Run, ...]) -> tuple[Array, float]:
     """The mean of some runs on each resample, (DRAWS,), and the part of a run's variance that is its own."""
     drawn = np.stack([run.draws for run in found], 1)
@@ -153,21 +153,22 @@ def _over_seeds(side: Side, least: float) -> tuple[float, float, float]:
     return max(row, least / count - column), column, prior.freedom
 
 
-def moderated(sides: Mapping[K, Side]) -> dict[K, Moderated]:
+def moderated(sides: Mapping[K, Side], fixed: Container[K] = ()) -> dict[K, Moderated]:
     """The rows of a column, each with what all of them say of a variance over seeds (Smyth 2004).
 
     Three seeds tell little of their own variance, but rows of one column have variances of one size, more or less: by
-    how much they agree, one of the column counts beside the row's own. A row that hardly varies beside them, such as
-    pixels, has no part in it.
+    how much they agree, one of the column counts beside the row's own. What is `fixed` has no seed of its own, such as
+    pixels, and no part in it. A row that varies more than the column lets expect keeps to its own variance alone, since
+    the column's would make it too sure.
     """
     made = {key: Moderated(side) for key, side in sides.items()}
-    several = [side for side in made.values() if len(side) > 1]
+    several = [side for key, side in made.items() if len(side) > 1 and key not in fixed]
     known = [(side, float(np.var([run.value for run in side.values()], ddof=1))) for side in several]
-    least = max(HARDLY * float(np.median([variance for _, variance in known])), TINY) if known else TINY
-    varying = [(side, variance) for side, variance in known if variance > least]
+    varying = [(side, variance) for side, variance in known if variance > TINY]
     found = prior([variance for _, variance in varying], [len(side) - 1 for side, _ in varying])
-    for side, _ in varying:
-        side.prior = found
+    for side, variance in varying:
+        if found and fdtrc(len(side) - 1, found.freedom, variance / found.variance) >= WIDER:
+            side.prior = found
     return made
 
 

@@ -163,7 +163,7 @@ def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
         called_so = name + " (labels)" * (taught and not role)
         rows.append(Row(called_so, role, taught, made, line.given, *_costs(runs)))
     title = heading(group, _seeds([row for row in rows if row.role != "floor"] or rows))
-    went_on = verdicts(store, cells, names, called, controls)
+    went_on = verdicts(judged, cells, names, called, controls)
     below = (
         *went_on,
         *marked.notes,

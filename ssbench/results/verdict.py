@@ -24,6 +24,7 @@ class Best:
     leader: Row
     tied: tuple[Row, ...]  # no controls
     unbeaten: tuple[Row, ...]  # controls
+    barred: str = ""  # why it is not bold although it is ahead of all others
 
 
 def verdict(table: Table) -> list[str]:
@@ -34,7 +35,7 @@ def verdict(table: Table) -> list[str]:
     last = [f"Broken: {_listed((f'{name} ({note})' for name, note in broken.items()), '; ')}."] * bool(broken)
     if odd:
         last.append(
-            f"Odd: by their losses {_listed(odd)} have collapsed or hardly trained, yet are ahead of the controls."
+            f"Odd: these look collapsed by their losses, yet are ahead of the controls: {_listed(odd.values())}."
         )
     if not found:
         return [_unsaid(table), *last]
@@ -73,9 +74,19 @@ def best(table: Table, column: int) -> Best | None:
     rivals = sorted((row for row in own if row is not leader), key=lambda row: -mean(row, column))
     told = dict(zip((row.name for row in rivals), holm([2 * p(row) for row in rivals])))
     tied = [row for row in rivals if told[row.name] > LEVEL]
-    if not (tied or unbeaten):  # for the whole table that is not enough
+    barred = _barred(table, leader, column) if not (tied or unbeaten) else ""
+    if not (tied or unbeaten or barred):  # for the whole table that is not enough
         tied = sorted(rivals, key=lambda row: -told[row.name])[:1]
-    return Best(column, leader, tuple(tied), tuple(unbeaten))
+    return Best(column, leader, tuple(tied), tuple(unbeaten), barred)
+
+
+def _barred(table: Table, leader: Row, column: int) -> str:
+    """What keeps a cell from being bold besides its rivals: a seed that failed, a control that was not run."""
+    if len(leader.cells[column].ids) > len(leader.cells[column].values):
+        return "a seed of it failed"
+    lost = "failed", "missing"
+    gone = [row.name for row in table.rows if row.role == "floor" and row.cells[column].status in lost]
+    return f"{_listed(gone)} failed or was not run" if gone else ""
 
 
 def _answer(found: Sequence[Best], table: Table) -> tuple[str, list[Row]]:
@@ -86,9 +97,9 @@ def _answer(found: Sequence[Best], table: Table) -> tuple[str, list[Row]]:
         return f"Take none yet {where}: nothing is shown to be ahead of {controls} in any task.", []
     sound = [one for one in found if not one.unbeaten]
     but, lead = _but(found, table), sound[0].leader
-    if all(one.leader.cells[one.column].bold and one.leader is lead for one in sound):
+    if all((one.leader.cells[one.column].bold or one.barred) and one.leader is lead for one in sound):
         return f"Take {lead.name} {where}: it is ahead of every other row without labels{but}.", [lead]
-    first, *others = [{one.leader.name: one.leader} | {row.name: row for row in one.tied} for one in sound]
+    first, *others = [{row.name: row for row in (one.leader, *_tested(one.tied, one.column))} for one in sound]
     common = [row for name, row in first.items() if all(name in other for other in others)]
     if not common:
         return f"It depends on the task {where}: no row is among the best of each{but}.", []
@@ -106,6 +117,11 @@ def _answer(found: Sequence[Best], table: Table) -> tuple[str, list[Row]]:
         named.append(cheap)
     names = _listed(row.name for row in common)
     return f"Take {lead.name}{cost}, {where}: of {names} none is shown to be behind the best of any task{but}.", named
+
+
+def _tested(rows: Iterable[Row], column: int) -> list[Row]:
+    """Those that have the seeds of a test: what has fewer is not told from anything, and not to be taken for that."""
+    return [row for row in rows if len(row.cells[column].runs) >= SEEDS]
 
 
 def _but(found: Sequence[Best], table: Table) -> str:
@@ -135,10 +151,12 @@ def _told(table: Table, one: Best) -> str:
     low, high = made.interval()
     by = f"{column.text(made.mean, None)} ({column.text(low, None)} to {column.text(high, None)}) above {near.name}"
     if not one.tied:
-        return f"{start}, {by}, and ahead of every other row."
+        why = f"; nothing is bold there, since {one.barred}" if one.barred else ""
+        return f"{start}, {by}, and ahead of every other row{why}."
     count = min(len(row.cells[at].runs) for row in (leader, near))
     seeds = seeds_for(made, count) if made.mean > 0 else None
-    more = f"which {seeds} seeds would show" if seeds else "too little for any number of seeds on these test images"
+    most = "too little for any number of seeds on these test images"
+    more = f"which {seeds} seeds would show in a test of these two alone" if seeds else most
     return f"{start}{tied}; it is {by}, {more}."
 
 
@@ -151,21 +169,23 @@ def _unsaid(table: Table) -> str:
     return f"No answer yet: a test needs {SEEDS} seeds of each row in a task, and there are {most}; say --seeds 0-2."
 
 
-def _unsound(table: Table) -> tuple[dict[str, str], list[str]]:
+def _unsound(table: Table) -> tuple[dict[str, str], dict[str, str]]:
     """Rows that failed or whose training looks collapsed, with the first footnote of each.
 
     Apart from them those that look collapsed and are ahead of the controls in a task all the same.
     """
     walled = [any(row.role == "floor" and row.cells[at].runs for row in table.rows) for at in range(len(table.columns))]
-    broken, odd = {}, []
+    broken, odd = {}, {}
     for row in table.rows:
         notes = dict.fromkeys(table.footnotes[number - 1] for cell in row.cells for number in cell.notes)
         failed = any(cell.status == "failed" for cell in row.cells)
-        tested = (cell for cell, wall in zip(row.cells, walled) if wall and len(cell.runs) >= SEEDS)
-        if not failed and any("collapsed" in note for note in notes) and not all(cell.behind for cell in tested):
-            odd.append(row.name)
-        elif failed or any("collapsed" in note for note in notes):
-            broken[row.name] = next(iter(notes), "failed")
+        looks = [note for note in notes if "failed" in note or "collapsed" in note]
+        tested = [at for at, wall in enumerate(walled) if wall and len(row.cells[at].runs) >= SEEDS]
+        ahead_in = [table.columns[at].task for at in tested if not row.cells[at].behind]
+        if looks and ahead_in and not (failed or row.labels or row.control):
+            odd[row.name] = f"{row.name} (in {_listed(ahead_in)})"
+        elif looks or failed:
+            broken[row.name] = next(iter(looks), "failed")
     return broken, odd
 
 

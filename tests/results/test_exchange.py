@@ -51,6 +51,7 @@ def test_columns_of_several_types_are_json_in_parquet(store: Store, tmp_path: Pa
     back = pd.read_parquet(tmp_path / "all.parquet").set_index("method")
     assert back.loc["byol", "set.temperature"] == '"low"' and back.loc["byol", "set.width"] == "[1, 2]"
     assert {*back["set.temperature"].dropna()} == {"0.1", "0.5", '"low"'}
+    assert framed(store.all())["set.width"].notna().tolist() == (back["set.width"].notna()).tolist()
 
 
 def test_the_hubs_index_has_a_model_for_each_pretraining(store: Store, tmp_path: Path) -> None:
@@ -78,9 +79,22 @@ def test_published_rows_stand_beside_measured_ones_and_in_no_mean(store: Store, 
     best, simclr = ([value.text for value in row] for row in frame.rows)
     assert best == ["byol", "vit-nano", "knn top1 %", "86.8", "200 epochs", "lightly", "–"]
     assert simclr[3:5] == ["84.8", "200 epochs, best on test"]
-    assert sorted(simclr[6].split("; ")) == ["30.0 (samples=80000)", "51.0 (samples=80000)"]
+    assert sorted(simclr[6].split("; ")) == [
+        "30.0 (samples=80000, protocol 1, 1 seeds)",
+        "51.0 (samples=80000, protocol 1, 2 seeds)",
+    ]
     after = every(store, CONTROLS, store.all())
     assert [one for one in after if one.slug != frame.slug] == before and after[-1] == frame
+
+
+def test_other_metrics_and_names_that_are_no_file_names(store: Store, tmp_path: Path) -> None:
+    """A published top-5 is beside no top-1, and a data set called ../../x writes no file elsewhere."""
+    file = tmp_path / "theirs.csv"
+    file.write_text("\ufeff" + LINES.replace("top1", "top5").replace("byol,shapes", "byol,../../x"))
+    add(store, read(file))
+    away, shapes = published(store, store.all())
+    assert shapes.rows[0][6].text == "–" and shapes.slug == "published-shapes"
+    assert "/" not in away.slug and ".." not in away.slug
 
 
 @pytest.mark.parametrize(
@@ -89,6 +103,7 @@ def test_published_rows_stand_beside_measured_ones_and_in_no_mean(store: Store, 
         (LINES.replace("86.8", "high"), "line 3: value: input should be a valid number"),
         (LINES.replace(",source", ",page"), "line 2: source: field required"),
         ("", "no rows; columns: method, data"),
+        (LINES.replace("200 epochs,lightly", "200 epochs,lightly,more"), "line 3: a column too many"),
     ],
 )
 def test_a_file_that_is_not_such_rows_is_refused_by_line(tmp_path: Path, text: str, said: str) -> None:

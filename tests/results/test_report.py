@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from ssbench.report import page as report
 from ssbench.report import plots
@@ -146,8 +147,27 @@ def test_figures_are_svg_that_takes_the_pages_colour(store: Store, tmp_path: Pat
 def test_bars_join_what_is_not_told_apart() -> None:
     rows = [row("best", near(50)), row("twin", near(49.9, 5)), row("worse", near(30))]
     figure = plots.apart(table(*rows), 0, {"best": "a", "twin": "a", "worse": "b"})
-    bars = [line for line in figure.axes[0].lines if line.get_transform() == figure.axes[0].get_yaxis_transform()]
-    assert [tuple(np.asarray(line.get_ydata())) for line in bars] == [(0, 1)]
+    assert bars(figure) == [(-0.3, 1.3)]
+
+
+def test_a_bar_is_thin_where_it_passes_a_row_that_is_told_apart() -> None:
+    rows = [row("best", near(50)), row("sure", near(49, 5)), row("vague", near(30))]
+    figure = plots.apart(table(*rows), 0, {"best": "a", "sure": "b", "vague": "ab"})
+    assert bars(figure) == [(-0.3, 0.3), (1.7, 2.3), (0.7, 2.3)]
+
+
+def bars(figure: Figure) -> list[tuple[float, ...]]:
+    """The thick lines beside the rows."""
+    (panel,) = figure.axes
+    lines = [line for line in panel.lines if line.get_transform() == panel.get_yaxis_transform()]
+    return [tuple(np.asarray(line.get_ydata()).tolist()) for line in lines if line.get_linewidth() > 1]
+
+
+def test_a_name_is_no_formula() -> None:
+    figure = plots.apart(
+        table(row("m [a=$\\frac$]", near(50)), row("b", near(1))), 0, {"m [a=$\\frac$]": "a", "b": "b"}
+    )
+    assert "$\\frac$" in plots.svg(figure, "names", "names")
 
 
 def test_frames_stand_with_the_table_that_they_are_about() -> None:
@@ -174,6 +194,11 @@ def test_rows_are_sorted_and_filtered_in_a_browser(store: Store, tmp_path: Path)
     board.tHead.rows[0].cells[0].querySelector("button").click(); said.push(names());
     const box = document.querySelector("input[type=search]");
     box.value = "SIMC"; box.dispatchEvent(new Event("input")); said.push(names());
+    box.value = "reproduce"; box.dispatchEvent(new Event("input")); said.push(names() || "none");
+    const wins = [...document.querySelectorAll("details table.board")].find(one => one.textContent.includes("wins"));
+    const at = [...wins.tHead.rows[0].cells].findIndex(one => one.textContent.startsWith("wins"));
+    wins.tHead.rows[0].cells[at].querySelector("button").click();
+    said.push([...wins.tBodies[0].rows].map(row => parseInt(row.cells[at].textContent)).join("|"));
     said.push(performance.getEntriesByType("resource").length);
     document.body.textContent = said.join(" ; ");
     """
@@ -181,14 +206,15 @@ def test_rows_are_sorted_and_filtered_in_a_browser(store: Store, tmp_path: Path)
     file.write_text(page(store).replace("</body>", f"<script>{deed}</script></body>"))
     command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path / 'chromium'}", "--dump-dom", file.as_uri()]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    falls, down, rises, up, by_name, filtered, requests = (
+    falls, down, rises, up, by_name, filtered, folded, wins, requests = (
         unescape(ran.stdout.partition("<body>")[2].partition("</body>")[0]).strip().split(" ; ")
     )
     order = ["supervised", "simclr", NASTY[:10], "random-ini", "raw-pixels"]
     assert (falls, rises) == ("descending", "ascending")
     assert down.split("|") == order and up.split("|") == order[::-1]
     assert by_name.split("|") == sorted(order, key=str.lower)
-    assert filtered == "simclr" and requests == "0"
+    assert filtered == "simclr" and folded == "none" and requests == "0"
+    assert [*map(int, wins.split("|"))] == sorted(map(int, wins.split("|")), reverse=True)
     assert "CONSOLE" not in ran.stderr, ran.stderr
 
 

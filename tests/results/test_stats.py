@@ -184,7 +184,7 @@ def test_a_moderated_test_is_the_t_test_with_both_variances() -> None:
     """Without noise of test samples, by the formulas of the paper; what does not vary has no part in it."""
     scores = {"a": [10.0, 11.0, 12.5], "b": [8.0, 8.3, 9.1], "c": [5.0, 7.0, 6.1], "d": [1.0, 1.9, 3.0]}
     sides = {name: drawn(values) for name, values in scores.items()} | {"pixels": drawn([4.0] * 3)}
-    made = stats.moderated(sides)
+    made = stats.moderated(sides, {"pixels"})
     prior = made["a"].prior
     assert prior is not None and made["pixels"].prior is None
     assert prior == stats.prior([float(np.var(values, ddof=1)) for values in scores.values()], [2] * 4)
@@ -195,3 +195,19 @@ def test_a_moderated_test_is_the_t_test_with_both_variances() -> None:
     t = (np.mean(scores["a"]) - np.mean(scores["b"])) / math.sqrt(error)
     assert ahead(made["a"], made["b"]) == pytest.approx(student.sf(t, freedom), rel=1e-6)
     assert ahead(made["a"], made["b"]) < ahead(sides["a"], sides["b"])
+
+
+def test_a_row_that_varies_more_than_its_column_keeps_its_own_variance() -> None:
+    """With the column's it would be told from others far too often."""
+    draw = np.random.default_rng(0)
+    rows = {str(at): drawn([*draw.normal(50, 1, 3)]) for at in range(12)} | {"wide": drawn([40.0, 52.0, 61.0])}
+    made = stats.moderated(rows)
+    assert made["wide"].prior is None and sum(side.prior is not None for side in made.values()) >= 11
+    assert ahead(made["wide"], made["0"]) == pytest.approx(ahead(rows["wide"], rows["0"]), abs=0.05)
+
+
+def test_what_no_seed_makes_has_no_part_in_the_columns_variance() -> None:
+    rows = {str(at): drawn([10.0 + at, 11.0 + 1.1 * at, 12.5]) for at in range(4)}
+    pixels = drawn([4.0, 4.1, 4.2])
+    apart = stats.moderated(rows | {"pixels": pixels}, {"pixels"})
+    assert apart["pixels"].prior is None and apart["0"].prior == stats.moderated(rows)["0"].prior

@@ -55,7 +55,9 @@ def test_what_can_not_be_told_apart_is_said_with_its_costs_and_what_would_tell()
     answer, told = verdict(marked(slow, fast, row("worse", near(25)), *CONTROLS))
     assert answer.startswith("Take simclr, or at less cost byol (20 s instead of 100 s), for this data at this budget")
     assert "of simclr, byol none is shown to be behind the best of any task" in answer
-    assert "can't be told from byol; it is 0.4 (" in told and told.endswith(" seeds would show.")
+    assert "can't be told from byol; it is 0.4 (" in told and told.endswith(
+        " seeds would show in a test of these two alone."
+    )
     same = verdict(marked(slow, replace(fast, seconds=95.0), *CONTROLS))[0]
     assert same.startswith("Take simclr, for this")  # a tenth is no difference of costs
 
@@ -144,7 +146,28 @@ def test_what_looks_collapsed_and_is_ahead_of_the_controls_is_odd_not_broken() -
     made = replace(marked(rows[0], *noted, *CONTROLS), footnotes=("seed 0: collapsed or hardly trained",))
     *_, broken, odd = verdict(made)
     assert broken == "Broken: swav (seed 0: collapsed or hardly trained)."
-    assert odd == "Odd: by their losses byol have collapsed or hardly trained, yet are ahead of the controls."
+    assert odd == "Odd: these look collapsed by their losses, yet are ahead of the controls: byol (in knn)."
+
+
+def test_a_row_of_one_seed_is_not_taken_for_being_untested() -> None:
+    answer, told = verdict(marked(row("simclr", near(41)), row("byol", side(99.0)), *CONTROLS))
+    assert answer.startswith("Take simclr") and "can't be told from byol" in told
+
+
+def test_what_is_ahead_but_lost_a_seed_is_said_to_have() -> None:
+    made = marked(row("simclr", near(60)), row("byol", near(30, 1)), *CONTROLS)
+    lead, *others = made.rows
+    cell = replace(lead.cells[0], bold=False, ids=("a", "b", "c", "d"))
+    answer, told = verdict(replace(made, rows=(replace(lead, cells=(cell,)), *others)))
+    assert answer.startswith("Take simclr")
+    assert told.endswith("above byol, and ahead of every other row; nothing is bold there, since a seed of it failed.")
+
+
+def test_a_note_about_old_code_is_not_what_is_broken_and_rows_with_labels_are_not_odd() -> None:
+    noted = replace(row("supcon (labels)", near(11), labels=True))
+    noted = replace(noted, cells=tuple(replace(cell, notes=(1, 2)) for cell in noted.cells))
+    made = replace(marked(row("simclr", near(50)), noted, *CONTROLS), footnotes=("older code", "seed 0: collapsed"))
+    assert verdict(made)[-1] == "Broken: supcon (labels) (seed 0: collapsed)."
 
 
 def test_without_three_seeds_or_anything_trained_there_is_no_answer() -> None:
