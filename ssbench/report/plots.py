@@ -77,6 +77,8 @@ def _against_cost(panel: Axes, table: Table, at: int) -> None:
                 row.name, (0, score), (2, 2), ("axes fraction", "data"), "offset points", fontsize=8, color=QUIET
             )
     panel.set_xscale("log")
+    panel.xaxis.set_major_formatter("{x:g}")  # powers of ten would be formulas, and names are none
+    panel.xaxis.set_minor_formatter("")
     panel.set_xlabel("TFLOPs of pretraining")
     panel.set_title(column.header)
 
