@@ -41,7 +41,7 @@ def verdict(table: Table) -> list[str]:
         return [_unsaid(table), *last]
     answer, named = _answer(found, table)
     doubtful = _listed(row.name for row in named if row.name in {*broken, *odd})
-    caution = [f"But by its loss {doubtful} has collapsed or hardly trained; see below."] * bool(doubtful)
+    caution = [f"But the training of {doubtful} looks collapsed or has failed; see below."] * bool(doubtful)
     beaten = [one.column for one in found if not one.unbeaten]
     for row in named[:1]:
         low = _listed(table.columns[at].task for at in beaten if row.cells[at].behind)
@@ -178,14 +178,15 @@ def _unsound(table: Table) -> tuple[dict[str, str], dict[str, str]]:
     broken, odd = {}, {}
     for row in table.rows:
         notes = dict.fromkeys(table.footnotes[number - 1] for cell in row.cells for number in cell.notes)
-        failed = any(cell.status == "failed" for cell in row.cells)
-        looks = [note for note in notes if "failed" in note or "collapsed" in note]
+        collapsed = [note for note in notes if "collapsed" in note]
+        lost = [note for note in notes if "failed" in note and note not in collapsed]
+        failed = bool(lost) or any(cell.status == "failed" for cell in row.cells)
         tested = [at for at, wall in enumerate(walled) if wall and len(row.cells[at].runs) >= SEEDS]
         ahead_in = [table.columns[at].task for at in tested if not row.cells[at].behind]
-        if looks and ahead_in and not (failed or row.labels or row.control):
+        if collapsed and ahead_in and not (failed or row.labels or row.control):
             odd[row.name] = f"{row.name} (in {_listed(ahead_in)})"
-        elif looks or failed:
-            broken[row.name] = next(iter(looks), "failed")
+        elif collapsed or failed:
+            broken[row.name] = next(iter([*lost, *collapsed]), "failed")
     return broken, odd
 
 

@@ -133,10 +133,10 @@ def test_a_row_that_looks_broken_is_not_recommended_without_a_word() -> None:
     )
     fast = replace(fast, cells=tuple(replace(cell, notes=(1,)) for cell in fast.cells))
     other = replace(marked(slow, fast, *CONTROLS), footnotes=("collapsed or hardly trained",))
-    assert verdict(other)[1] == "But by its loss byol has collapsed or hardly trained; see below."  # which costs less
+    assert verdict(other)[1] == "But the training of byol looks collapsed or has failed; see below."  # which costs less
     assert (
         answer.startswith("Take simclr")
-        and caution == "But by its loss simclr has collapsed or hardly trained; see below."
+        and caution == "But the training of simclr looks collapsed or has failed; see below."
     )
 
 
@@ -157,9 +157,12 @@ def test_a_row_of_one_seed_is_not_taken_for_being_untested() -> None:
 def test_what_is_ahead_but_lost_a_seed_is_said_to_have() -> None:
     made = marked(row("simclr", near(60)), row("byol", near(30, 1)), *CONTROLS)
     lead, *others = made.rows
-    cell = replace(lead.cells[0], bold=False, ids=("a", "b", "c", "d"))
-    answer, told = verdict(replace(made, rows=(replace(lead, cells=(cell,)), *others)))
+    cell = replace(lead.cells[0], bold=False, ids=("a", "b", "c", "d"), notes=(1,))
+    lost = replace(made, rows=(replace(lead, cells=(cell,)), *others), footnotes=("seed 3 failed: loss is nan",))
+    answer, caution, told, broken = verdict(lost)
     assert answer.startswith("Take simclr")
+    assert caution == "But the training of simclr looks collapsed or has failed; see below."
+    assert broken == "Broken: simclr (seed 3 failed: loss is nan)."  # a lost seed is no matter of its loss
     assert told.endswith("above byol, and ahead of every other row; nothing is bold there, since a seed of it failed.")
 
 
