@@ -113,8 +113,8 @@ def main(out: Path, work: Path, seconds: float, rehearsal: bool) -> None:
     until, data, lanes = time.time() + seconds, HERE / "data", LANES
     if rehearsal:
         data, lanes = work / "cut", 1
-        for folder in ("cifar10", "caltech"):
-            cut(HERE / "data" / folder, data / folder, 800)
+        for folder, count in (("cifar10", 160), ("caltech", 4000)):  # fewer of the latter lack classes
+            cut(HERE / "data" / folder, data / folder, count)
     context = get_context("spawn")
     large, small = context.Queue(), context.Queue()
     for name in ASKED:
