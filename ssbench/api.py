@@ -47,7 +47,7 @@ def run(
     seeds: Words = "",
     untrained_seeds: Words = "",
     probe_seeds: Words = "",
-    budget: str = "",
+    budget: Words = "",
     set: Assigned = (),
     vary: Assigned = (),
     suite: str | Path = "",

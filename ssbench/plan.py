@@ -45,7 +45,7 @@ class Suite(Frozen):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     untrained_seeds: int = Field(default=0, ge=0, le=MOST_SEEDS)  # of the untrained network, from 0, beside `seeds`
     probe_seeds: int = Field(default=1, ge=1, le=MOST_SEEDS)  # how often each encoder is judged, with other draws
-    budget: str = "samples=64000"
+    budget: tuple[str, ...] = Field(default=("samples=64000",), min_length=1)
     recipe: str = "own"  # whose: each method's own for such budgets, `shared`, or published ones, `cifar`, `imagenet`
     precision: str = "float32"
     labels: tuple[str, ...] = ("100%",)  # how much of what is labelled a task may see
@@ -59,6 +59,11 @@ class Suite(Frozen):
     def _counted(cls, seeds: Any) -> list[int]:
         """`5` is a seed, `0-4` are five of them."""
         return [seed for part in (seeds if isinstance(seeds, list | tuple) else [seeds]) for seed in _range(part)]
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _one_or_more(cls, budget: Any) -> Any:
+        return [budget] if isinstance(budget, str) else budget
 
 
 def _range(part: Any) -> range:
@@ -208,13 +213,14 @@ def cells(asked: Suite, given: "Iterable[Given]" = ()) -> list[Cell]:
         return one.model_copy(update={"settings": {**one.settings, "image_size": read.image_size}})
 
     made: dict[str, dict[str, Cell]] = {}  # by pretraining, then by cell: what a variant does not change is there once
-    for start, source, seed in product(starts, sources, seeds):
+    budgets = dict.fromkeys(map(Budget.parse, asked.budget))
+    for start, source, budget, seed in product(starts, sources, budgets, seeds):
         methods_of = start.methods if seed in asked.seeds else [one for one in start.methods if untrained(one)]
         for method, (scopes, asked_for) in product(methods_of, zip(variants, settings)):
             read = start.read(asked_for)
             judged_alone = method == GIVEN or (start.given is not None and not start.init)
             origin = source if judged_alone else asked.pretrain_on or source
-            first = _pretraining(method, start, ref(origin, read), asked, scopes, seed)
+            first = _pretraining(method, start, ref(origin, read), budget, asked, scopes, seed)
             called = recipes.called(asked.recipe, scopes.get("train", {})) if first.train else ""
             others, probes = ["", *dict.fromkeys(asked.test_on)], range(asked.probe_seeds)
             for task, few, other, probe in product(tasks, labels, others, probes):
@@ -240,10 +246,9 @@ def _starts(asked: Suite, given: "Iterable[Given]") -> list[Start]:
             "no method: name one with --method, such as mim-block (see ssbench list methods), "
             "or an encoder that you have with --encoder"
         )
-    for key in ("pretrain_on", "budget") if not asked.method else ():
-        if getattr(asked, key) != getattr(Suite(), key):
-            option = key.replace("_", "-")
-            raise UserError(f"--{option} {getattr(asked, key)}: no method is trained; leave it out or name a method")
+    for option, found in (("pretrain-on", asked.pretrain_on), ("budget", ",".join(asked.budget))):
+        if not asked.method and found not in ("", ",".join(Suite().budget)):
+            raise UserError(f"--{option} {found}: no method is trained; leave it out or name a method")
     starts = []
     if asked.init:
         first = _open(asked.init, asked)
@@ -337,7 +342,9 @@ def _verdict(entry: Entry, made: Settings, scopes: Scopes, scope: str, key: str)
     return 0, ""
 
 
-def _pretraining(method: Entry, start: Start, data: DataRef, asked: Suite, scopes: Scopes, seed: int) -> Pretraining:
+def _pretraining(
+    method: Entry, start: Start, data: DataRef, budget: Budget, asked: Suite, scopes: Scopes, seed: int
+) -> Pretraining:
     kind, recipe = load(method), recipes.of(method, asked.recipe, start.backbone, start.given)
     train = make(Train, {**recipe.train, **scopes.get("train", {})}, "train")
     return Pretraining(
@@ -348,7 +355,7 @@ def _pretraining(method: Entry, start: Start, data: DataRef, asked: Suite, scope
         backbone=start.backbone,
         backbone_settings=_backbone_settings(start, scopes),
         data=data,
-        budget=Budget.parse(asked.budget) if kind.trains else None,
+        budget=budget if kind.trains else None,
         train=train.model_dump(mode="json") if kind.trains else None,
         seed=seed,
         precision=asked.precision,

@@ -63,6 +63,22 @@ def test_equal_values_however_they_are_spelled_are_one_cell() -> None:
     assert settings(planned("mim", vary={"mim.ratio": ("0.5", "0.50", "5e-1")}), "mim", "ratio") == [(0.5,)]
 
 
+def test_budgets_are_a_cell_each_however_they_are_spelled_and_controls_are_there_once() -> None:
+    budgets = ("samples=100", "samples=1e2", "steps=5")
+    made = planned("simclr", budget=budgets)
+    found = [(cell.method.name, str(cell.spec.pretraining.budget)) for cell in made]
+    trained = [
+        ("simclr", "samples=100"),
+        ("supervised", "samples=100"),
+        ("simclr", "steps=5"),
+        ("supervised", "steps=5"),
+    ]
+    assert [one for one in found if one[0] in ("simclr", "supervised")] == trained
+    assert sorted(name for name, _ in found) == ["random-init", "raw-pixels", *["simclr"] * 2, *["supervised"] * 2]
+    alone = [cell.spec.id for budget in budgets[1:] for cell in planned("simclr", budget=budget)]
+    assert {cell.spec.id for cell in made} == {*alone}
+
+
 def test_nothing_varied_is_the_plan_as_before() -> None:
     assert planned("mim", "simclr") == planned("mim", "simclr", vary={})
     one = planned("mim", vary={"mim.mask": ("block",)})

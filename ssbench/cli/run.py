@@ -17,7 +17,9 @@ Encoder = Annotated[
 Labels = Annotated[
     str, Option(help="How much labelled data tasks see: shares or numbers a class, 1%,10%,4.  [default: 100%]")
 ]
-Budget = Annotated[str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  [default: samples=64000]")]
+Budget = Annotated[
+    str, Option(help="epochs=, samples=, steps=, flops= or seconds=; several with commas.  [default: samples=64000]")
+]
 Recipe = Annotated[str, Option(help="own, shared, cifar or imagenet: whose rates and schedules.  [default: own]")]
 Collapse = Annotated[str, Option(help="stop or go-on, where a pretraining looks collapsed.")]
 Vary = Annotated[
