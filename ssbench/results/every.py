@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 from ssbench.results.across import across
 from ssbench.results.alike import alike
 from ssbench.results.character import character
+from ssbench.results.foretell import foretelling
 from ssbench.results.grid import grids, measures, optima, pivots
 from ssbench.results.groups import groups
+from ssbench.results.ladders import ladders
 from ssbench.results.mce import mce
 from ssbench.results.profiles import profiles
 from ssbench.results.published import published
 from ssbench.results.ranks import agreement, study
 from ssbench.results.record import Record
 from ssbench.results.render import Shown
+from ssbench.results.scaling import scaling
 from ssbench.results.standing import standing
 from ssbench.results.store import Store
 from ssbench.results.table import tables
@@ -25,6 +28,7 @@ def every(store: Store, controls: Mapping[str, str], records: Sequence[Record]) 
     found = groups(records)
     settings = pivots(store, found)
     built = tables(store, controls, found)
+    rungs = ladders(found, built)
     return [
         *built,
         *standing(built),
@@ -38,6 +42,8 @@ def every(store: Store, controls: Mapping[str, str], records: Sequence[Record]) 
         *study(found, controls),
         *agreement(found, controls),
         *trunks(found, controls),
+        *scaling(rungs),
+        *foretelling(rungs),
         *alike(store, found, controls),
         *tunings(records, controls),
         *published(store, records),

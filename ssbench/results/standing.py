@@ -58,7 +58,7 @@ def _standing(table: Table) -> Frame | None:
     for row in sorted(rivals, key=lambda row: placed[row.name][0]):
         means = [table.columns[at].text(row.cells[at].mean or 0.0, None) for at in columns]
         scores = [Value(f"{mean} {own[row.name]}") for mean, own in zip(means, shown)]
-        rows.append((Value(row.name), *scores, skills[row.name], *_wins(row.name, apart), _spanned(*placed[row.name])))
+        rows.append((Value(row.name), *scores, skills[row.name], *_wins(row.name, apart), spanned(*placed[row.name])))
     header = ("method", *(table.columns[at].header for at in columns), "skill %", "wins–ties–losses", "win rate %")
     tests = [p for pairs in apart for p in pairs.values()]
     told = f"{sum(p <= LEVEL for p in tests)} of {len(tests)} pairs are told apart"
@@ -163,7 +163,7 @@ def _skills(
     places = [at for at, column in enumerate(columns) if column in by.columns]
     low, high = (believed[name][:, places] for name in (floor, ceiling))
     made = {
-        row.name: _spanned(by.skill(row), 100 * ((believed[row.name][:, places] - low) / (high - low)).mean(1), 0)
+        row.name: spanned(by.skill(row), 100 * ((believed[row.name][:, places] - low) / (high - low)).mean(1), 0)
         for row in rows
         if row.name not in (floor, ceiling)
     }
@@ -176,7 +176,7 @@ def _skills(
     return blank | made, [note]
 
 
-def _spanned(value: float, may: Array, digits: int = 1) -> Value:
+def spanned(value: float, may: Array, digits: int = 1) -> Value:
     """`4.5 [2.0, 7.5]`."""
     low, high = np.percentile(may, [2.5, 97.5])
     text = f"{value + 0:.{digits}f} [{low + 0:.{digits}f}, {high + 0:.{digits}f}]"

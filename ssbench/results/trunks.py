@@ -28,7 +28,7 @@ def trunks(found: Iterable[Group], controls: Mapping[str, str]) -> list[Frame]:
     """A frame for each task by which two backbones or more were judged, all else alike: rows by backbones."""
     alike: dict[str, list[Group]] = defaultdict(list)
     for group in found:
-        if (spec := _trained(group)) is not None:
+        if (spec := trained(group)) is not None:
             place = Place.of(spec).model_copy(update={"backbone": "", "backbone_settings": {}, "preset": {}})
             alike[place.canonical() + Recipe.of(spec).canonical()].append(group)
     return [
@@ -38,14 +38,14 @@ def trunks(found: Iterable[Group], controls: Mapping[str, str]) -> list[Frame]:
     ]
 
 
-def _trained(group: Group) -> Spec | None:
+def trained(group: Group) -> Spec | None:
     """The spec of a row that was trained on the table's backbone."""
     specs = (record.spec for record in group.records)
     return next((one for one in specs if one.pretraining.budget is not None and Place.of(one) == group.place), None)
 
 
 def _frames(found: list[Group], key: str, controls: Mapping[str, str]) -> Iterable[Frame]:
-    specs = [spec for group in found if (spec := _trained(group)) is not None]
+    specs = [spec for group in found if (spec := trained(group)) is not None]
     names = [bare(spec.pretraining.backbone) for spec in specs]
     if len({*names}) < len(names):
         variants = [{"backbone": s.pretraining.backbone, **s.pretraining.backbone_settings} for s in specs]
@@ -97,7 +97,7 @@ def _frame(
 
 def _conditions(group: Group) -> str:
     """`shapes, samples=64000, recipe own`: what its rows share beside the backbone."""
-    spec = _trained(group) or group.records[0].spec
+    spec = trained(group) or group.records[0].spec
     p = spec.pretraining
     source = f"pretrained on {p.data.name}" if p.data != spec.data else ""
     own = Recipe.of(spec).recipe  # of tuned rows, the one that they started from
