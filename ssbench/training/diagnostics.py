@@ -15,6 +15,8 @@ from ssbench.rng import derive
 
 MEASURED = 64  # images that a method's own measures see
 WATCHED = 256  # images that are looked at along the training
+JUDGED = 1024  # held-out images whose classes are told by their neighbours then
+NEIGHBOURS, TEMPERATURE = 20, 0.07  # DINO, eval_knn.py
 EARLY = 0.25  # share of the budget before which nothing is called a collapse: many nets start with alike features
 # Of the runs that results/ held when these were set, the loss of all that learned ended below 0.85 of chance, that of
 # all whose prototypes had become alike above 0.91; features had a RankMe of 3.6 and more, and 1 is one direction.
@@ -64,16 +66,35 @@ def watch(method: Method, select: Split, seed: int, ignore_index: int, most: int
     """How a method fares along its training: spread and RankMe of a few held-out images' vectors, and its measures.
 
     `deviation` is that of the unit vectors' dimensions times the root of their number: 1 where they point everywhere,
-    0 where all are one (SimSiam, Chen & He 2020, arXiv:2011.10566, section 4.1).
+    0 where all are one (SimSiam, Chen & He 2020, arXiv:2011.10566, section 4.1). `select_knn`, where images have a
+    class each: how many of `select`, in %, their neighbours there tell. The method sees no label.
     """
-    some = select.take(torch.linspace(0, len(select) - 1, min(len(select), WATCHED)).long().unique().tolist())
+    some = _spaced(select, WATCHED)
     found = measure(method, some, seed, ignore_index, most)
     with undisturbed(method, derive(seed, "measures")), suppress(NotApplicable):
         encoder = method.judged()
         vectors = represent(encoder, some.images, lambda images: {"pooled": encoder.pooled(images)})["pooled"]
         unit = torch.nn.functional.normalize(vectors, dim=1)
         found["deviation"] = float(unit.std(0).mean() * unit.shape[1] ** 0.5)
+        if "label" in select.targets and len(select) > NEIGHBOURS:
+            more = _spaced(select, JUDGED)
+            vectors = represent(encoder, more.images, lambda images: {"pooled": encoder.pooled(images)})["pooled"]
+            found["select_knn"] = told_by_others(vectors, more.targets["label"].to(vectors.device))
     return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _spaced(split: Split, most: int) -> Split:
+    """At most so many samples, evenly spaced."""
+    return split.take(torch.linspace(0, len(split) - 1, min(len(split), most)).long().unique().tolist())
+
+
+def told_by_others(vectors: Tensor, labels: Tensor) -> float:
+    """How many of some vectors (N, D), in %, their nearest others give their label (N,), by the task `knn`'s vote."""
+    unit = torch.nn.functional.normalize(vectors.float(), dim=1)
+    cosine, nearest = (unit @ unit.T).fill_diagonal_(-math.inf).topk(NEIGHBOURS)
+    votes = unit.new_zeros(len(unit), int(labels.max()) + 1)
+    votes.scatter_add_(1, labels[nearest], (cosine / TEMPERATURE).exp())
+    return float((votes.argmax(1) == labels).double().mean() * 100)
 
 
 def collapsing(watched: dict[str, float], progress: float) -> str:

@@ -3,13 +3,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from ssbench.data import Dataset
+from ssbench.data import Dataset, Split
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable
 from ssbench.method import Method
-from ssbench.training.diagnostics import collapsing, measure, rankme, undisturbed, warning, watch
+from ssbench.training.diagnostics import collapsing, measure, rankme, told_by_others, undisturbed, warning, watch
 
 
 def test_orthonormal_rows_have_their_number_as_rank() -> None:
@@ -133,3 +134,31 @@ def test_vectors_that_point_everywhere_have_a_deviation_of_one(untrained: Encode
     spread = Everywhere(untrained.trunk, untrained.mean, untrained.std)
     found = watch(Method(spread, Method.Settings()), tiny.select, 0, 255)
     assert found["deviation"] == pytest.approx(1, abs=0.05) and not collapsing(found, 0.5)
+
+
+def test_neighbours_tell_classes_as_a_library_says() -> None:
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.randint(3, (70,), generator=draw)
+    vectors = torch.randn(70, 5, generator=draw) + labels[:, None]
+    right = 0
+    for at in range(70):
+        others = [one for one in range(70) if one != at]
+        vote = KNeighborsClassifier(20, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.07))
+        vote.fit(vectors[others], labels[others])
+        right += int(vote.predict(vectors[[at]])[0] == labels[at])
+    assert told_by_others(vectors, labels) == pytest.approx(100 * right / 70) and 40 < 100 * right / 70 < 100
+
+
+def test_classes_are_judged_along_the_way_where_there_are_enough_images_of_one_each(untrained: Encoder) -> None:
+    class Grey(Encoder):
+        def pooled(self, images: Tensor) -> Tensor:
+            level = images.mean((1, 2, 3))
+            return torch.stack([level.sign(), torch.ones_like(level)], 1)
+
+    method = Method(Grey(untrained.trunk, untrained.mean, untrained.std), Method.Settings())
+    labels = torch.arange(60) % 2
+    images = (labels * 255).to(torch.uint8)[:, None, None, None].expand(60, 3, 16, 16)
+    lit = Split(images, tuple(map(str, range(60))), {"label": labels})
+    assert watch(method, lit, 0, 255)["select_knn"] == 100
+    assert "select_knn" not in watch(method, lit.take([*range(20)]), 0, 255)
+    assert "select_knn" not in watch(method, Split(lit.images, lit.keys), 0, 255)
