@@ -30,6 +30,11 @@ COST = (
     "Mean score against the cost of pretraining. The line joins the best means without labels at their cost, which no "
     "test says; grey: controls and rows with labels, dotted where nothing was trained."
 )
+LEARNING = (
+    "Along the steps, a line a seed: how many of the held-out images (select) their nearest neighbours there tell, in "
+    "%. It chooses nothing."
+)
+SCALING = "Mean and deviation over seeds by budget. Laws and intervals stand in the table."
 LOSSES = "Training loss along the steps, a line a seed. Losses of different methods have no scale in common."
 
 
@@ -79,7 +84,7 @@ def page(
             + "\n</section>"
             for table in tables
         ),
-        *_others(beside[""]),
+        *_others(beside[""], drawn.get("", ())),
     ]
     style, script = (files("ssbench.report").joinpath(name).read_text() for name in ("report.css", "report.js"))
     return (
@@ -171,9 +176,11 @@ def _run(record: Record) -> str:
 
 
 def figures(made: Sequence[Shown], records: Known) -> dict[str, list[Drawn]]:
-    """Of each table by its slug: score against cost, where rows stand, training losses."""
+    """Of each table by its slug: score against cost, where rows stand, training losses; under '' those of several."""
     beside = about(made)
-    return {one.slug: _figures(one, beside[one.slug], records) for one in made if isinstance(one, Table)}
+    found = {one.slug: _figures(one, beside[one.slug], records) for one in made if isinstance(one, Table)}
+    grown = [(frame, plots.scaling(frame)) for frame in beside[""]]
+    return found | {"": [Drawn(frame.slug, figure, SCALING, frame.title) for frame, figure in grown if figure]}
 
 
 def _figures(table: Table, frames: Sequence[Frame], records: Known) -> list[Drawn]:
@@ -185,7 +192,8 @@ def _figures(table: Table, frames: Sequence[Frame], records: Known) -> list[Draw
             letters = {row[0].text: row[place].text.split()[-1] for row in standing.rows}
             note = f"{table.columns[at].task}: rows beside thick parts of one line are not told apart (±: over seeds)."
             found.append((f"apart-{place}", plots.apart(table, at, letters), note))
-    found.append(("losses", plots.losses(_runs(table, records)), LOSSES))
+    runs = _runs(table, records)
+    found += [("losses", plots.losses(runs), LOSSES), ("learning", plots.learning(runs), LEARNING)]
     return [Drawn(f"{table.slug}-{name}", figure, note, table.title) for name, figure, note in found if figure]
 
 
@@ -246,8 +254,9 @@ def _folded(frame: Frame) -> str:
     )
 
 
-def _others(frames: Sequence[Frame]) -> list[str]:
+def _others(frames: Sequence[Frame], drawn: Sequence[Drawn]) -> list[str]:
     """What is about several tables."""
     if not frames:
         return []
-    return ["<section><h2>Over several tables</h2>\n" + "\n".join(map(_folded, frames)) + "\n</section>"]
+    shown = "".join(map(_figure, drawn)) + "\n".join(map(_folded, frames))
+    return [f"<section><h2>Over several tables</h2>\n{shown}\n</section>"]

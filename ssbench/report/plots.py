@@ -4,15 +4,17 @@ Text stays text in SVG, and black is `currentColor`, so that a page's own colour
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from io import BytesIO, StringIO
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from ssbench.results.grid import Frame
 from ssbench.results.record import Record
@@ -38,6 +40,7 @@ STYLE: Any = {
 }
 WIDE = 7.2  # inches
 CURVES = 6  # in a row
+AMOUNT = re.compile(r"[\d,.]+ [a-z]+")  # of a budget
 
 
 @matplotlib.rc_context(STYLE)
@@ -146,23 +149,83 @@ def _stretches(places: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
-@matplotlib.rc_context(STYLE)
+Curve = Callable[[Record], tuple[list[float], list[float]]]  # what a run's line goes through, across and up
+
+
 def losses(runs: Mapping[str, Sequence[Record]]) -> Figure | None:
     """The training loss of each row, all terms together, a line a seed; None where nothing was trained."""
-    known = {name: [run for run in found if len(run.loss) > 1] for name, found in runs.items()}
-    shown = {name: found for name, found in known.items() if found}
+
+    def loss(run: Record) -> tuple[list[float], list[float]]:
+        terms = [sum(value for key, value in point.items() if key != "step") for point in run.loss]
+        return [point["step"] for point in run.loss], terms
+
+    return _multiples(runs, loss, alike=False)
+
+
+def learning(runs: Mapping[str, Sequence[Record]]) -> Figure | None:
+    """How many of select's classes neighbours tell along each row's training, a line a seed; None where none did."""
+
+    def judged(run: Record) -> tuple[list[float], list[float]]:
+        known = [point for point in run.health if "select_knn" in point]
+        return [point["step"] for point in known], [point["select_knn"] for point in known]
+
+    return _multiples(runs, judged, alike=True)
+
+
+@matplotlib.rc_context(STYLE)
+def _multiples(runs: Mapping[str, Sequence[Record]], curve: Curve, alike: bool) -> Figure | None:
+    """A small panel a row, those with two points or more; `alike`: all on one scale."""
+    known = {name: [line for line in map(curve, found) if len(line[0]) > 1] for name, found in runs.items()}
+    shown = {name: lines for name, lines in known.items() if lines}
     if not shown:
         return None
     figure, panels = _panels(len(shown), CURVES, 1.1)
-    for (name, found), panel in zip(shown.items(), panels):
-        for run in found:
-            steps = [point["step"] for point in run.loss]
-            terms = [sum(value for key, value in point.items() if key != "step") for point in run.loss]
-            panel.plot(steps, terms, color=STRONG, linewidth=0.8)
+    heights = [height for lines in shown.values() for _, up in lines for height in up]
+    for (name, lines), panel in zip(shown.items(), panels):
+        for across, up in lines:
+            panel.plot(across, up, color=STRONG, linewidth=0.8)
+        if alike:
+            panel.set_ylim(min(heights) - 1, max(heights) + 1)
         panel.set_title(name, fontsize=7)
         panel.tick_params(labelsize=6, length=2)
         panel.locator_params(nbins=3)
     return figure
+
+
+@matplotlib.rc_context(STYLE)
+def scaling(frame: Frame) -> Figure | None:
+    """The scores of a frame by budget, a line a row, named at its end; None for frames of something else."""
+    at = [place for place, name in enumerate(frame.header) if AMOUNT.fullmatch(name)]
+    if not at or not frame.rows:
+        return None
+    amounts = [float(frame.header[place].split()[0].replace(",", "")) for place in at]
+    figure, (panel,) = _panels(1, 1, 3.6)
+    figure.subplots_adjust(right=0.8)
+    ends = [row[at[-1]].mean or 0.0 for row in frame.rows]
+    for number, (row, beside) in enumerate(zip(frame.rows, _spread(ends, np.ptp([*_means(frame, at)]) / 18))):
+        colour = f"C{number % 10}"
+        means, errors = ([getattr(row[place], part) or 0.0 for place in at] for part in ("mean", "sd"))
+        panel.errorbar(amounts, means, errors, color=colour, fmt="o-", markersize=3, linewidth=1, elinewidth=0.7)
+        where = (1.01, beside)
+        panel.annotate(row[0].text, where, xycoords=("axes fraction", "data"), fontsize=8, color=colour, va="center")
+    panel.set_xscale("log")
+    panel.set_xticks(amounts, [f"{one:,.15g}" for one in amounts], fontsize=7)
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xlabel(frame.header[at[0]].split()[1])
+    panel.set_title(frame.title)
+    return figure
+
+
+def _means(frame: Frame, at: Sequence[int]) -> list[float]:
+    return [row[place].mean or 0.0 for row in frame.rows for place in at]
+
+
+def _spread(values: Sequence[float], least: float) -> list[float]:
+    """The values, moved apart where two are nearer than `least`, in their order."""
+    made, last = [0.0] * len(values), -inf
+    for place in sorted(range(len(values)), key=lambda place: values[place]):
+        made[place] = last = max(values[place], last + least)
+    return made
 
 
 def _named(names: Sequence[str]) -> tuple[Figure, Axes]:

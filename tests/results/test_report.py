@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
 from ssbench.report import page as report
 from ssbench.report import plots
@@ -154,6 +155,35 @@ def test_a_bar_is_thin_where_it_passes_a_row_that_is_told_apart() -> None:
     rows = [row("best", near(50)), row("sure", near(49, 5)), row("vague", near(30))]
     figure = plots.apart(table(*rows), 0, {"best": "a", "sure": "b", "vague": "ab"})
     assert bars(figure) == [(-0.3, 0.3), (1.7, 2.3), (0.7, 2.3)]
+
+
+def test_scores_by_budget_are_lines_named_at_their_ends_and_other_frames_are_none() -> None:
+    scores = {"a$_1$": (20.0, 30.0, 40.0), "b": (10.0, 12.0, 40.1)}
+    rows = tuple((Value(name), *(Value(f"{one}", one, 0.5) for one in of)) for name, of in scores.items())
+    frame = Frame("s", "by budget", ("method", "1,000 samples", "4,000 samples", "16,000 samples"), rows, ())
+    figure = plots.scaling(frame)
+    assert figure is not None
+    (panel,) = figure.axes
+    lines = [of for of in panel.get_lines() if of.get_linestyle() == "-"]
+    assert [[*map(tuple, np.asarray(of.get_xydata()).tolist())] for of in lines] == [
+        [*zip((1000.0, 4000.0, 16000.0), of)] for of in scores.values()
+    ]
+    names = [one for one in panel.texts if isinstance(one, Annotation)]
+    assert [one.get_text() for one in names] == [*scores]
+    low, high = (one.xy[1] for one in names)
+    assert high - low > 1, "names of equal ends stand apart"
+    assert plots.scaling(replace(frame, header=("method", "kind", "time", "4 seeds of it"))) is None
+
+
+def test_what_neighbours_tell_is_drawn_where_it_was_watched(store: Store) -> None:
+    records = store.all()
+    assert plots.learning({"a": records}) is None
+    health = [{"step": step, "clipped": 0.0, "select_knn": 20.0 + step} for step in (0, 5, 10)]
+    watched = [record.model_copy(update={"health": health}) for record in records[:2]]
+    figure = plots.learning({"a": watched, "b": records[2:]})
+    assert figure is not None
+    (panel,) = figure.axes
+    assert [np.asarray(of.get_ydata()).tolist() for of in panel.get_lines()] == [[20.0, 25.0, 30.0]] * 2
 
 
 def bars(figure: Figure) -> list[tuple[float, ...]]:
