@@ -9,19 +9,28 @@ Results = Annotated[Path, Option(help="Folder of records.")]
 
 
 def export_results(
-    out: Annotated[Path, Argument(help="A file that ends in .csv, .parquet or .yaml (the hub's model-index).")],
+    out: Annotated[
+        str,
+        Argument(
+            help="A file that ends in .csv, .parquet, .jsonl (training logs) or .yaml (the hub's model-index); or a "
+            "tracker: tensorboard:FOLDER, mlflow:URI, wandb:PROJECT."
+        ),
+    ],
     results: Results = Path("results"),
 ) -> None:
-    """Write all records to one file that other programs read."""
+    """Write all records to one file that other programs read, or to an experiment tracker."""
     from ssbench.errors import UserError
-    from ssbench.results.exchange import write_results
+    from ssbench.results.exchange import ROWS, write_results
     from ssbench.results.store import Store
+    from ssbench.results.trackers import TRACKERS, send
 
     store = Store(results)
     if not store.records.is_dir():
         raise UserError(f"--results {results}: no records there; make some with ssbench run --results {results}")
-    count = write_results(store.all(), out)
-    print(f"{out}: {count} {'models' if out.suffix == '.yaml' else 'rows, one a record and metric'}")
+    if out.partition(":")[0] in TRACKERS:
+        print(f"{out}: {send(store.all(), out)} runs, one a pretraining")
+    else:
+        print(f"{out}: {write_results(store.all(), Path(out))} {ROWS[Path(out).suffix]}")
 
 
 def import_published(

@@ -15,18 +15,27 @@ from ssbench.results.groups import Head
 from ssbench.results.record import Record
 from ssbench.results.store import write_bytes
 
-ENDINGS = ".csv", ".parquet", ".yaml"
+ROWS = {  # ending -> what a row is
+    ".csv": "rows, one a record and metric",
+    ".parquet": "rows, one a record and metric",
+    ".jsonl": "lines, one a reading of a training",
+    ".yaml": "models",
+}
 KIND = "image-feature-extraction"  # what the hub calls it, whatever the task that judges
 
 
 def write_results(records: Sequence[Record], out: Path) -> int:
-    """Write all records to a file of one of ENDINGS, whole or not at all, and give its number of rows.
+    """Write all records to a file with an ending of ROWS, whole or not at all, and give its number of rows.
 
-    CSV and Parquet have a row for each record and metric, as `ssbench.frame`; YAML has a model for each pretraining and
-    its headlines, means over seeds. Raises UserError.
+    CSV and Parquet have a row for each record and metric, as `ssbench.frame`; JSON lines what was read along each
+    training; YAML a model for each pretraining and its headlines, means over seeds. Raises UserError.
     """
-    if out.suffix not in ENDINGS:
-        raise UserError(f"{out}: name a file that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+    if out.suffix not in ROWS:
+        raise UserError(f"{out}: name a file that ends in {', '.join(ROWS)}, or a tracker, such as tensorboard:FOLDER")
+    if out.suffix == ".jsonl":
+        lines = readings(records)
+        write_bytes(out, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        return len(lines)
     if out.suffix == ".yaml":
         models = model_index(records)
         import yaml
@@ -44,6 +53,19 @@ def write_results(records: Sequence[Record], out: Path) -> int:
     frame.to_parquet(content, index=False)
     write_bytes(out, content.getvalue())
     return len(frame)
+
+
+def readings(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Of each pretraining once: its loss terms and then how it fared, step by step, with what it was."""
+    each = {record.spec.pretraining.digest(): record for record in records if record.status == "done"}
+    made = []
+    for digest, record in sorted(each.items()):
+        p = record.spec.pretraining
+        known: dict[str, Any] = {"pretraining": digest, "method": p.method, "data": p.data.name, "backbone": p.backbone}
+        known |= {"budget": str(p.budget or "untrained"), "seed": p.seed}
+        for kind, points in (("loss", record.loss), ("health", record.health)):
+            made += [{**known, "of": kind, **point} for point in points]
+    return made
 
 
 def _nested(value: Any) -> bool:

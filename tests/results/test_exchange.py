@@ -118,7 +118,7 @@ def test_the_commands(store: Store, tmp_path: Path, ssbench: Command) -> None:
         ran.returncode == 0 and "9 rows, one a record and metric" in ran.stdout and (tmp_path / "all.csv").exists()
     ), ran.stderr
     ran = ssbench("export-results", tmp_path / "all.xls", "--results", store.folder)
-    assert ran.returncode == 2 and "ends in .csv, .parquet or .yaml" in ran.stderr
+    assert ran.returncode == 2 and "ends in .csv, .parquet, .jsonl, .yaml, or a tracker" in ran.stderr
     (tmp_path / "theirs.csv").write_text(LINES)
     ran = ssbench("import-published", tmp_path / "theirs.csv", "--results", store.folder)
     assert ran.returncode == 0 and "2 published rows" in ran.stdout
