@@ -48,6 +48,7 @@ def run(
     untrained_seeds: Words = "",
     probe_seeds: Words = "",
     budget: Words = "",
+    match: str = "",
     set: Assigned = (),
     vary: Assigned = (),
     suite: str | Path = "",
@@ -85,6 +86,7 @@ def run(
         budget=budget,
         precision=precision,
     )
+    asked = matched(asked, match, results, device)
     return carry_out(ready(plan.cells(asked), asked.plugin, results, rerun), device)
 
 
@@ -183,6 +185,18 @@ def request(
         "plugin": [*base.get("plugin", []), *map(str, _each(plugin))],
     }
     return plan.request(merged, f"--suite {suite}" if suite else "run")
+
+
+def matched(asked: plan.Suite, match: str, results: str | Path, device: str) -> plan.Suite:
+    """What is asked, with a budget that makes methods equal in `match`, `samples` or `flops`; raises UserError."""
+    if match not in ("", "samples", "flops"):
+        raise UserError(f"--match {match}: choose samples or flops; for equal time, --budget seconds=600")
+    if match != "flops":
+        return asked
+    from ssbench import matching
+
+    with Progress(1) as progress:
+        return matching.matched(asked, Store(Path(results)), device, progress.say)
 
 
 def ready(cells: list[plan.Cell], plugins: tuple[str, ...], results: str | Path, rerun: bool) -> Work:

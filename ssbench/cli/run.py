@@ -20,6 +20,9 @@ Labels = Annotated[
 Budget = Annotated[
     str, Option(help="epochs=, samples=, steps=, flops= or seconds=; several with commas.  [default: samples=64000]")
 ]
+Match = Annotated[
+    str, Option(help="samples, or flops: all get what the first method takes for the budget.  [default: samples]")
+]
 Recipe = Annotated[str, Option(help="own, shared, cifar or imagenet: whose rates and schedules.  [default: own]")]
 Collapse = Annotated[str, Option(help="stop or go-on, where a pretraining looks collapsed.")]
 Vary = Annotated[
@@ -47,6 +50,7 @@ def run(
     untrained_seeds: Untrained = "",
     probe_seeds: Probes = "",
     budget: Budget = "",
+    match: Match = "",
     recipe: Recipe = "",
     set_: Annotated[list[str] | None, Option("--set", help="A setting, scope.key=value; may be repeated.")] = None,
     vary: Vary = None,
@@ -84,10 +88,18 @@ def run(
         recipe=recipe,
         precision=precision,
     )
+    asked = api.matched(asked, match, results, device)
     work = api.ready(plan.cells(asked), asked.plugin, results, rerun)
     if dry_run:
         _print_plan(work, device)
-        return
+    else:
+        _carry_out(work, device, on_collapse)
+
+
+def _carry_out(work: "Work", device: str, on_collapse: Collapse) -> None:
+    """Run it and print the tables."""
+    from ssbench import api
+
     try:
         found = api.carry_out(work, device, on_collapse)
     except KeyboardInterrupt:

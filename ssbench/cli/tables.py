@@ -8,7 +8,7 @@ from typer import Exit, Option
 
 def tables(
     results: Annotated[Path, Option(help="Folder of records.")] = Path("results"),
-    format: Annotated[str, Option(help="What to print: markdown, csv or latex.")] = "markdown",
+    format: Annotated[str, Option(help="What to print: markdown, csv, latex or html.")] = "markdown",
     readme: Annotated[Path | None, Option(help="A Markdown file whose <!-- table:NAME --> marks are filled.")] = None,
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
     check: Annotated[
@@ -23,7 +23,7 @@ def tables(
     from ssbench.results.store import Store, write_bytes
     from ssbench.results.verify import check_tables, listed
 
-    formats = {"markdown": render.markdown, "csv": render.csv, "latex": render.latex}
+    formats = {"markdown": render.markdown, "csv": render.csv, "latex": render.latex, "html": render.html}
     if format not in formats:
         raise UserError(f"--format {format}{near(format, formats)}")
     store = Store(results)

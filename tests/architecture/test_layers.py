@@ -46,7 +46,7 @@ FLOORS = (  # from the ground; a package stands for all of its files
     ("data", "results"),
     ("plan", "recipes", "method", "teacher", "mixture", "lightning", "features", "windows", "workshop", "task"),
     ("training",),
-    ("check", "contracts", "line", "progress"),
+    ("check", "contracts", "line", "matching", "progress"),
     ("api", "tuning", "reproduce", "report"),
     ("cli",),
 )
