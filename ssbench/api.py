@@ -53,9 +53,11 @@ def run(
     vary: Assigned = (),
     suite: str | Path = "",
     plugins: Paths = (),
+    recipe: str = "",
     precision: str = "",
     device: str = "auto",
     results: str | Path = "results",
+    on_collapse: str = "go-on",
     rerun: bool = False,
 ) -> "Results":
     """`ssbench run` from Python: the cross product of what is named, with the controls; the same words and records.
@@ -84,10 +86,11 @@ def run(
         untrained_seeds=untrained_seeds,
         probe_seeds=probe_seeds,
         budget=budget,
+        recipe=recipe,
         precision=precision,
     )
     asked = matched(asked, match, results, device)
-    return carry_out(ready(plan.cells(asked), asked.plugin, results, rerun), device)
+    return carry_out(ready(plan.cells(asked), asked.plugin, results, rerun), device, on_collapse)
 
 
 def evaluate(

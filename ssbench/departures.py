@@ -12,8 +12,8 @@ follow the images and the trunk (heads, decoders, prototypes, queues, momentum o
 and crops in pixels) are smaller everywhere and not repeated. Nor is what holds for all: blur is off but in masked
 modelling, since it leaves little at 32 px, and recipes put it back; crops are bilinear; the steps of a colour jitter
 have one order a batch; where tasks read the mean of the patches, it stands for the class token; batch norms and losses
-see the whole batch, on one device. Trunk, optimiser, schedule and budget are the table's, the same for every row of it:
-`ssbench describe train`, and for what each paper used, `--recipe`.
+see the whole batch, on one device. Trunk and budget are the table's, the same for every row of it, and so are
+optimiser and schedule (`ssbench describe train`) but under `--recipe cifar` and `imagenet`, which have each paper's.
 
 `ssbench list departures > docs/departures.md` writes this page; a test says that it is up to date."""
 

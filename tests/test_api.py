@@ -1,10 +1,12 @@
 """`ssbench.run` is `ssbench run`: the same plan, the same records, the same errors; what it gives can be read."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -255,3 +257,23 @@ def test_a_module_in_evaluation_mode_stays_in_it(tmp_path: Path) -> None:
     module = torch.nn.Conv2d(3, 8, 4, 4).eval()
     ssbench.evaluate(module, "knn", "digits", seeds=0, device="cpu", set="data.image_size=16", results=tmp_path)
     assert not module.training
+
+
+def test_python_and_the_command_line_have_the_same_words() -> None:
+    from ssbench.cli.run import run as command
+
+    plural = {"method": "methods", "task": "tasks", "encoder": "encoders", "plugin": "plugins", "set_": "set"}
+    words = {plural.get(name, name) for name in signature(command).parameters}
+    alone = {"dry_run", "on_bad_image"}  # prints a plan; `set={"data.on_bad_image": ...}` in Python
+    assert {*signature(run).parameters} == words - alone
+
+
+def test_the_help_says_every_default(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    for name in ("run", "tune", "eval"):
+        monkeypatch.setattr(sys, "argv", ["ssbench", name, "--help"])
+        with pytest.raises(SystemExit):
+            main()
+        said = capsys.readouterr().out
+        found = {option: re.search(rf"--{option} [^\n]*\[default: [^]]+\]", said) for option in ("dataset", "seeds")}
+        assert all(found.values()), name

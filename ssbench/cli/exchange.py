@@ -34,7 +34,12 @@ def export_results(
 
 
 def import_published(
-    file: Annotated[Path, Argument(help="A CSV file: method, data, backbone, task, metric, value, protocol, source.")],
+    file: Annotated[
+        Path,
+        Argument(
+            help="A CSV file: method, data, backbone, task, metric, value, unit (% unless said), protocol, source."
+        ),
+    ],
     results: Results = Path("results"),
 ) -> None:
     """Show published rows beside measured ones in `ssbench tables` and `ssbench report`, with their protocol."""

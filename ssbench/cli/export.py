@@ -17,7 +17,7 @@ def export(
         str, Option(help="safetensors, or hf-folder, which timm opens as local-dir:FOLDER.")
     ] = "safetensors",
     dataset: Annotated[str, Option(help="Which data a row was judged on, where there are several.")] = "",
-    seed: Annotated[int | None, Option(help="Which seed of a row.  [default: the lowest]")] = None,
+    seed: Annotated[int | None, Option(help="Which seed of a row.  \\[default: the lowest]")] = None,
     results: Annotated[Path, Option(help="Folder of records and the cache.")] = Path("results"),
 ) -> None:
     """Take the judged encoder home: its weights under timm's names, a description, a model card, and how to load it."""

@@ -15,23 +15,25 @@ Encoder = Annotated[
     str, Option(help="Encoders with weights, beside them: timm:NAME, file:PATH, python:module:function.")
 ]
 Labels = Annotated[
-    str, Option(help="How much labelled data tasks see: shares or numbers a class, 1%,10%,4.  [default: 100%]")
+    str, Option(help="How much labelled data tasks see: shares or numbers a class, 1%,10%,4.  \\[default: 100%]")
 ]
 Budget = Annotated[
-    str, Option(help="epochs=, samples=, steps=, flops= or seconds=; several with commas.  [default: samples=64000]")
+    str, Option(help="epochs=, samples=, steps=, flops= or seconds=; several with commas.  \\[default: samples=64000]")
 ]
 Match = Annotated[
-    str, Option(help="samples, or flops: all get what the first method takes for the budget.  [default: samples]")
+    str, Option(help="samples, or flops: all get what the first method takes for the budget.  \\[default: samples]")
 ]
-Recipe = Annotated[str, Option(help="own, shared, cifar or imagenet: whose rates and schedules.  [default: own]")]
+Recipe = Annotated[str, Option(help="own, shared, cifar or imagenet: whose rates and schedules.  \\[default: own]")]
 Collapse = Annotated[str, Option(help="stop or go-on, where a pretraining looks collapsed.")]
 Vary = Annotated[
     list[str] | None, Option(help="A setting's values to compare, scope.key=value,value; may be repeated.")
 ]
-Probes = Annotated[str, Option(help="How often each encoder is judged, with other draws of the task's.  [default: 1]")]
+Probes = Annotated[
+    str, Option(help="How often each encoder is judged, with other draws of the task's.  \\[default: 1]")
+]
 Untrained = Annotated[
     str,
-    Option(help="Seeds of the untrained network, for a band of them behind each task.  [default: those of --seeds]"),
+    Option(help="Seeds of the untrained network, for a band of them behind each task.  \\[default: those of --seeds]"),
 ]
 TestOn = Annotated[str, Option(help="Other data whose test splits judge too, comma-separated.")]
 
@@ -40,13 +42,13 @@ def run(
     method: Annotated[str, Option(help="Pretraining methods, comma-separated; the controls come along.")] = "",
     encoder: Encoder = "",
     init: Annotated[str, Option(help="An encoder whose weights every method starts from.")] = "",
-    task: Annotated[str, Option(help="Tasks that judge them.  [default: linear-probe]")] = "",
-    dataset: Annotated[str, Option(help="Data that is evaluated, and pretrained on.  [default: shapes]")] = "",
+    task: Annotated[str, Option(help="Tasks that judge them.  \\[default: linear-probe]")] = "",
+    dataset: Annotated[str, Option(help="Data that is evaluated, and pretrained on.  \\[default: shapes]")] = "",
     pretrain_on: Annotated[str, Option(help="Other data to pretrain on.")] = "",
-    backbone: Annotated[str, Option(help="Presets or timm models.  [default: vit-nano]")] = "",
+    backbone: Annotated[str, Option(help="Presets or timm models.  \\[default: vit-nano]")] = "",
     labels: Labels = "",
     test_on: TestOn = "",
-    seeds: Annotated[str, Option(help="Seeds and ranges of them, such as 0-4 or 0,1,7.  [default: 0,1,2]")] = "",
+    seeds: Annotated[str, Option(help="Seeds and ranges of them, such as 0-4 or 0,1,7.  \\[default: 0,1,2]")] = "",
     untrained_seeds: Untrained = "",
     probe_seeds: Probes = "",
     budget: Budget = "",
@@ -57,7 +59,7 @@ def run(
     suite: Annotated[str, Option(help="A shipped suite or a YAML file; other options override its keys.")] = "",
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
     on_bad_image: Annotated[str, Option(help="error or skip.")] = "",
-    precision: Annotated[str, Option(help="float32 or bf16.  [default: float32]")] = "",
+    precision: Annotated[str, Option(help="float32 or bf16.  \\[default: float32]")] = "",
     device: Annotated[str, Option(help="auto, cpu, cuda, mps.")] = "auto",
     results: Annotated[Path, Option(help="Folder of records, tables and caches.")] = Path("results"),
     on_collapse: Collapse = "go-on",

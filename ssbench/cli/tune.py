@@ -6,20 +6,20 @@ from typing import Annotated
 
 from typer import Exit, Option
 
-from ssbench.cli.run import Budget
-
 
 def tune(
     method: Annotated[str, Option(help="Pretraining methods, comma-separated; the controls come along.")] = "",
     trials: Annotated[int, Option(help="For every method that is trained.")] = 16,
     task: Annotated[
-        str, Option(help="Tasks; the first one's headline on select chooses.  [default: linear-probe]")
+        str, Option(help="Tasks; the first one's headline on select chooses.  \\[default: linear-probe]")
     ] = "",
-    dataset: Annotated[str, Option(help="Data that is evaluated, and pretrained on.  [default: shapes]")] = "",
+    dataset: Annotated[str, Option(help="Data that is evaluated, and pretrained on.  \\[default: shapes]")] = "",
     pretrain_on: Annotated[str, Option(help="Other data to pretrain on.")] = "",
-    backbone: Annotated[str, Option(help="A preset or timm model.  [default: vit-nano]")] = "",
-    seeds: Annotated[str, Option(help="Of the final rows; trials have the first.  [default: 0,1,2]")] = "",
-    budget: Budget = "",
+    backbone: Annotated[str, Option(help="A preset or timm model.  \\[default: vit-nano]")] = "",
+    seeds: Annotated[str, Option(help="Of the final rows; trials have the first.  \\[default: 0,1,2]")] = "",
+    budget: Annotated[
+        str, Option(help="epochs=, samples=, steps=, flops= or seconds=.  \\[default: samples=64000]")
+    ] = "",
     set_: Annotated[list[str] | None, Option("--set", help="A setting, scope.key=value; may be repeated.")] = None,
     suite: Annotated[str, Option(help="A shipped suite or a YAML file; other options override its keys.")] = "",
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
