@@ -18,6 +18,7 @@ from matplotlib.ticker import NullLocator
 
 from ssbench.results.grid import Frame
 from ssbench.results.record import Record
+from ssbench.results.scaling import COST
 from ssbench.results.standing import judging, mean
 from ssbench.results.table import Column, Row, Table
 
@@ -40,7 +41,7 @@ STYLE: Any = {
 }
 WIDE = 7.2  # inches
 CURVES = 6  # in a row
-AMOUNT = re.compile(r"[\d,.]+ [a-z]+")  # of a budget
+AMOUNT = re.compile(r"[\d,.]+ samples")
 
 
 @matplotlib.rc_context(STYLE)
@@ -194,24 +195,29 @@ def _multiples(runs: Mapping[str, Sequence[Record]], curve: Curve, alike: bool) 
 
 @matplotlib.rc_context(STYLE)
 def scaling(frame: Frame) -> Figure | None:
-    """The scores of a frame by budget, a line a row, named at its end; None for frames of something else."""
+    """The scores of a frame by budget in images, and by what that costs, a line a row; None for other frames."""
     at = [place for place, name in enumerate(frame.header) if AMOUNT.fullmatch(name)]
-    if not at or not frame.rows:
+    if not at or not frame.rows or COST not in frame.header:
         return None
     amounts = [float(frame.header[place].split()[0].replace(",", "")) for place in at]
-    figure, (panel,) = _panels(1, 1, 3.6)
-    figure.subplots_adjust(right=0.8)
+    figure, (panel, other) = _panels(2, 2, 3.6)
+    figure.subplots_adjust(right=0.84)
     ends = [row[at[-1]].mean or 0.0 for row in frame.rows]
     for number, (row, beside) in enumerate(zip(frame.rows, _spread(ends, np.ptp([*_means(frame, at)]) / 18))):
-        colour = f"C{number % 10}"
+        colour, cost = f"C{number % 10}", (row[frame.header.index(COST)].mean or 0.0) / 1e3
         means, errors = ([getattr(row[place], part) or 0.0 for place in at] for part in ("mean", "sd"))
-        panel.errorbar(amounts, means, errors, color=colour, fmt="o-", markersize=3, linewidth=1, elinewidth=0.7)
+        style: Any = {"color": colour, "fmt": "o-", "markersize": 3, "linewidth": 1, "elinewidth": 0.7}
+        panel.errorbar(amounts, means, errors, **style)
+        other.errorbar([amount * cost for amount in amounts], means, errors, **style)
         where = (1.01, beside)
-        panel.annotate(row[0].text, where, xycoords=("axes fraction", "data"), fontsize=8, color=colour, va="center")
-    panel.set_xscale("log")
-    panel.set_xticks(amounts, [f"{one:,.15g}" for one in amounts], fontsize=7)
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.set_xlabel(frame.header[at[0]].split()[1])
+        other.annotate(row[0].text, where, xycoords=("axes fraction", "data"), fontsize=8, color=colour, va="center")
+    for one in (panel, other):
+        one.set_xscale("log")
+        one.xaxis.set_minor_locator(NullLocator())
+    panel.set_xticks(amounts, [f"{one / 1000:,.15g}" for one in amounts], fontsize=7)
+    panel.set_xlabel("thousand images seen")
+    other.xaxis.set_major_formatter("{x:g}")
+    other.set_xlabel("TFLOPs of pretraining")
     panel.set_title(frame.title)
     return figure
 

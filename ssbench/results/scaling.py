@@ -27,6 +27,7 @@ CROSSED = (
     "each budget's pairs, Holm); where they cross: straight between budgets, in their logarithm, with its 95 % interval"
 )
 NONE = "no two methods are told apart in one order at one budget and in the other at a larger one"
+COST = "GFLOPs / image"
 Climb = dict[str, list[Row]]  # of each row that every rung has, itself on each
 
 
@@ -64,8 +65,9 @@ def _frames(ladder: Ladder, rungs: Sequence[Rung]) -> list[Frame]:
         shown = [Value(column.text(cell.mean or 0.0, cell.sd), cell.mean, cell.sd) for cell in cells]
         told, off = _law(rungs, found, column) if len(rungs) >= LAW else ([], None)
         offs += [off] if off else []
-        rows.append((Value(name), *shown, *told))
-    title, header = f"{ladder.title}, {rungs[0].trunk}: {column.header} by budget", [*map(amount, rungs)]
+        cost = found[-1].gflops or 0.0
+        rows.append((Value(name), *shown, Value(f"{cost:.3g}", cost), *told))
+    title, header = f"{ladder.title}, {rungs[0].trunk}: {column.header} by budget", [*map(amount, rungs), COST]
     slug = slugged(f"{ladder.title} {rungs[0].trunk} {column.task} {column.protocol} by budget {ladder.key}")
     crossed, notes = _crossed(rungs), [SPREAD]
     if offs:

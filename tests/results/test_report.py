@@ -31,6 +31,7 @@ from .test_table import CONTROLS, make
 
 NASTY = "<img src=x onerror=alert(1)>&\"'"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+AMOUNTS = "1,000 samples", "4,000 samples", "16,000 samples"
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=5000"),
@@ -159,20 +160,21 @@ def test_a_bar_is_thin_where_it_passes_a_row_that_is_told_apart() -> None:
 
 def test_scores_by_budget_are_lines_named_at_their_ends_and_other_frames_are_none() -> None:
     scores = {"a$_1$": (20.0, 30.0, 40.0), "b": (10.0, 12.0, 40.1)}
-    rows = tuple((Value(name), *(Value(f"{one}", one, 0.5) for one in of)) for name, of in scores.items())
-    frame = Frame("s", "by budget", ("method", "1,000 samples", "4,000 samples", "16,000 samples"), rows, ())
+    rows = tuple(
+        (Value(name), *(Value(f"{one}", one, 0.5) for one in of), Value("0.5", 0.5)) for name, of in scores.items()
+    )
+    frame = Frame("s", "by budget", ("method", *AMOUNTS, "GFLOPs / image"), rows, ())
     figure = plots.scaling(frame)
     assert figure is not None
-    (panel,) = figure.axes
-    lines = [of for of in panel.get_lines() if of.get_linestyle() == "-"]
-    assert [[*map(tuple, np.asarray(of.get_xydata()).tolist())] for of in lines] == [
-        [*zip((1000.0, 4000.0, 16000.0), of)] for of in scores.values()
-    ]
-    names = [one for one in panel.texts if isinstance(one, Annotation)]
+    for panel, across in zip(figure.axes, ((1000.0, 4000.0, 16000.0), (0.5, 2.0, 8.0))):
+        lines = [of for of in panel.get_lines() if of.get_linestyle() == "-"]
+        found = [[*map(tuple, np.asarray(of.get_xydata()).tolist())] for of in lines]
+        assert found == [[*zip(across, of)] for of in scores.values()]
+    names = [one for one in figure.axes[1].texts if isinstance(one, Annotation)]
     assert [one.get_text() for one in names] == [*scores]
     low, high = (one.xy[1] for one in names)
     assert high - low > 1, "names of equal ends stand apart"
-    assert plots.scaling(replace(frame, header=("method", "kind", "time", "4 seeds of it"))) is None
+    assert plots.scaling(replace(frame, header=("method", *AMOUNTS, "time"))) is None
 
 
 def test_what_neighbours_tell_is_drawn_where_it_was_watched(store: Store) -> None:
