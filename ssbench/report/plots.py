@@ -200,8 +200,7 @@ def scaling(frame: Frame) -> Figure | None:
     if not at or not frame.rows or COST not in frame.header:
         return None
     amounts = [float(frame.header[place].split()[0].replace(",", "")) for place in at]
-    figure, (panel, other) = _panels(2, 2, 3.6)
-    figure.subplots_adjust(right=0.84)
+    figure, (panel, other) = _panels(2, 2, 3.6, beside=1.1)
     ends = [row[at[-1]].mean or 0.0 for row in frame.rows]
     for number, (row, beside) in enumerate(zip(frame.rows, _spread(ends, np.ptp([*_means(frame, at)]) / 18))):
         colour, cost = f"C{number % 10}", (row[frame.header.index(COST)].mean or 0.0) / 1e3
@@ -245,13 +244,13 @@ def _named(names: Sequence[str]) -> tuple[Figure, Axes]:
     return figure, panel
 
 
-def _panels(count: int, across: int, height: float) -> tuple[Figure, list[Axes]]:
-    """So many panels, so many in a row, each so high in inches with its title and axis."""
+def _panels(count: int, across: int, height: float, beside: float = 0.3) -> tuple[Figure, list[Axes]]:
+    """So many panels, so many in a row, each so high in inches with its title and axis; `beside`: room on the right."""
     across = min(across, count)
     down = ceil(count / across)
     place = {
         "left": 0.5 / WIDE,
-        "right": 1 - 0.3 / WIDE,
+        "right": 1 - beside / WIDE,
         "top": 1 - 0.3 / height / down,
         "bottom": 0.45 / height / down,
     }
