@@ -1,38 +1,52 @@
 """Equal cost instead of equal images: every method gets the FLOPs that the first one takes for the budget."""
 
+from math import ceil, log10
+
 from ssbench.errors import UserError
-from ssbench.plan import Suite, cells
+from ssbench.plan import Cell, Suite, cells
 from ssbench.results.store import Store
 from ssbench.spec import Budget
 from ssbench.training.loop import flops_a_step, total_steps
 from ssbench.training.trained import assemble
 from ssbench.workshop import Tell, Workshop, device
 
-SINGLE = "dataset", "backbone"  # what an image costs depends on them
+DIGITS = 6  # of a budget: rounded up, so that the first method takes the steps that it was asked for
 
 
 def matched(asked: Suite, results: Store, where: str, say: Tell) -> Suite:
-    """What is asked with budgets in FLOPs, to three digits, counted over the first method's steps; says which.
+    """What is asked with budgets in FLOPs, those of the first method's steps; says which. What is in FLOPs stays.
 
-    What a step of any method costs is counted again when it is trained, so each takes its own number of them. Raises
-    UserError where nothing is trained, several are compared that cost differently, or the first can't be counted.
+    What a step of any method costs is counted when it is trained, so each takes its own number of them. Raises
+    UserError where nothing is trained, or the first method is there in several variants that cost differently.
     """
-    for key in SINGLE:
-        if len(several := dict.fromkeys(getattr(asked, key))) > 1:
-            raise UserError(
-                f"--match flops with {key}={','.join(several)}: an image costs other FLOPs in each; name one"
-            )
-    shop, budgets = Workshop(results, device(where)), []
+    first = _first(asked)
+    method, run = assemble(Workshop(results, device(where)).open(first))
+    assert run is not None
+    method.train()
+    each, budgets = flops_a_step(run), list[str]()
     for text in asked.budget:
-        planned = cells(asked.model_copy(update={"budget": (text,)}))
-        first = next((cell for cell in planned if cell.spec.pretraining.budget and not cell.method.control), None)
-        if first is None or Budget.parse(text).unit == "seconds":
-            raise UserError(f"--match flops with --budget {text}: nothing there says how many steps a method takes")
-        method, run = assemble(shop.open(first))
-        assert run is not None
-        method.train()
-        each = flops_a_step(run)
-        steps = total_steps(Budget.parse(text), len(run.images), run.recipe.batch, each) or 1
-        budgets.append(f"flops={each * steps:.3g}")
+        budget = Budget.parse(text)
+        steps = total_steps(budget, len(run.images), run.recipe.batch, each)
+        if steps is None:
+            raise UserError(
+                f"--match flops with --budget {text}: seconds are equal already, and say no number of steps"
+            )
+        budgets.append(text if budget.unit == "flops" else f"flops={_rounded_up(each * steps):.0f}")
         say(f"--budget {budgets[-1]}: what {first.method.name} takes for {text}, {steps} steps")
     return asked.model_copy(update={"budget": tuple(budgets)})
+
+
+def _first(asked: Suite) -> Cell:
+    trained = [cell for cell in cells(asked) if cell.spec.pretraining.budget and not cell.method.control]
+    if not trained:
+        raise UserError("--match flops: no method is trained; name one with --method")
+    alike = [cell.spec.pretraining for cell in trained if cell.method == trained[0].method]
+    if len({p.model_copy(update={"seed": 0, "budget": None}).digest() for p in alike}) > 1:
+        name = trained[0].method.name
+        raise UserError(f"--match flops: {name} is there in several variants; ask for one backbone, data and setting")
+    return trained[0]
+
+
+def _rounded_up(flops: float) -> float:
+    unit = 10 ** max(ceil(log10(flops)) - DIGITS, 0)
+    return float(ceil(flops / unit) * unit)

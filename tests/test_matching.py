@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 
 import ssbench
+from ssbench.api import request
 from ssbench.errors import UserError
+from ssbench.matching import matched
+from ssbench.results.store import Store
+from ssbench.spec import Budget
 
 
 def run(results: Path, **asked: Any) -> "ssbench.Results":
@@ -20,20 +24,30 @@ def test_all_get_what_the_first_takes_in_steps_of_their_own(tmp_path: Path) -> N
     assert first.spec.pretraining.budget == cheap.spec.pretraining.budget
     budget = first.spec.pretraining.budget
     assert budget is not None and budget.unit == "flops"
-    assert budget.amount == pytest.approx(first.costs.pretrain_gflops * 1e9 / first.costs.steps * 6, rel=5e-3)
-    assert cheap.costs.steps > 2 * first.costs.steps and first.costs.steps in (5, 6)
+    assert budget.amount == pytest.approx(first.costs.pretrain_gflops * 1e9, rel=1e-4)
+    assert first.costs.steps == 6 and cheap.costs.steps > 12
     for one in (first, cheap, found["supervised"]):
         step = one.costs.pretrain_gflops / one.costs.steps
-        assert 0 <= budget.amount / 1e9 - one.costs.pretrain_gflops < step, "one step more would be too much"
+        assert -1e-3 <= budget.amount / 1e9 - one.costs.pretrain_gflops < step, "one step more would be too much"
+
+
+def test_budgets_of_flops_stay_and_several_are_matched_each(tmp_path: Path) -> None:
+    asked = request(method="simclr", dataset="digits", seeds=0, budget="flops=1.2345678e9,steps=7,steps=9")
+    said: list[str] = []
+    same, seven, nine = matched(asked, Store(tmp_path), "cpu", said.append).budget
+    assert same == "flops=1.2345678e9" and len(said) == 3
+    amounts = [Budget.parse(one).amount for one in (seven, nine)]
+    assert amounts[0] / 7 == pytest.approx(amounts[1] / 9, rel=1e-5)
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
         ({"match": "seconds"}, "choose samples or flops; for equal time, --budget seconds=600"),
-        ({"budget": "seconds=4"}, "nothing there says how many steps"),
-        ({"methods": "random-init"}, "nothing there says how many steps"),
-        ({"backbone": "vit-nano,resnet-nano"}, "an image costs other FLOPs in each"),
+        ({"budget": "seconds=4"}, "seconds are equal already"),
+        ({"methods": "random-init"}, "no method is trained"),
+        ({"backbone": "vit-nano,resnet-nano"}, "simclr is there in several variants"),
+        ({"vary": {"backbone.patch": ["4", "8"]}}, "simclr is there in several variants"),
     ],
 )
 def test_what_can_not_be_matched_is_refused(tmp_path: Path, asked: dict[str, str], message: str) -> None:

@@ -17,6 +17,7 @@ from ssbench.report.pictures import Picture
 from ssbench.results.grid import Frame
 from ssbench.results.record import Record
 from ssbench.results.render import COSTS, Shown, costs_of, counts, notes_of
+from ssbench.results.scaling import Scaled
 from ssbench.results.standing import judging
 from ssbench.results.store import write_bytes
 from ssbench.results.table import DASH, Cell, Column, Row, Table
@@ -179,8 +180,8 @@ def figures(made: Sequence[Shown], records: Known) -> dict[str, list[Drawn]]:
     """Of each table by its slug: score against cost, where rows stand, training losses; under '' those of several."""
     beside = about(made)
     found = {one.slug: _figures(one, beside[one.slug], records) for one in made if isinstance(one, Table)}
-    grown = [(frame, plots.scaling(frame)) for frame in beside[""]]
-    return found | {"": [Drawn(frame.slug, figure, SCALING, frame.title) for frame, figure in grown if figure]}
+    grown = [frame for frame in beside[""] if isinstance(frame, Scaled)]
+    return found | {"": [Drawn(frame.slug, plots.scaling(frame), SCALING, frame.title) for frame in grown]}
 
 
 def _figures(table: Table, frames: Sequence[Frame], records: Known) -> list[Drawn]:

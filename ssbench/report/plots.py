@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from io import BytesIO, StringIO
-from math import ceil, inf
+from math import ceil, inf, log10
 from typing import Any
 
 import matplotlib
@@ -18,7 +18,7 @@ from matplotlib.ticker import NullLocator
 
 from ssbench.results.grid import Frame
 from ssbench.results.record import Record
-from ssbench.results.scaling import COST
+from ssbench.results.scaling import Scaled
 from ssbench.results.standing import judging, mean
 from ssbench.results.table import Column, Row, Table
 
@@ -41,7 +41,7 @@ STYLE: Any = {
 }
 WIDE = 7.2  # inches
 CURVES = 6  # in a row
-AMOUNT = re.compile(r"[\d,.]+ samples")
+THOUSANDS = ("", "k", "M", "G", "T", "P", "E")
 
 
 @matplotlib.rc_context(STYLE)
@@ -194,35 +194,38 @@ def _multiples(runs: Mapping[str, Sequence[Record]], curve: Curve, alike: bool) 
 
 
 @matplotlib.rc_context(STYLE)
-def scaling(frame: Frame) -> Figure | None:
-    """The scores of a frame by budget in images, and by what that costs, a line a row; None for other frames."""
-    at = [place for place, name in enumerate(frame.header) if AMOUNT.fullmatch(name)]
-    if not at or not frame.rows or COST not in frame.header:
-        return None
-    amounts = [float(frame.header[place].split()[0].replace(",", "")) for place in at]
-    figure, (panel, other) = _panels(2, 2, 3.6, beside=1.1)
-    ends = [row[at[-1]].mean or 0.0 for row in frame.rows]
-    for number, (row, beside) in enumerate(zip(frame.rows, _spread(ends, np.ptp([*_means(frame, at)]) / 18))):
-        colour, cost = f"C{number % 10}", (row[frame.header.index(COST)].mean or 0.0) / 1e3
-        means, errors = ([getattr(row[place], part) or 0.0 for place in at] for part in ("mean", "sd"))
-        style: Any = {"color": colour, "fmt": "o-", "markersize": 3, "linewidth": 1, "elinewidth": 0.7}
-        panel.errorbar(amounts, means, errors, **style)
-        other.errorbar([amount * cost for amount in amounts], means, errors, **style)
-        where = (1.01, beside)
-        other.annotate(row[0].text, where, xycoords=("axes fraction", "data"), fontsize=8, color=colour, va="center")
-    for one in (panel, other):
-        one.set_xscale("log")
-        one.xaxis.set_minor_locator(NullLocator())
-    panel.set_xticks(amounts, [f"{one / 1000:,.15g}" for one in amounts], fontsize=7)
-    panel.set_xlabel("thousand images seen")
-    other.xaxis.set_major_formatter("{x:g}")
-    other.set_xlabel("TFLOPs of pretraining")
-    panel.set_title(frame.title)
+def scaling(frame: Scaled) -> Figure:
+    """Scores by budget and, of a budget in images, by what these cost, a line a row, named at its end."""
+    names = [row[0].text for row in frame.rows]
+    count, beside = 2 if frame.unit == "samples" else 1, min(0.07 * max(map(len, names)) + 0.2, WIDE / 2)
+    figure, panels = _panels(count, 2, max(3.6, 0.17 * len(names) + 0.8), beside)
+    curves = [[(value.mean or 0.0, value.sd or 0.0) for value in row[1 : 1 + len(frame.amounts)]] for row in frame.rows]
+    reach = np.ptp([mean for curve in curves for mean, _ in curve])
+    ends = _spread([curve[-1][0] for curve in curves], float(reach) / 18)
+    for number, (name, curve, cost, end) in enumerate(zip(names, curves, frame.gflops, ends)):
+        means, errors = zip(*curve)
+        style: Any = {"color": f"C{number % 10}", "markersize": 3, "linewidth": 1, "elinewidth": 0.7}
+        style["fmt"] = "o-" if number < 10 else "o--"
+        for panel, unit in zip(panels, (1.0, cost / 1e3)):
+            panel.errorbar([amount * unit for amount in frame.amounts], means, errors, **style)
+        where: Any = {"xy": (1.01, end), "xycoords": ("axes fraction", "data"), "va": "center"}
+        panels[-1].annotate(name, fontsize=8, color=style["color"], **where)
+    for panel in panels:
+        panel.set_xscale("log")
+        panel.xaxis.set_minor_locator(NullLocator())
+    panels[0].set_xticks(frame.amounts, [_briefly(one) for one in frame.amounts], fontsize=7)
+    panels[0].set_xlabel("images seen" if frame.unit == "samples" else frame.unit)
+    if count > 1:
+        panels[1].xaxis.set_major_formatter("{x:g}")
+        panels[1].set_xlabel("TFLOPs of pretraining")
+    panels[0].set_title(frame.title)
     return figure
 
 
-def _means(frame: Frame, at: Sequence[int]) -> list[float]:
-    return [row[place].mean or 0.0 for row in frame.rows for place in at]
+def _briefly(amount: float) -> str:
+    """`64k`."""
+    power = min(int(log10(amount)) // 3, len(THOUSANDS) - 1) if amount >= 1 else 0
+    return f"{amount / 1000**power:.3g}{THOUSANDS[power]}"
 
 
 def _spread(values: Sequence[float], least: float) -> list[float]:

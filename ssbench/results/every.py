@@ -28,7 +28,7 @@ def every(store: Store, controls: Mapping[str, str], records: Sequence[Record]) 
     found = groups(records)
     settings = pivots(store, found)
     built = tables(store, controls, found)
-    rungs = ladders(found, built)
+    rungs = ladders(found, built, controls)
     return [
         *built,
         *standing(built),

@@ -1,4 +1,4 @@
-"""Ladders -> does the small foretell the large: how far a small table orders methods as the largest does. No torch."""
+"""Ladders -> does the small foretell the large: how far a small table orders methods as the dearest does. No torch."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,20 +7,25 @@ from scipy.stats import kendalltau
 
 from ssbench.results.grid import Frame, Value
 from ssbench.results.groups import slugged
-from ssbench.results.ladders import Ladder, Rung
+from ssbench.results.ladders import Ladder, Rung, common
 from ssbench.results.metrics import Array
-from ssbench.results.scaling import amount, believed
-from ssbench.results.standing import LEVEL, compared, mean, spanned
+from ssbench.results.scaling import believed
+from ssbench.results.standing import LEVEL, mean, tested
+from ssbench.results.stats import holm
 from ssbench.results.table import DASH
 
 LEAST = 4  # methods: fewer have no order worth a table
-HEADER = ("trunk", "budget", "TFLOPs", "same order %", "tau", "told apart", "told there", "signal", "noise", "s / n")
+HEADER = (
+    *("trunk", "budget", "TFLOPs", "same order %", "tau", "pairs told apart", "the largest's that agree"),
+    *("signal", "noise", "signal / noise"),
+)
 NOTES = (
-    "the largest is the one whose trainings cost the most; TFLOPs: of one training, mean over methods",
-    "same order: pairs of methods that stand in one order here and there (decision accuracy), with where that may "
-    "truly lie, 95 % over seeds and test samples; of the largest itself: how sure its order is; tau: Kendall's tau-b",
-    "told apart: pairs that a test tells apart, two-sided at 5 % for all pairs of the row (Holm); told there: how many "
-    "of those that the largest tells apart stand here in the same order",
+    "the largest is the row whose trainings cost the most; TFLOPs: of one training, mean over methods",
+    "same order: pairs of methods that stand in one order here and in the largest (decision accuracy), with a 95 % "
+    "interval over seeds and test samples (percentile and basic bootstrap together); the largest's own: how many of "
+    "its pairs another draw of its seeds and samples would order alike, the most to be asked; tau: Kendall's tau-b",
+    "pairs told apart: by a test, two-sided at 5 % for all pairs of the row (Holm); the largest's that agree: of the "
+    "pairs that it tells apart, those that stand here in the same order",
     "signal: best mean less worst; noise: standard deviation over seeds, the mean of methods' variances (after "
     "Heineman et al. 2025, arXiv:2508.13144, whose noise is over the last steps of one training)",
 )
@@ -32,52 +37,59 @@ def foretelling(found: Iterable[Ladder]) -> list[Frame]:
 
 
 def _frame(ladder: Ladder) -> Frame | None:
-    largest = max(ladder.rungs, key=lambda rung: _cost(rung, rung.rivals))
-    rungs = [rung for rung in ladder.rungs if len(rung.rivals.keys() & largest.rivals.keys()) >= LEAST]
-    names = [name for name in largest.rivals if all(name in rung.rivals for rung in rungs)]
-    if len(rungs) < 2 or len(names) < LEAST:
+    kept, names, left = common(ladder.rungs)
+    if len(kept) < 2 or len(names) < LEAST:
         return None
-    rungs, column = sorted(rungs, key=lambda rung: _cost(rung, names)), ladder.column
-    rows = [_row(rung, largest, names) for rung in rungs]
+    rungs = sorted(kept, key=lambda rung: rung.cost(names))
+    column, theirs = ladder.column, _apart(rungs[-1], names)
+    rows = [_row(rung, rungs[-1], names, theirs) for rung in rungs]
     title = f"{ladder.title}: {column.header}: does the small foretell the large"
-    slug = slugged(f"{ladder.title} {column.task} {column.protocol} small and large {ladder.key}")
-    return Frame(slug, title, HEADER, tuple(rows), (*NOTES, f"methods: {', '.join(names)}"))
+    about = slugged(f"{ladder.title} {column.task} {column.protocol} small and large")[:120]
+    notes = (*NOTES, f"methods: {', '.join(names)}", *left)
+    return Frame(f"{about}-{ladder.key}", title, HEADER, tuple(rows), notes)
 
 
-def _cost(rung: Rung, names: Iterable[str]) -> float:
-    """TFLOPs of one training, mean over methods."""
-    rows = [rung.rows[name] for name in names]
-    return sum((row.gflops or 0.0) * (row.images or 0.0) / 1e3 for row in rows) / max(len(rows), 1)
-
-
-def _row(rung: Rung, largest: Rung, names: Sequence[str]) -> tuple[Value, ...]:
-    scores, theirs = (np.array([[mean(of.rows[name], of.at) for name in names]]) for of in (rung, largest))
-    sides = [believed([rung, largest], [rung.rows[name], largest.rows[name]]) for name in names]
-    here, there = (np.stack([side[:, at] for side in sides], 1) for at in (0, 1))  # (DRAWS, methods) each
-    if rung is largest:  # how sure its order is of itself
-        there = theirs
-    same = float(alike(scores, theirs)[0])
-    tau = kendalltau(scores[0], theirs[0]).statistic
-    apart, known = _apart(rung, names), _apart(largest, names)
-    kept = sum(scores[0, names.index(one)] > scores[0, names.index(other)] for one, other in known)
+def _row(rung: Rung, largest: Rung, names: Sequence[str], theirs: set[tuple[str, str]]) -> tuple[Value, ...]:
+    scores, known = (np.array([[mean(of.rows[name], of.at) for name in names]]) for of in (rung, largest))
+    apart = _apart(rung, names)
+    kept = sum(scores[0, names.index(one)] > scores[0, names.index(other)] for one, other in theirs)
     signal = float(np.ptp(scores))
     noise = float(np.mean([np.var(rung.rows[name].cells[rung.at].values, ddof=1) for name in names]) ** 0.5)
-    text, pairs = rung.column.text, len(names) * (len(names) - 1) // 2
+    tau = float(kendalltau(scores[0], known[0]).statistic)
+    text, pairs = rung.table.columns[rung.at].text, len(names) * (len(names) - 1) // 2
     return (
         Value(rung.trunk),
-        Value(amount(rung), rung.amount),
-        Value(f"{_cost(rung, names):.3g}", _cost(rung, names)),
-        spanned(100 * same, 100 * alike(here, there), 0),
-        Value(f"{tau:.2f}", float(tau)),
+        Value(rung.said + ", the largest" * (rung is largest), rung.amount),
+        Value(f"{rung.cost(names):.3g}", rung.cost(names)),
+        _agreement(rung, largest, names, scores, known),
+        Value(f"{tau:.2f}", tau) if np.isfinite(tau) else Value(DASH),
         Value(f"{len(apart)} of {pairs}", len(apart)),
-        Value(f"{kept} of {len(known)}", float(kept)),
+        Value(f"{kept} of {len(theirs)}", float(kept)),
         Value(text(signal, None), signal),
         Value(text(noise, None), noise),
         Value(f"{signal / noise:.1f}", signal / noise) if noise else Value(DASH),
     )
 
 
-def alike(one: Array, other: Array) -> Array:
+def _agreement(rung: Rung, largest: Rung, names: Sequence[str], scores: Array, known: Array) -> Value:
+    """In %. Draws add noise to means that have some, and so agree too little where orders are all but sure.
+
+    The basic bootstrap turns that round, but is too sure where they are not; the interval holds both.
+    """
+    sides = [believed([rung, largest], name) for name in names]
+    here, there = (np.stack([side[:, at] for side in sides], 1) for at in (0, 1))  # (DRAWS, methods) each
+    if rung is largest:
+        drawn = 100 * same_order(here, known)
+        found, (low, high) = float(drawn.mean()), np.percentile(drawn, [2.5, 97.5])
+    else:
+        found = 100 * float(same_order(scores, known)[0])
+        ends = np.percentile(100 * same_order(here, there), [2.5, 97.5])
+        low, high = min(ends[0], 2 * found - ends[1]), max(ends[1], 2 * found - ends[0])
+    low, high = float(np.clip(low, 0, 100)), float(np.clip(high, 0, 100))
+    return Value(f"{found:.0f} [{low:.0f}, {high:.0f}]", found, span=(low, high))
+
+
+def same_order(one: Array, other: Array) -> Array:
     """The share of pairs of methods that two sets of scores (N, M) order alike, (N,); a tie in either counts half."""
     places = np.triu_indices(one.shape[1], 1)
     signs = [np.sign(scores[:, places[0]] - scores[:, places[1]]) for scores in (one, other)]
@@ -86,5 +98,5 @@ def alike(one: Array, other: Array) -> Array:
 
 def _apart(rung: Rung, names: Sequence[str]) -> set[tuple[str, str]]:
     """The pairs that are told apart, the better one first."""
-    (pairs,) = compared([rung.rows[name] for name in names], [rung.at])
-    return {pair for pair, p in pairs.items() if p <= LEVEL}
+    pairs = tested([(name, rung.rows[name]) for name in names], rung.at)
+    return {pair for pair, p in zip(pairs, holm([*pairs.values()])) if p <= LEVEL}

@@ -75,14 +75,20 @@ def compared(rows: Sequence[Row], columns: Sequence[int]) -> list[Pairs]:
 
     1 where one has too few seeds.
     """
-    found: dict[tuple[int, str, str], float] = {}
-    for at in columns:
-        ordered = sorted(rows, key=lambda row: -mean(row, at))
-        for one, other in combinations(ordered, 2):
-            found[at, one.name, other.name] = min(2 * ahead(one.cells[at].runs, other.cells[at].runs), 1.0)
+    named = [(row.name, row) for row in rows]
+    found = {(at, *pair): p for at in columns for pair, p in tested(named, at).items()}
     known = {key: p for key, p in found.items() if not isnan(p)}
     adjusted = dict.fromkeys(found, 1.0) | dict(zip(known, holm([*known.values()])))
     return [{(one, other): p for (of, one, other), p in adjusted.items() if of == at} for at in columns]
+
+
+def tested(rows: Iterable[tuple[str, Row]], column: int) -> Pairs:
+    """The two-sided p of every pair of named rows in a column, the better one first; NaN where one has few seeds."""
+    ordered = sorted(rows, key=lambda one: -mean(one[1], column))
+    return {
+        (name, beside): min(2 * ahead(row.cells[column].runs, other.cells[column].runs), 1.0)
+        for (name, row), (beside, other) in combinations(ordered, 2)
+    }
 
 
 def lettered(rows: Sequence[Row], column: int, pairs: Pairs) -> dict[str, str]:

@@ -7,17 +7,18 @@ import re
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ssbench.errors import UserError
+from ssbench.results.groups import Head, digest, named
 from ssbench.results.record import Record
 
 Scalar = str | int | float | bool
 EXPERIMENT = "ssbench"  # MLflow's name for what its runs belong to
-BATCH = 1000  # metrics that MLflow takes at once; a tenth as many parameters
 
 
 @dataclass(frozen=True)
@@ -41,21 +42,30 @@ class Tracked:
 
 
 def tracked(records: Iterable[Record]) -> list[Tracked]:
-    """The pretrainings of records that are done, each with the scores of all its tasks."""
+    """The pretrainings of records that are done, each with the scores of all its tasks; trials of tuning are none."""
+    done = [record for record in records if record.status == "done" and not (record.spec.probe or record.spec.trial)]
+    heads = {head: label for of in _by_task(done).values() for head, label in named(of).items()}
     alike: dict[str, list[Record]] = defaultdict(list)
+    for record in done:
+        alike[record.spec.pretraining.digest()].append(record)
+    return [_tracked(digest, found, heads) for digest, found in sorted(alike.items())]
+
+
+def _by_task(records: Iterable[Record]) -> dict[tuple[str, int], list[Head]]:
+    found: dict[tuple[str, int], list[Head]] = defaultdict(list)
     for record in records:
-        if record.status == "done" and not record.spec.probe:
-            alike[record.spec.pretraining.digest()].append(record)
-    return [_tracked(digest, found) for digest, found in sorted(alike.items())]
+        found[record.spec.task, record.spec.protocol].append(Head.of(record.spec))
+    return found
 
 
-def _tracked(digest: str, records: Sequence[Record]) -> Tracked:
+def _tracked(digest: str, records: Sequence[Record], heads: Mapping[Head, str]) -> Tracked:
     first, p = records[0], records[0].spec.pretraining
+    budget = str(p.budget or "untrained")
     known: dict[str, Any] = {
         "method": p.method,
         "data": p.data.name,
         "backbone": p.backbone,
-        "budget": str(p.budget or "untrained"),
+        "budget": budget,
         "seed": p.seed,
         "precision": p.precision,
         "recipe": first.spec.recipe or "shared",
@@ -72,12 +82,11 @@ def _tracked(digest: str, records: Sequence[Record]) -> Tracked:
     scores: dict[str, float] = {}
     for record in sorted(records, key=lambda record: record.id):
         spec = record.spec
-        where = f" labels {spec.labels}" * bool(spec.labels) + (f" on {spec.test_on.name}" if spec.test_on else "")
+        where = f" on {spec.data.name}" if spec.data != p.data else ""
+        column = f"{spec.task} {spec.protocol}{where}{heads[Head.of(spec)]}"
         for metric, score in record.scores.items():
-            key = f"score/{spec.task}{where} {metric}"
-            scores[key if key not in scores else f"{key} {record.id}"] = score.value
-    budget = str(p.budget or "untrained").replace("=", "-")
-    name = f"{p.method}-{p.data.name}-{p.backbone}-{budget}-seed-{p.seed}-{digest[:6]}"
+            scores[f"score/{column} {metric}"] = score.value
+    name = f"{p.method}-{p.data.name}-{p.backbone}-{budget.replace('=', '-')}-seed-{p.seed}-{digest[:6]}"
     return Tracked(digest, re.sub(r"[^\w.+-]", "_", name), settings, dict(sorted(curves.items())), scores)
 
 
@@ -113,17 +122,19 @@ def mlflow(where: str, runs: Sequence[Tracked]) -> None:
         found += [(key, value, 0) for key, value in run.scores.items()]
         metrics = [Metric(re.sub(r"[^\w\-. :/]", "_", key), value, now, step) for key, value, step in found]
         params = [Param(key, str(value)) for key, value in run.settings.items()]
-        for at in range(0, max(len(metrics), 10 * len(params)), BATCH):
-            client.log_batch(made, metrics[at : at + BATCH], params[at // 10 : (at + BATCH) // 10])
+        client.log_batch(made, metrics, params)
         client.set_terminated(made)
 
 
 def wandb(where: str, runs: Sequence[Tracked]) -> None:
-    """Runs of the project `where`, by the pretraining's id; WANDB_MODE=offline keeps them here."""
+    """Runs of the project `where`, one for each content, since what is logged there stays; WANDB_MODE=offline."""
     import wandb as program
 
     for run in runs:
-        with program.init(project=where, id=run.id, name=run.name, config=run.settings, resume="allow") as live:
+        content = digest([run.curves, run.scores])
+        with program.init(
+            project=where, id=f"{run.id}-{content}", name=run.name, config=run.settings, resume="allow"
+        ) as live:
             for step, values in run.steps.items():
                 live.log(values, step=step)
             live.summary.update(run.scores)
@@ -144,11 +155,11 @@ def send(records: Iterable[Record], target: str) -> int:
     program, _, where = target.partition(":")
     if not where:
         raise UserError(f"{target} says no place: tensorboard:FOLDER, mlflow:URI or wandb:PROJECT")
+    if find_spec(program) is None:
+        raise UserError(f"{program} is not installed: pip install {program}")
     runs = tracked(records)
     try:
         TRACKERS[program](where, runs)
-    except ImportError:
-        raise UserError(f"{program} is not installed: pip install {program}") from None
     except Exception as error:  # programs of others fail in any way
         raise UserError(f"{target}: {program} fails: {' '.join(str(error).split()) or type(error).__name__}") from error
     return len(runs)

@@ -13,6 +13,7 @@ from ssbench.results.groups import (
     Place,
     Recipe,
     bare,
+    canonical,
     digest,
     labels,
     slugged,
@@ -38,6 +39,18 @@ def trunks(found: Iterable[Group], controls: Mapping[str, str]) -> list[Frame]:
     ]
 
 
+def networks(specs: Iterable[Spec]) -> list[str]:
+    """What the backbone of each spec is called, with what tells it from another of that name."""
+    each = [spec.pretraining for spec in specs]
+    whole = [{"backbone": p.backbone, **p.backbone_settings, **p.preset} for p in each]
+    names = [bare(p.backbone) for p in each]
+    if len({*names}) == len({*map(canonical, whole)}):
+        return names
+    known = [*{canonical(one): one for one in whole}.values()]
+    told = dict(zip(map(canonical, known), labels(known)))
+    return [name + told[canonical(one)] for name, one in zip(names, whole)]
+
+
 def trained(group: Group) -> Spec | None:
     """The spec of a row that was trained on the table's backbone."""
     specs = (record.spec for record in group.records)
@@ -45,11 +58,7 @@ def trained(group: Group) -> Spec | None:
 
 
 def _frames(found: list[Group], key: str, controls: Mapping[str, str]) -> Iterable[Frame]:
-    specs = [spec for group in found if (spec := trained(group)) is not None]
-    names = [bare(spec.pretraining.backbone) for spec in specs]
-    if len({*names}) < len(names):
-        variants = [{"backbone": s.pretraining.backbone, **s.pretraining.backbone_settings} for s in specs]
-        names = [name + label for name, label in zip(names, labels(variants))]
+    names = networks([spec for group in found if (spec := trained(group)) is not None])
     by_trunk = [_own(group) for group in found]
     merged: Cells = defaultdict(list)
     for cells in by_trunk:

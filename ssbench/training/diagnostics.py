@@ -89,7 +89,12 @@ def _spaced(split: Split, most: int) -> Split:
 
 
 def told_by_others(vectors: Tensor, labels: Tensor) -> float:
-    """How many of some vectors (N, D), in %, their nearest others give their label (N,), by the task `knn`'s vote."""
+    """How many of some vectors (N, D), in %, their nearest others give their label (N,), by the vote of the task `knn`.
+
+    NaN where some are not finite.
+    """
+    if not vectors.isfinite().all():
+        return math.nan
     unit = torch.nn.functional.normalize(vectors.float(), dim=1)
     cosine, nearest = (unit @ unit.T).fill_diagonal_(-math.inf).topk(NEIGHBOURS)
     votes = unit.new_zeros(len(unit), int(labels.max()) + 1)

@@ -21,6 +21,7 @@ from ssbench.report import plots
 from ssbench.report.pictures import Picture, of_records, panels
 from ssbench.results.every import every
 from ssbench.results.grid import Frame, Value
+from ssbench.results.scaling import Scaled
 from ssbench.results.store import Store
 from ssbench.results.table import Table, build
 from ssbench.results.verdict import verdict
@@ -31,7 +32,6 @@ from .test_table import CONTROLS, make
 
 NASTY = "<img src=x onerror=alert(1)>&\"'"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-AMOUNTS = "1,000 samples", "4,000 samples", "16,000 samples"
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=5000"),
@@ -158,15 +158,16 @@ def test_a_bar_is_thin_where_it_passes_a_row_that_is_told_apart() -> None:
     assert bars(figure) == [(-0.3, 0.3), (1.7, 2.3), (0.7, 2.3)]
 
 
-def test_scores_by_budget_are_lines_named_at_their_ends_and_other_frames_are_none() -> None:
+def test_scores_by_budget_are_lines_named_at_their_ends() -> None:
     scores = {"a$_1$": (20.0, 30.0, 40.0), "b": (10.0, 12.0, 40.1)}
     rows = tuple(
         (Value(name), *(Value(f"{one}", one, 0.5) for one in of), Value("0.5", 0.5)) for name, of in scores.items()
     )
-    frame = Frame("s", "by budget", ("method", *AMOUNTS, "GFLOPs / image"), rows, ())
+    amounts = (1000.0, 4000.0, 16000.0)
+    frame = Scaled("s", "by budget", ("method", *"abc", "GFLOPs / image"), rows, (), "samples", amounts, (0.5, 0.5))
     figure = plots.scaling(frame)
-    assert figure is not None
-    for panel, across in zip(figure.axes, ((1000.0, 4000.0, 16000.0), (0.5, 2.0, 8.0))):
+    assert [one.get_text() for one in figure.axes[0].get_xticklabels()] == ["1k", "4k", "16k"]
+    for panel, across in zip(figure.axes, (amounts, (0.5, 2.0, 8.0)), strict=True):
         lines = [of for of in panel.get_lines() if of.get_linestyle() == "-"]
         found = [[*map(tuple, np.asarray(of.get_xydata()).tolist())] for of in lines]
         assert found == [[*zip(across, of)] for of in scores.values()]
@@ -174,7 +175,7 @@ def test_scores_by_budget_are_lines_named_at_their_ends_and_other_frames_are_non
     assert [one.get_text() for one in names] == [*scores]
     low, high = (one.xy[1] for one in names)
     assert high - low > 1, "names of equal ends stand apart"
-    assert plots.scaling(replace(frame, header=("method", *AMOUNTS, "time"))) is None
+    assert len(plots.scaling(replace(frame, unit="flops")).axes) == 1, "a budget that is a cost has one axis"
 
 
 def test_what_neighbours_tell_is_drawn_where_it_was_watched(store: Store) -> None:
