@@ -10,7 +10,7 @@ from scipy.stats import friedmanchisquare, rankdata, t
 
 from ssbench.results.grid import Frame, Value, largest
 from ssbench.results.metrics import Array
-from ssbench.results.standing import MOST, complete, judging, letters, scale
+from ssbench.results.standing import MOST, block, letters, scale
 from ssbench.results.table import DASH, Table
 from ssbench.rng import derive
 
@@ -41,8 +41,7 @@ def across(tables: Iterable[Table]) -> list[Frame]:
 
 def _skill(table: Table) -> dict[str, float]:
     """The skill of the rows without labels; empty where there is no scale."""
-    columns = judging(table)
-    rows = complete(table, columns)
+    columns, rows = block(table)
     by = scale(rows, columns)
     if by is None or not by.columns:
         return {}

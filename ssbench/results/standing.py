@@ -29,7 +29,7 @@ Pairs = dict[tuple[str, str], float]  # p of one row against another that stands
 
 
 def standing(tables: Iterable[Table]) -> list[Frame]:
-    """A frame for each table with LEAST rows or more that can be compared, the best average rank first."""
+    """A frame for each table with LEAST rows or more that can be ranked, the best average rank first."""
     return [frame for table in tables if (frame := _standing(table)) is not None]
 
 
@@ -38,45 +38,69 @@ def judging(table: Table) -> list[int]:
     return [at for at, one in enumerate(table.columns) if one.score and one.task != DIAGNOSTICS]
 
 
-def complete(table: Table, columns: Sequence[int]) -> list[Row]:
-    """The rows that have enough seeds in each of these columns."""
-    return [row for row in table.rows if all(len(row.cells[at].runs) >= SEEDS for at in columns)]
+def tried(row: Row, column: int) -> bool:
+    """Whether a row has the seeds of a test there."""
+    return len(row.cells[column].runs) >= SEEDS
+
+
+def block(table: Table) -> tuple[list[int], list[Row]]:
+    """The judging columns, and the rows that have enough seeds in all of them, that hold the most cells together.
+
+    A suite that asks more of some rows takes nothing from the order of all. Controls and rows with labels do not choose.
+    """
+    columns = judging(table)
+    own = [row for row in table.rows if not row.labels]
+    own = [row for row in own if not row.control] or own
+    has = [frozenset(at for at in columns if tried(row, at)) for row in own]
+    spans = {one & other for one in has for other in has} - {frozenset()}
+
+    def size(span: Iterable[int]) -> tuple[int, int]:
+        return sum(one.issuperset(span) for one in has) * len([*span]), len([*span])
+
+    chosen = sorted(max(sorted(spans, key=sorted), key=size)) if spans else []
+    return chosen, [row for row in table.rows if chosen and all(tried(row, at) for at in chosen)]
 
 
 def _standing(table: Table) -> Frame | None:
-    columns = judging(table)
-    whole = complete(table, columns)
-    rivals = [row for row in whole if not row.labels]
-    if not columns or not LEAST <= len(rivals) <= MOST:
+    columns, (ranked, whole) = judging(table), block(table)
+    rivals = [row for row in table.rows if not row.labels and any(tried(row, at) for at in columns)]
+    if len([row for row in whole if not row.labels]) < LEAST or len(rivals) > MOST:
         return None
     apart = compared(rivals, columns)
     shown = [lettered(rivals, at, pairs) for at, pairs in zip(columns, apart)]
-    believed = {row.name: np.stack(beliefs([row.cells[at].runs for at in columns], row.name), 1) for row in whole}
-    placed = _ranks(rivals, columns, believed)
-    skills, note = _skills(table, whole, columns, believed)
+    believed = {row.name: np.stack(beliefs([row.cells[at].runs for at in ranked], row.name), 1) for row in whole}
+    placed = _ranks([row for row in whole if not row.labels], ranked, believed)
+    skills, note = _skills(table, whole, ranked, believed)
     rows = []
-    for row in sorted(rivals, key=lambda row: placed[row.name][0]):
-        means = [table.columns[at].text(row.cells[at].mean or 0.0, None) for at in columns]
-        scores = [Value(f"{mean} {own[row.name]}") for mean, own in zip(means, shown)]
-        rows.append((Value(row.name), *scores, skills[row.name], *_wins(row.name, apart), spanned(*placed[row.name])))
+    for row in sorted(rivals, key=lambda row: placed[row.name][0] if row.name in placed else len(rivals)):
+        scores = [
+            Value(f"{table.columns[at].text(row.cells[at].mean or 0.0, None)} {own[row.name]}")
+            if row.name in own
+            else Value(DASH)
+            for at, own in zip(columns, shown)
+        ]
+        rank = spanned(*placed[row.name]) if row.name in placed else Value(DASH)
+        rows.append((Value(row.name), *scores, skills.get(row.name, Value(DASH)), *_wins(row.name, apart), rank))
     header = ("method", *(table.columns[at].header for at in columns), "skill %", "wins–ties–losses", "win rate %")
     tests = [p for pairs in apart for p in pairs.values()]
     told = f"{sum(p <= LEVEL for p in tests)} of {len(tests)} pairs are told apart"
+    names = [table.columns[at].task for at in ranked]
+    over = [f"skill and average rank: over {', '.join(names)} alone, which the most rows have"]
     gone = ", ".join(row.name for row in table.rows if row not in whole and any(cell.runs for cell in row.cells))
-    left = [f"left out, since they lack {SEEDS} seeds in a column: {gone}"] * bool(gone)
-    notes = (told, LETTERS, *note, WINS, RANK, *left)
+    left = [f"without skill and rank, since they lack {SEEDS} seeds in a column of these: {gone}"] * bool(gone)
+    notes = (told, LETTERS, *note, WINS, RANK, *(over if len(ranked) < len(columns) else []), *left)
     return Frame(
         f"{table.slug}-standing", f"{table.title}: where rows stand", (*header, "average rank"), tuple(rows), notes
     )
 
 
 def compared(rows: Sequence[Row], columns: Sequence[int]) -> list[Pairs]:
-    """Of each column, the two-sided p of every pair of rows, the better one first, adjusted for all of them (Holm).
+    """Of each column, the two-sided p of every pair of rows that are tried there, the better one first.
 
-    1 where one has too few seeds.
+    They are adjusted for all pairs of all columns (Holm); 1 where test samples are others.
     """
-    named = [(row.name, row) for row in rows]
-    found = {(at, *pair): p for at in columns for pair, p in tested(named, at).items()}
+    named = {at: [(row.name, row) for row in rows if tried(row, at)] for at in columns}
+    found = {(at, *pair): p for at in columns for pair, p in tested(named[at], at).items()}
     known = {key: p for key, p in found.items() if not isnan(p)}
     adjusted = dict.fromkeys(found, 1.0) | dict(zip(known, holm([*known.values()])))
     return [{(one, other): p for (of, one, other), p in adjusted.items() if of == at} for at in columns]
@@ -92,8 +116,8 @@ def tested(rows: Iterable[tuple[str, Row]], column: int) -> Pairs:
 
 
 def lettered(rows: Sequence[Row], column: int, pairs: Pairs) -> dict[str, str]:
-    """Letters by row: two share one where they are not told apart. `a` is the best row's."""
-    names = [row.name for row in sorted(rows, key=lambda row: -mean(row, column))]
+    """Letters by row that is tried there: two share one where they are not told apart. `a` is the best row's."""
+    names = [row.name for row in sorted((r for r in rows if tried(r, column)), key=lambda row: -mean(row, column))]
     p = np.ones((len(names), len(names)))
     for one, other in combinations(range(len(names)), 2):
         p[one, other] = p[other, one] = pairs[names[one], names[other]]

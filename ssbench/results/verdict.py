@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ssbench.results.precision import seeds_for
-from ssbench.results.standing import LEVEL, judging, mean
+from ssbench.results.standing import LEVEL, block, judging, mean
 from ssbench.results.stats import SEEDS, ahead, difference, holm
 from ssbench.results.table import Row, Table
 
@@ -39,15 +39,19 @@ def verdict(table: Table) -> list[str]:
         )
     if not found:
         return [_unsaid(table), *last]
-    answer, named = _answer(found, table)
+    asked = [one for one in found if one.column in block(table)[0]] or found
+    answer, named = _answer(asked, table)
     doubtful = _listed(row.name for row in named if row.name in {*broken, *odd})
     caution = [f"But the training of {doubtful} looks collapsed or has failed; see below."] * bool(doubtful)
-    beaten = [one.column for one in found if not one.unbeaten]
+    rest = [table.columns[one.column].task for one in found if one not in asked]
+    beaten = [one.column for one in asked if not one.unbeaten]
     for row in named[:1]:
         low = _listed(table.columns[at].task for at in beaten if row.cells[at].behind)
         caution += [f"In {low} {row.name} itself is not shown to be ahead of the controls."] * bool(low)
     silent = [table.columns[at].task for at in columns if at not in {one.column for one in found}]
     few = [f"{_listed(silent)}: no row has the {SEEDS} seeds that a test needs."] * bool(silent)
+    alone = "which is left out of that and stands by itself below"
+    caution += [f"Most rows have no {_listed(rest)}, {alone}."] * bool(rest)
     return [answer, *caution, *(_told(table, one) for one in found), *few, *last]
 
 

@@ -90,7 +90,7 @@ def test_too_few_seeds_are_compared_with_nothing() -> None:
     rows = [row("a", side(1, 2, 3)), row("b", side(9, 9, 9)), row("c", side(5, 5))]
     assert not standing([table(*rows)])  # two rows are no order
     (pairs,) = compared(rows, [0])
-    assert pairs["b", "c"] == 1.0
+    assert [*pairs] == [("b", "a")]
 
 
 def test_without_a_ceiling_that_is_ahead_there_is_no_skill() -> None:
@@ -110,8 +110,21 @@ def test_what_is_left_out_and_how_much_letters_tell_is_said() -> None:
     half = row("half", near(30), side(30))
     (frame,) = standing([table(*(row(name, near(at), near(at)) for name, at in (("a", 50), ("b", 50), ("c", 20))), half,
                                tasks=("knn", "linear-probe"))])  # fmt: skip
-    assert "left out, since they lack 3 seeds in a column: half" in frame.notes
-    assert "4 of 6 pairs are told apart" in frame.notes
+    assert "skill and average rank: over knn alone, which the most rows have" not in frame.notes
+    assert "without skill and rank, since they lack 3 seeds in a column of these: half" in frame.notes
+    assert "7 of 9 pairs are told apart" in frame.notes
+    assert [of[0].text for of in frame.rows][-1] == "half"
+    assert [of.text for of in frame.rows[-1]][1:4] == ["30.0 b", "–", "–"] and frame.rows[-1][-1].text == "–"
+
+
+def test_a_task_that_few_rows_have_takes_nothing_from_the_order_of_all() -> None:
+    few = [row(name, near(at), near(at + 5)) for name, at in (("a", 50), ("b", 40))]
+    many = [row(name, near(at), side()) for name, at in (("c", 45), ("d", 30), ("e", 20))]
+    (frame,) = standing([table(*few, *many, tasks=("knn", "finetune"))])
+    assert [of[0].text for of in frame.rows] == ["a", "c", "b", "d", "e"]
+    assert [of[2].text for of in frame.rows] == ["55.0 a", "–", "45.0 b", "–", "–"]
+    assert "skill and average rank: over knn alone, which the most rows have" in frame.notes
+    assert "11 of 11 pairs are told apart" in frame.notes
 
 
 def test_diagnostics_have_no_say() -> None:

@@ -208,3 +208,11 @@ def test_what_is_taken_but_not_shown_to_be_ahead_of_the_controls_in_one_task_is_
     answer, caution, *_ = verdict(made)
     assert answer.startswith("Take simclr")
     assert caution == "In knn simclr itself is not shown to be ahead of the controls."
+
+
+def test_a_task_of_few_rows_has_no_say_over_all_of_them() -> None:
+    few = [row(name, near(at), near(at + 5)) for name, at in (("a", 40), ("b", 30))]
+    many = [row(name, near(at), side()) for name, at in (("c", 60), ("d", 25), ("e", 20))]
+    answer, caution, *_ = verdict(marked(*few, *many, *map(both, CONTROLS), tasks=("knn", "finetune")))
+    assert answer.startswith("Take c for this data")
+    assert caution == "Most rows have no finetune, which is left out of that and stands by itself below."
