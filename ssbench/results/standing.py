@@ -46,7 +46,7 @@ def tried(row: Row, column: int) -> bool:
 def block(table: Table) -> tuple[list[int], list[Row]]:
     """The judging columns, and the rows that have enough seeds in all of them, that hold the most cells together.
 
-    A suite that asks more of some rows takes nothing from the order of all. Controls and what sees labels do not choose.
+    A suite that asks more of some rows takes nothing from the order of all. Controls and rows with labels don't choose.
     """
     columns = judging(table)
     own = [row for row in table.rows if not row.labels]
