@@ -190,9 +190,9 @@ def _figures(table: Table, frames: Sequence[Frame], records: Known) -> list[Draw
     if standing:
         found.append(("ranks", plots.ranks(standing), "Average rank of each row over the columns; 1 is best."))
         for place, at in enumerate(judging(table), 1):
-            letters = {row[0].text: row[place].text.split()[-1] for row in standing.rows}
+            letters = {row[0].text: row[place].text.split()[-1] for row in standing.rows if row[place].text != DASH}
             note = f"{table.columns[at].task}: rows beside thick parts of one line are not told apart (±: over seeds)."
-            found.append((f"apart-{place}", plots.apart(table, at, letters), note))
+            found.append((f"apart-{place}", plots.apart(table, at, letters) if len(letters) > 1 else None, note))
     runs = _runs(table, records)
     found += [("losses", plots.losses(runs), LOSSES), ("learning", plots.learning(runs), LEARNING)]
     return [Drawn(f"{table.slug}-{name}", figure, note, table.title) for name, figure, note in found if figure]

@@ -107,7 +107,7 @@ def compared(rows: Sequence[Row], columns: Sequence[int]) -> list[Pairs]:
 
 
 def tested(rows: Iterable[tuple[str, Row]], column: int) -> Pairs:
-    """The two-sided p of every pair of named rows in a column, the better one first; NaN where one has few seeds."""
+    """The two-sided p of every pair of named rows in a column, the better one first; NaN as `ahead` has it."""
     ordered = sorted(rows, key=lambda one: -mean(one[1], column))
     return {
         (name, beside): min(2 * ahead(row.cells[column].runs, other.cells[column].runs), 1.0)
@@ -141,6 +141,8 @@ def _wins(name: str, apart: Sequence[Pairs]) -> tuple[Value, Value]:
     wins = sum(p <= LEVEL for pairs in apart for (one, _), p in pairs.items() if one == name)
     losses = sum(p <= LEVEL for pairs in apart for (_, other), p in pairs.items() if other == name)
     count = sum(name in pair for pairs in apart for pair in pairs)
+    if not count:
+        return Value(DASH), Value(DASH)
     rate = 100 * (wins + (count - wins - losses) / 2) / count
     return Value(f"{wins}–{count - wins - losses}–{losses}"), Value(f"{rate:.0f}", rate)
 

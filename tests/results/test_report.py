@@ -65,7 +65,7 @@ class Seen(HTMLParser):
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Two methods, one of a nasty name, and the controls, in two tasks."""
+    """Two methods, one of a nasty name, and the controls, in two tasks, and a method in one."""
     made = Store(tmp_path / "results")
     for task, lift in (("knn", 0.0), ("linear-probe", 5.0)):
         make(made, "simclr", 50.0 + lift, 51.0 + lift, 52.0 + lift, task=task)
@@ -73,6 +73,7 @@ def store(tmp_path: Path) -> Store:
         make(made, "random-init", 20.0, 21.0, 20.5, task=task)
         make(made, "raw-pixels", 10.0, 10.0, 10.0, task=task)
         make(made, "supervised", 70.0, 71.0, 72.0, task=task)
+    make(made, "byol", 40.0, 41.0, 42.0, task="knn")  # not asked the other task
     return made
 
 

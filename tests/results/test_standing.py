@@ -125,6 +125,8 @@ def test_a_task_that_few_rows_have_takes_nothing_from_the_order_of_all() -> None
     assert [of[2].text for of in frame.rows] == ["55.0 a", "–", "45.0 b", "–", "–"]
     assert "skill and average rank: over knn alone, which the most rows have" in frame.notes
     assert "11 of 11 pairs are told apart" in frame.notes
+    (frame,) = standing([table(*many, row("alone", side(), near(9)), tasks=("knn", "finetune"))])
+    assert [of.text for of in frame.rows[-1]] == ["alone", "–", "9.0 a", "–", "–", "–", "–"]
 
 
 def test_diagnostics_have_no_say() -> None:
