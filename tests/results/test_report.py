@@ -65,7 +65,7 @@ class Seen(HTMLParser):
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Two methods, one of a nasty name, and the controls, in two tasks, and a method in one."""
+    """Two methods, one of a nasty name, and the controls, in two tasks."""
     made = Store(tmp_path / "results")
     for task, lift in (("knn", 0.0), ("linear-probe", 5.0)):
         make(made, "simclr", 50.0 + lift, 51.0 + lift, 52.0 + lift, task=task)
@@ -73,7 +73,6 @@ def store(tmp_path: Path) -> Store:
         make(made, "random-init", 20.0, 21.0, 20.5, task=task)
         make(made, "raw-pixels", 10.0, 10.0, 10.0, task=task)
         make(made, "supervised", 70.0, 71.0, 72.0, task=task)
-    make(made, "byol", 40.0, 41.0, 42.0, task="knn")  # not asked the other task
     return made
 
 
@@ -195,6 +194,20 @@ def bars(figure: Figure) -> list[tuple[float, ...]]:
     (panel,) = figure.axes
     lines = [line for line in panel.lines if line.get_transform() == panel.get_yaxis_transform()]
     return [tuple(np.asarray(line.get_ydata()).tolist()) for line in lines if line.get_linewidth() > 1]
+
+
+def test_a_row_that_a_task_was_not_asked_of_is_in_no_figure_of_it(store: Store) -> None:
+    make(store, "byol", 40.0, 41.0, 42.0, task="knn")
+    known = {record.id: record for record in store.all()}
+    drawn = {
+        one.name.partition("-apart-")[2]: one.figure
+        for of in report.figures(every(store, CONTROLS, [*known.values()]), known).values()
+        for one in of
+    }
+    names = [
+        [one.get_text() for one in drawn[f"{SLUG}-{part}"].axes[0].get_yticklabels()] for part in ("apart-1", "apart-2")
+    ]
+    assert "byol" in names[0] and "byol" not in names[1] and len(names[1]) == len(names[0]) - 1
 
 
 def test_a_name_is_no_formula() -> None:
