@@ -68,13 +68,15 @@ def ladders(found: Sequence[Group], built: Sequence[Table], controls: Mapping[st
 
 
 def common(rungs: Sequence[Rung]) -> tuple[list[Rung], list[str], list[str]]:
-    """The rungs that the most methods have in common, these methods, and a note on those that are left out."""
+    """The rungs that the most methods have in common, these methods, and notes on what is left out."""
     has = {str(at): frozenset(rung.rivals) for at, rung in enumerate(rungs)}
     names = largest(has) if has else frozenset()
     kept = [rung for rung in rungs if names and names <= rung.rivals.keys()]
     left = sorted({name for rung in rungs for name in rung.rivals} - names)
     shown = ", ".join(left) if len(left) <= LISTED else f"{len(left)} methods"
     notes = [f"left out, since they have fewer than {SEEDS} seeds in a row or column: {shown}"] if left else []
+    gone = ", ".join(rung.said for rung in rungs if rung not in kept)
+    notes += [f"without {gone}, which not all of these methods have"] * bool(gone)
     return kept, [name for name in (kept[0].rivals if kept else ()) if name in names], notes
 
 

@@ -232,6 +232,7 @@ def test_one_budget_of_few_methods_takes_nothing_from_the_rest(store: Store) -> 
     climb(store, "a", 64000)
     (frame,) = scaling(found(store))
     assert [row[0].text for row in frame.rows] == ["a", "b"] and len(frame.header) == 1 + 3 + 1
+    assert "without 64,000 samples, which not all of these methods have" in frame.notes
 
 
 def test_intervals_of_agreement_hold_what_is_true() -> None:
