@@ -116,6 +116,7 @@ APART = {  # of the spine, and no score follows from it
         "contracts",
         "departures",
         "errors",
+        "matching",
         "plan",
         "progress",
         "recipes",
