@@ -175,17 +175,18 @@ def learning(runs: Mapping[str, Sequence[Record]]) -> Figure | None:
 
 @matplotlib.rc_context(STYLE)
 def _multiples(runs: Mapping[str, Sequence[Record]], curve: Curve, alike: bool) -> Figure | None:
-    """A small panel a row, those with two points or more; `alike`: all on one scale."""
+    """A small panel a row, those with two points or more; `alike`: all that see no labels on one scale."""
     known = {name: [line for line in map(curve, found) if len(line[0]) > 1] for name, found in runs.items()}
     shown = {name: lines for name, lines in known.items() if lines}
     if not shown:
         return None
     figure, panels = _panels(len(shown), CURVES, 1.1)
-    heights = [height for lines in shown.values() for _, up in lines for height in up]
+    taught = {name for name, found in runs.items() if any(run.supervised for run in found)}
+    heights = [height for name in shown.keys() - taught for _, up in shown[name] for height in up]
     for (name, lines), panel in zip(shown.items(), panels):
         for across, up in lines:
             panel.plot(across, up, color=STRONG, linewidth=0.8)
-        if alike:
+        if alike and name not in taught:
             panel.set_ylim(min(heights) - 1, max(heights) + 1)
         panel.set_title(name, fontsize=7)
         panel.tick_params(labelsize=6, length=2)

@@ -187,6 +187,12 @@ def test_what_neighbours_tell_is_drawn_where_it_was_watched(store: Store) -> Non
     assert figure is not None
     (panel,) = figure.axes
     assert [np.asarray(of.get_ydata()).tolist() for of in panel.get_lines()] == [[20.0, 25.0, 30.0]] * 2
+    high = [
+        one.model_copy(update={"supervised": True, "health": [{**at, "select_knn": 90.0} for at in health]})
+        for one in watched
+    ]
+    figure = plots.learning({"a": watched, "b": high})
+    assert figure is not None and figure.axes[0].get_ylim() == (19, 31), "labels set no scale for the others"
 
 
 def bars(figure: Figure) -> list[tuple[float, ...]]:
