@@ -85,7 +85,8 @@ def _tracked(digest: str, records: Sequence[Record], heads: Mapping[Head, str]) 
         where = f" on {spec.data.name}" if spec.data != p.data else ""
         column = f"{spec.task} {spec.protocol}{where}{heads[Head.of(spec)]}"
         for metric, score in record.scores.items():
-            scores[f"score/{column} {metric}"] = score.value
+            key = f"score/{column} {metric}"
+            scores[key if key not in scores else f"{key} {record.id}"] = score.value  # other sizes of the same data
     name = f"{p.method}-{p.data.name}-{p.backbone}-{budget.replace('=', '-')}-seed-{p.seed}-{digest[:6]}"
     return Tracked(digest, re.sub(r"[^\w.+-]", "_", name), settings, dict(sorted(curves.items())), scores)
 

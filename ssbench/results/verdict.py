@@ -50,7 +50,7 @@ def verdict(table: Table) -> list[str]:
         caution += [f"In {low} {row.name} itself is not shown to be ahead of the controls."] * bool(low)
     silent = [table.columns[at].task for at in columns if at not in {one.column for one in found}]
     few = [f"{_listed(silent)}: no row has the {SEEDS} seeds that a test needs."] * bool(silent)
-    caution += [f"Only some rows were judged by {_listed(rest)}, which has no part in this answer."] * bool(rest)
+    caution += [f"Only some rows were judged by {_listed(rest)}: no part of this answer."] * bool(rest)
     return [answer, *caution, *(_told(table, one) for one in found), *few, *last]
 
 

@@ -68,6 +68,14 @@ def test_scores_of_one_name_are_all_kept(store: Store) -> None:
     assert found["byol"] == {"score/knn 2 top1": 60.0}, "one name means one thing in every run"
 
 
+def test_data_at_another_size_keeps_a_score_of_its_own(store: Store) -> None:
+    for size, value in ((32, 20.0), (64, 30.0)):
+        data = DataRef(name="elsewhere", fingerprint="e", settings={"image_size": size})
+        make(store, "simclr", value, task="knn", data=data, first=HERE)
+    (scores,) = (one.scores for one in tracked(store.all()) if len(one.scores) == 4)
+    assert sorted(scores.values()) == pytest.approx([20.0, 30.0, 50.0, 55.0])
+
+
 def test_tensorboard_reads_what_was_written_and_twice_is_once(store: Store, tmp_path: Path) -> None:
     board = tmp_path / "board"
     for _ in range(2):

@@ -215,4 +215,4 @@ def test_a_task_of_few_rows_has_no_say_over_all_of_them() -> None:
     many = [row(name, near(at), side()) for name, at in (("c", 60), ("d", 25), ("e", 20))]
     answer, caution, *_ = verdict(marked(*few, *many, *map(both, CONTROLS), tasks=("knn", "finetune")))
     assert answer.startswith("Take c for this data")
-    assert caution == "Only some rows were judged by finetune, which has no part in this answer."
+    assert caution == "Only some rows were judged by finetune: no part of this answer."
