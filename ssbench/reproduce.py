@@ -16,7 +16,7 @@ from ssbench.data.splits import VERSION
 from ssbench.errors import UserError
 from ssbench.plan import Cell
 from ssbench.registry import Entry, find, load
-from ssbench.results.codes import changed
+from ssbench.results.codes import changed, fewest, settled
 from ssbench.results.record import Record, seals
 from ssbench.results.store import Store
 from ssbench.settings import make
@@ -34,9 +34,16 @@ class Again:
     said: str = ""
 
 
-def pick(records: Iterable[Record], stale: bool, sample: int) -> list[Record]:
-    """Those that were done; `stale`: of code that has changed or is not known; `sample`: so many, by the id's hash."""
-    found = [one for one in records if one.status == "done" and (not stale or not one.digests or changed(one))]
+def pick(records: Iterable[Record], stale: bool, sample: int, few: bool = False) -> list[Record]:
+    """Those that were done; `stale`: of code that has changed or is not known; `sample`: so many, by the id's hash.
+
+    `few`: of what has changed as few as settle all, see `codes.settled`.
+    """
+    done = [one for one in records if one.status == "done"]
+    open_ones = {one.id for one in settled(done) if not one.digests or changed(one)} if stale or few else set()
+    found = [one for one in done if one.id in open_ones or not (stale or few)]
+    if few:
+        found = fewest(found)
     if sample:
         found = sorted(found, key=lambda one: sha256(one.id.encode()).digest())[:sample]
     return sorted(found, key=lambda one: (one.spec.pretraining.digest(), one.spec.id))
@@ -132,7 +139,8 @@ def _compared(store: Store, record: Record, other: Store, made: Record) -> Again
         ]
         return Again(record, "differs", "; ".join(said + other_world))
     confirmed = {"created": made.created, **made.code}
-    store.update(record.model_copy(update={"digests": made.digests, "confirmed": confirmed}))
+    earlier = [one for one in (*record.earlier, record.digests) if one and one != made.digests]
+    store.update(record.model_copy(update={"digests": made.digests, "confirmed": confirmed, "earlier": earlier}))
     return Again(record, "confirmed", "")
 
 

@@ -53,7 +53,9 @@ def test_what_comes_out_the_same_is_confirmed_under_todays_code(store: Store) ->
     written = rotation(store)
     assert written.digests == digests and written.confirmed["version"] == record.code["version"]
     assert found.said == ""
-    assert written.model_copy(update={"confirmed": {}, "seals": {}}) == record.model_copy(update={"seals": {}})
+    assert written.earlier == [older.digests]
+    bare = written.model_copy(update={"confirmed": {}, "earlier": [], "seals": {}})
+    assert bare == record.model_copy(update={"seals": {}})
     assert not pick(store.all(), stale=True, sample=0)
 
 
@@ -127,5 +129,5 @@ def test_the_command_says_what_came_of_it(store: Store) -> None:
     raw["scores"]["top1"]["value"] += 1
     file.write_text(json.dumps(raw))
     assert command(app, ["reproduce", "rotation", *where]).exit_code == 1
-    with pytest.raises(UserError, match="name a record, or say --stale"):
+    with pytest.raises(UserError, match="name a record, or say --stale, --fewest"):
         command(app, ["reproduce", *where], catch_exceptions=False)

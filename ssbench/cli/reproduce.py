@@ -11,6 +11,7 @@ from typer import Argument, Exit, Option
 def reproduce(
     what: Annotated[str, Argument(help="A record's id, a start of it, or its file; or a row's method.")] = "",
     stale: Annotated[bool, Option("--stale", help="All whose code has changed or is not known.")] = False,
+    fewest: Annotated[bool, Option("--fewest", help="Of those as few, and as quick, as settle the others.")] = False,
     sample: Annotated[int, Option(help="So many of them, or of all; always the same ones.", min=0)] = 0,
     dataset: Annotated[str, Option(help="Where their data is, comma-separated, if it is not drawn.")] = "",
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
@@ -24,14 +25,14 @@ def reproduce(
     from ssbench.results.export import called, chosen
     from ssbench.results.store import Store
 
-    if bool(what) == (stale or bool(sample)):
-        raise UserError("name a record, or say --stale or --sample N")
+    if bool(what) == (stale or fewest or bool(sample)):
+        raise UserError("name a record, or say --stale, --fewest or --sample N")
     store = Store(results)
     if not store.records.is_dir():
         raise UserError(f"--results {results}: no records there")
     store.check_writable()
     records = store.all()
-    picked = [chosen(records, what)] if what else pick(records, stale, sample)
+    picked = [chosen(records, what)] if what else pick(records, stale, sample, fewest)
     verdicts: Counter[str] = Counter()
     try:
         for one in again(store, picked, [*filter(None, dataset.split(","))], tuple(plugin or ()), device):

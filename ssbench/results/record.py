@@ -66,6 +66,7 @@ class Record(Frozen):
     predictions: str = ""
     predictions_sha256: str = ""
     confirmed: dict[str, str] = {}  # when and by which commit, `digests` being its code's, the same came out again
+    earlier: list[dict[str, str]] = []  # the digests that it had before it was confirmed
     seals: dict[str, str] = {}  # field -> digest of its value, so that a change of what follows from nothing is seen
 
 

@@ -1,5 +1,6 @@
 """Which code a mean is of, and what is said of rows whose code has changed."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from ssbench import code
 from ssbench.results import codes
-from ssbench.results.record import Record, Score
+from ssbench.results.record import Costs, Record, Score
 from ssbench.results.store import Store
 from ssbench.results.table import Table, build
 
@@ -83,3 +84,72 @@ def test_records_from_before_digests_are_said_to_be_so(tmp_path: Path) -> None:
     made = table(tmp_path, record(0, {}), record(1, {}))
     assert codes.UNKNOWN.format(count=2, all=2) in made.notes and made.footnotes == ()
     assert table(tmp_path / "new", record(0, TODAY)).notes == tuple(note for note in made.notes if "digest" not in note)
+
+
+NOT_TODAY = {"training": "t0", "scores": "s1"}
+
+
+def again(one: Record, *earlier: dict[str, str]) -> Record:
+    """Run again under the code that its digests say, with what it had before."""
+    return one.model_copy(update={"confirmed": {"created": "2025-01-02"}, "earlier": [*earlier]})
+
+
+@pytest.fixture
+def retrained(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Today's digests after the training loop was changed."""
+    today = {"training": "t2", "scores": "s1"}
+    monkeypatch.setattr(code, "now", lambda spec: today)
+    return today
+
+
+def test_what_was_run_again_settles_its_method_on_its_backbone_and_no_other(retrained: dict[str, str]) -> None:
+    shown = again(record(0, retrained), NOT_TODAY)
+    own, other = record(1, NOT_TODAY), done(spec("byol"), "top1", TOP1, digests=NOT_TODAY)
+    wider = done(spec("simclr", 2, backbone="vit-micro"), "top1", TOP1, digests=NOT_TODAY)
+    judged = done(spec("simclr", 3, task="linear-probe"), "top1", TOP1, digests=NOT_TODAY)
+    found = codes.settled([shown, own, other, wider, judged])
+    assert [codes.changed(one) for one in found] == [[], [], ["training"], ["training"], []]
+    assert [one.confirmed.get("by") for one in found] == [None, "others", None, None, "others"]
+    assert found[0] == shown and found[2] == other
+    assert codes.settled([own, other], [shown]) == [found[1], other]
+
+
+def test_codes_are_one_by_way_of_a_third_and_never_across_parts(retrained: dict[str, str]) -> None:
+    first = again(record(0, {"training": "t1", "scores": "s1"}), NOT_TODAY)
+    second = again(record(1, retrained), {"training": "t1", "scores": "s1"})
+    assert not any(map(codes.changed, codes.settled([first, second, record(2, NOT_TODAY)])))
+    assert codes.changed(codes.settled([second, record(2, NOT_TODAY)])[1]) == ["training"]
+    scored = record(3, {"training": "t0", "scores": "t1"})  # the digest of another part is no evidence
+    assert codes.changed(codes.settled([first, second, scored])[2]) == ["training", "scores"]
+
+
+def test_scores_are_settled_by_task_whatever_the_method(retrained: dict[str, str]) -> None:
+    older = {"training": "t2", "scores": "s0"}
+    shown = again(done(spec("byol"), "top1", TOP1, digests=retrained), older)
+    probed = done(spec("simclr", task="linear-probe"), "top1", TOP1, digests=older)
+    found = codes.settled([shown, record(0, older), probed])
+    assert [codes.changed(one) for one in found] == [[], [], ["scores"]]
+
+
+def test_the_fewest_are_one_of_each_method_and_of_each_task_the_quickest(retrained: dict[str, str]) -> None:
+    older = {"training": "t0", "scores": "s0"}
+
+    def took(method: str, task: str, seed: int, seconds: float) -> Record:
+        costs = Costs(pretrain_seconds=seconds)
+        return done(spec(method, seed, task), "top1", TOP1, digests=older, costs=costs)
+
+    each = product(("byol", "simclr"), ("knn", "probe"), (0, 1))
+    rows = [took(method, task, seed, 10 + seed + (task == "probe")) for method, task, seed in each]
+    picked = codes.fewest(rows)
+    names = {(one.spec.pretraining.method, one.spec.task, one.spec.pretraining.seed) for one in picked}
+    assert names in ({("byol", "knn", 0), ("simclr", "knn", 0), (method, "probe", 0)} for method in ("byol", "simclr"))
+    shown = {one.id: again(one.model_copy(update={"digests": retrained}), older) for one in picked}
+    assert not any(map(codes.changed, codes.settled([shown.get(one.id, one) for one in rows])))
+    assert codes.fewest(codes.settled([shown.get(one.id, one) for one in rows])) == []
+
+
+def test_seeds_of_a_settled_code_share_a_mean_and_the_table_says_so(tmp_path: Path, retrained: dict[str, str]) -> None:
+    shown = again(record(0, retrained, 10), NOT_TODAY)
+    made = table(tmp_path, shown, record(1, NOT_TODAY, 50))
+    assert [cell.values for row in made.rows for cell in row.cells if row.name == "simclr"] == [(10, 50)]
+    assert made.footnotes == () and codes.SETTLED.format(count=1, all=2) in made.notes
