@@ -48,6 +48,7 @@ def run(
     untrained_seeds: Words = "",
     probe_seeds: Words = "",
     budget: Words = "",
+    share: Words = "",
     match: str = "",
     set: Assigned = (),
     vary: Assigned = (),
@@ -58,6 +59,7 @@ def run(
     device: str = "auto",
     results: str | Path = "results",
     on_collapse: str = "go-on",
+    judge_every: int = 0,
     rerun: bool = False,
 ) -> "Results":
     """`ssbench run` from Python: the cross product of what is named, with the controls; the same words and records.
@@ -86,11 +88,12 @@ def run(
         untrained_seeds=untrained_seeds,
         probe_seeds=probe_seeds,
         budget=budget,
+        share=share,
         recipe=recipe,
         precision=precision,
     )
     asked = matched(asked, match, results, device)
-    return carry_out(ready(plan.cells(asked), asked.plugin, results, rerun), device, on_collapse)
+    return carry_out(ready(plan.cells(asked), asked.plugin, results, rerun), device, on_collapse, judge_every)
 
 
 def evaluate(
@@ -217,7 +220,7 @@ def ready(cells: list[plan.Cell], plugins: tuple[str, ...], results: str | Path,
     return Work(cells, todo, _names(cells), controls(plugins), store, rerun)
 
 
-def opened(work: Work, device: str, progress: Progress, on_collapse: str = "go-on") -> "Workshop":
+def opened(work: Work, device: str, progress: Progress, on_collapse: str = "go-on", judge_every: int = 0) -> "Workshop":
     """The workshop of a work's cells, once nothing is wrong with any that is to run; raises UserError."""
     from ssbench.check import check
     from ssbench.workshop import Workshop
@@ -225,18 +228,21 @@ def opened(work: Work, device: str, progress: Progress, on_collapse: str = "go-o
 
     if on_collapse not in ("stop", "go-on"):
         raise UserError(f"--on-collapse {on_collapse}: choose stop or go-on")
-    shop = Workshop(work.store, find_device(device), progress.tell, progress.say, on_collapse == "stop")
+    if judge_every < 0:
+        raise UserError(f"--judge-every {judge_every}: a number of steps, or 0 for the quarters alone")
+    where = find_device(device)
+    shop = Workshop(work.store, where, progress.tell, progress.say, on_collapse == "stop", judge_every)
     check(work.todo, shop)
     return shop
 
 
-def carry_out(work: Work, device: str, on_collapse: str = "go-on") -> Results:
+def carry_out(work: Work, device: str, on_collapse: str = "go-on", judge_every: int = 0) -> Results:
     """Run what is to run and collect the records of all cells. Raises UserError; what failed is a record."""
     from ssbench.line import execute
     from ssbench.training.trained import forget
 
     with Progress(len(work.todo)) as progress:
-        shop = opened(work, device, progress, on_collapse)
+        shop = opened(work, device, progress, on_collapse, judge_every)
         if work.rerun:
             forget(work.store.cache, [cell.spec.pretraining for cell in work.todo])
         for record in execute(work.todo, shop, lambda cell: progress.cell(_called(cell, work.names))):
@@ -259,11 +265,14 @@ def _names(cells: list[plan.Cell]) -> dict[str, str]:
 
 def _called(cell: plan.Cell, names: Mapping[str, str]) -> str:
     p = cell.spec.pretraining
+    part = f" of {p.share} of the images" if p.share else ""
     few = f" with labels of {cell.spec.labels}" if cell.spec.labels else ""
     other = f" on {cell.spec.test_on.name}" if cell.spec.test_on else ""
     how = f" ({cell.spec.trial})" if cell.spec.trial else ", tuned" * bool(tuned(cell.spec.recipe))
     again = f", probe seed {cell.spec.probe}" if cell.spec.probe else ""
-    return f"{names[p.digest()]}{how} / {cell.task.name}{few}{other} / {cell.spec.data.name} / seed {p.seed}{again}"
+    return (
+        f"{names[p.digest()]}{part}{how} / {cell.task.name}{few}{other} / {cell.spec.data.name} / seed {p.seed}{again}"
+    )
 
 
 def _empty(value: object) -> bool:

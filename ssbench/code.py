@@ -22,7 +22,7 @@ SHOWN = 16  # hexadecimal digits
 NUMBERED = "local "  # no name in Python has a space
 AROUND = ("ssbench.mixture", "ssbench.lightning")  # of the spine, but of some methods alone
 TRAINING = (
-    *("method", "rng", "teacher"),
+    *("method", "rng", "teacher", "data.shares"),
     *(f"training.{name}" for name in ("artifacts", "loop", "optimisers", "trained", "views")),
 )
 NETWORK = tuple(

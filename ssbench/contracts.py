@@ -28,7 +28,7 @@ from ssbench.rng import derive
 from ssbench.settings import make
 from ssbench.spec import Budget, DataRef, Train
 from ssbench.task import Bench, Outcome, Task
-from ssbench.training.loop import Loop, flops_a_step, loop, pretrain, total
+from ssbench.training.loop import Loop, Watcher, flops_a_step, loop, pretrain, total
 
 SIZE = 16  # pixels of the images, which make 4 x 4 patches
 TARGETS = ("label", "mask", "boxes", "factors", "depth")
@@ -156,12 +156,12 @@ def training_resumes(entry: Entry, data: Dataset) -> None:
             raise KeyboardInterrupt
 
     with TemporaryDirectory() as folder:
-        pretrain(whole, budget, Path(folder) / "whole", lambda text: None)
+        pretrain(whole, budget, Path(folder) / "whole")
         try:
-            pretrain(parted, budget, Path(folder) / "part", pull_the_plug)
+            pretrain(parted, budget, Path(folder) / "part", Watcher(pull_the_plug))
         except KeyboardInterrupt:
             parted = _running(entry, data)
-        done = pretrain(parted, budget, Path(folder) / "part", lambda text: None)
+        done = pretrain(parted, budget, Path(folder) / "part")
     _hold(done.steps == 4 and len(done.log) == 4, f"a resumed training took {done.steps} steps instead of 4")
     other = parted.method.state_dict()
     changed = [name for name, value in whole.method.state_dict().items() if not same(value, other[name])]

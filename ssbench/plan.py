@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator
 from ssbench import recipes
 from ssbench.data import identify
 from ssbench.data.labelled import parse as parse_labels
+from ssbench.data.shares import parse as parse_share
 from ssbench.encoders.presets import PRESETS
 from ssbench.errors import UserError, near
 from ssbench.registry import Entry, entries, find, load
@@ -46,6 +47,7 @@ class Suite(Frozen):
     untrained_seeds: int = Field(default=0, ge=0, le=MOST_SEEDS)  # of the untrained network, from 0, beside `seeds`
     probe_seeds: int = Field(default=1, ge=1, le=MOST_SEEDS)  # how often each encoder is judged, with other draws
     budget: tuple[str, ...] = Field(default=("samples=64000",), min_length=1)
+    share: tuple[str, ...] = Field(default=("100%",), min_length=1)  # how much of the images is pretrained on
     recipe: str = "own"  # whose: each method's own for such budgets, `shared`, or published ones, `cifar`, `imagenet`
     precision: str = "float32"
     labels: tuple[str, ...] = ("100%",)  # how much of what is labelled a task may see
@@ -60,10 +62,10 @@ class Suite(Frozen):
         """`5` is a seed, `0-4` are five of them."""
         return [seed for part in (seeds if isinstance(seeds, list | tuple) else [seeds]) for seed in _range(part)]
 
-    @field_validator("budget", mode="before")
+    @field_validator("budget", "share", mode="before")
     @classmethod
-    def _one_or_more(cls, budget: Any) -> Any:
-        return [budget] if isinstance(budget, str) else budget
+    def _one_or_more(cls, found: Any) -> Any:
+        return [found] if isinstance(found, str) else found
 
 
 def _range(part: Any) -> range:
@@ -108,9 +110,8 @@ class Start:
 
 def shipped() -> list[str]:
     """The names of the suites that come with the package."""
-    return sorted(
-        file.name.removesuffix(".yaml") for file in files("ssbench.suites").iterdir() if file.name.endswith(".yaml")
-    )
+    names = (file.name for file in files("ssbench.suites").iterdir())
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def suite(name: str) -> dict[str, Any]:
@@ -181,9 +182,8 @@ def request(values: Mapping[str, Any], where: str) -> Suite:
         first = error.errors()[0]
         key = str(first["loc"][0])
         hint = near(key, Suite.model_fields) if first["type"] == "extra_forbidden" else ""
-        raise UserError(
-            f"{where}: {key}={first['input']}: {first['msg'].removeprefix('Value error, ')}{hint}"
-        ) from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{where}: {key}={first['input']}: {said}{hint}") from None
 
 
 def cells(asked: Suite, given: "Iterable[Given]" = ()) -> list[Cell]:
@@ -213,14 +213,14 @@ def cells(asked: Suite, given: "Iterable[Given]" = ()) -> list[Cell]:
         return one.model_copy(update={"settings": {**one.settings, "image_size": read.image_size}})
 
     made: dict[str, dict[str, Cell]] = {}  # by pretraining, then by cell: what a variant does not change is there once
-    budgets = dict.fromkeys(map(Budget.parse, asked.budget))
-    for start, source, budget, seed in product(starts, sources, budgets, seeds):
+    efforts = [*product(dict.fromkeys(map(Budget.parse, asked.budget)), dict.fromkeys(map(parse_share, asked.share)))]
+    for start, source, effort, seed in product(starts, sources, efforts, seeds):
         methods_of = start.methods if seed in asked.seeds else [one for one in start.methods if untrained(one)]
         for method, (scopes, asked_for) in product(methods_of, zip(variants, settings)):
             read = start.read(asked_for)
             judged_alone = method == GIVEN or (start.given is not None and not start.init)
             origin = source if judged_alone else asked.pretrain_on or source
-            first = _pretraining(method, start, ref(origin, read), budget, asked, scopes, seed)
+            first = _pretraining(method, start, ref(origin, read), effort, asked, scopes, seed)
             called = recipes.called(asked.recipe, scopes.get("train", {})) if first.train else ""
             others, probes = ["", *dict.fromkeys(asked.test_on)], range(asked.probe_seeds)
             for task, few, other, probe in product(tasks, labels, others, probes):
@@ -246,8 +246,9 @@ def _starts(asked: Suite, given: "Iterable[Given]") -> list[Start]:
             "no method: name one with --method, such as mim-block (see ssbench list methods), "
             "or an encoder that you have with --encoder"
         )
-    for option, found in (("pretrain-on", asked.pretrain_on), ("budget", ",".join(asked.budget))):
-        if not asked.method and found not in ("", ",".join(Suite().budget)):
+    for option in ("pretrain_on", "budget", "share"):
+        if not asked.method and (found := getattr(asked, option)) != getattr(Suite(), option):
+            option, found = option.replace("_", "-"), found if isinstance(found, str) else ",".join(found)
             raise UserError(f"--{option} {found}: no method is trained; leave it out or name a method")
     starts = []
     if asked.init:
@@ -343,7 +344,7 @@ def _verdict(entry: Entry, made: Settings, scopes: Scopes, scope: str, key: str)
 
 
 def _pretraining(
-    method: Entry, start: Start, data: DataRef, budget: Budget, asked: Suite, scopes: Scopes, seed: int
+    method: Entry, start: Start, data: DataRef, effort: tuple[Budget, str], asked: Suite, scopes: Scopes, seed: int
 ) -> Pretraining:
     kind, recipe = load(method), recipes.of(method, asked.recipe, start.backbone, start.given)
     train = make(Train, {**recipe.train, **scopes.get("train", {})}, "train")
@@ -355,7 +356,8 @@ def _pretraining(
         backbone=start.backbone,
         backbone_settings=_backbone_settings(start, scopes),
         data=data,
-        budget=budget if kind.trains else None,
+        budget=effort[0] if kind.trains else None,
+        share=effort[1] if kind.trains else "",
         train=train.model_dump(mode="json") if kind.trains else None,
         seed=seed,
         precision=asked.precision,

@@ -201,11 +201,22 @@ class Pretraining(Frozen):
     precision: str
     init: str = ""  # the given encoder whose weights it starts from; empty: random ones
     preset: dict[str, Any] = {}  # what the backbone's name stands for, where it is not timm's
+    share: str = ""  # how much of fit's images it sees, such as `10%`; empty: all
+
+    @property
+    def effort(self) -> str:
+        """`samples=64000`, `samples=64000 of 10% of the images`, or `untrained`."""
+        return f"{self.budget or 'untrained'}" + (f" of {self.share} of the images" if self.share else "")
+
+    def named(self) -> dict[str, Any]:
+        """What it is, in a line of a log."""
+        known = {"pretraining": self.digest(), "method": self.method, "data": self.data.name, "backbone": self.backbone}
+        return known | {"budget": self.effort, "seed": self.seed}
 
     @model_serializer(mode="wrap")
     def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `init` and `preset` where they are empty: identities are older than they are."""
-        return {key: value for key, value in whole(self).items() if key not in ("init", "preset") or value}
+        """Without `init`, `preset` and `share` where they are empty: identities are older than they are."""
+        return {key: value for key, value in whole(self).items() if key not in ("init", "preset", "share") or value}
 
 
 class Spec(Frozen):

@@ -11,6 +11,7 @@ from ssbench.data import Dataset
 from ssbench.data.elsewhere import judged_on
 from ssbench.data.inner import inner
 from ssbench.data.leaks import Copied, copied
+from ssbench.data.shares import shared
 from ssbench.data.understood import sentence
 from ssbench.errors import UserError, one_line
 from ssbench.plan import Cell
@@ -33,6 +34,7 @@ class Job:
     tell: Tell
     say: Tell = lambda text: None
     stop_collapsed: bool = False
+    judge_every: int = 0
 
     @property
     def pretraining(self) -> Pretraining:
@@ -48,6 +50,7 @@ class Workshop:
     tell: Tell = lambda text: None
     say: Tell = lambda text: None  # what stays on the screen
     stop_collapsed: bool = False  # a pretraining ends where it looks collapsed, and its cells fail
+    judge_every: int = 0  # steps between looks at a training besides the quarters; 0: no others
     _datasets: dict[tuple[str, str], Dataset] = field(default_factory=dict)
     _inner: dict[str, Dataset] = field(default_factory=dict)  # of trials
     _copied: dict[tuple[str, ...], Copied] = field(default_factory=dict)
@@ -61,6 +64,8 @@ class Workshop:
         """A cell with its data sets in memory; raises UserError where they can't be read."""
         origin = self._dataset(cell, cell.pretrain_on, cell.spec.pretraining.data)
         judged = self._dataset(cell, cell.data, cell.spec.data)
+        if share := cell.spec.pretraining.share:
+            origin = shared(origin, share, cell.spec.pretraining.seed)
         if cell.spec.test_on:
             size = {"image_size": judged.size}  # as the encoder sees what it is fitted on
             ref = cell.spec.test_on.model_copy(update={"settings": cell.spec.test_on.settings | size})
@@ -69,7 +74,8 @@ class Workshop:
         if cell.spec.trial:
             key = cell.spec.data.digest()
             judged = self._inner[key] = self._inner.get(key) or inner(judged)
-        return Job(cell, origin, judged, self.store.cache, self.device, self.tell, self.say, self.stop_collapsed)
+        said = self.tell, self.say, self.stop_collapsed, self.judge_every
+        return Job(cell, origin, judged, self.store.cache, self.device, *said)
 
     def copied(self, job: Job) -> Copied:
         """How many test images of a cell are copies of what it trains and chooses on.
@@ -78,6 +84,7 @@ class Workshop:
         """
         pair: tuple[str, ...] = job.origin.ref.digest(), f"{job.judged.ref.digest()}{job.cell.spec.test_on or ''}"
         pair = (*pair, "trial") if job.cell.spec.trial else pair
+        pair = (*pair, job.pretraining.share, str(job.pretraining.seed)) if job.pretraining.share else pair
         if pair not in self._copied:
             self.tell(f"looking for copies in {job.cell.data}")
             found = {one.ref.digest(): one for one in (job.origin, job.judged)}.values()

@@ -125,6 +125,7 @@ APART = {  # of the spine, and no score follows from it
     *("registry", "settings", "spec", "tuning", "workshop", "encoders", "encoders.card", "encoders.export"),
     *("encoders.weights", "data.copies", "data.fingerprints", "data.leaks", "data.memory", "data.needs"),
     *("data.sources", "data.suspicion", "data.understood", "training", "training.diagnostics", "training.pictures"),
+    "training.steplog",
 }
 APART_FOLDERS = ("cli", "suites", "data.pages", "results", "report")
 

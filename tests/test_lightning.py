@@ -138,7 +138,7 @@ def test_an_online_probe_is_not_trained_and_counts_in_no_norm(
     run = contracts._running(entry_of(monkeypatch, Pairs), tiny)
     assert isinstance(run.method, Adapted)
     before = deepcopy(run.method.net.state_dict())
-    pretrain(run, Budget(unit="steps", amount=2), tmp_path / "checkpoint", lambda text: None)
+    pretrain(run, Budget(unit="steps", amount=2), tmp_path / "checkpoint")
     after = run.method.net.state_dict()
     assert torch.equal(before["probe.weight"], after["probe.weight"])
     assert not torch.equal(before["head.weight"], after["head.weight"])
@@ -152,7 +152,7 @@ def test_labels_that_reach_the_encoder_are_refused(
 ) -> None:
     run = contracts._running(entry_of(monkeypatch, Supervising), tiny)
     with pytest.raises(Broken, match=r"labels, which are all 0, reach the encoder \(encoder\..*set supervised = True"):
-        pretrain(run, Budget(unit="steps", amount=2), tmp_path / "checkpoint", lambda text: None)
+        pretrain(run, Budget(unit="steps", amount=2), tmp_path / "checkpoint")
     run = contracts._running(entry_of(monkeypatch, Pairs), tiny)
     kept = deepcopy(run.method.state_dict())
     flops_a_step(run)

@@ -20,11 +20,17 @@ Labels = Annotated[
 Budget = Annotated[
     str, Option(help="epochs=, samples=, steps=, flops= or seconds=; several with commas.  \\[default: samples=64000]")
 ]
+Share = Annotated[
+    str, Option(help="How much of the images is pretrained on, such as 10%; several with commas.  \\[default: 100%]")
+]
 Match = Annotated[
     str, Option(help="samples, or flops: all get what the first method takes for the budget.  \\[default: samples]")
 ]
 Recipe = Annotated[str, Option(help="own, shared, cifar or imagenet: whose rates and schedules.  \\[default: own]")]
 Collapse = Annotated[str, Option(help="stop or go-on, where a pretraining looks collapsed.")]
+Judged = Annotated[
+    int, Option(help="Steps between looks at each training, such as what neighbours tell; 0: at its quarters.")
+]
 Vary = Annotated[
     list[str] | None, Option(help="A setting's values to compare, scope.key=value,value; may be repeated.")
 ]
@@ -52,6 +58,7 @@ def run(
     untrained_seeds: Untrained = "",
     probe_seeds: Probes = "",
     budget: Budget = "",
+    share: Share = "",
     match: Match = "",
     recipe: Recipe = "",
     set_: Annotated[list[str] | None, Option("--set", help="A setting, scope.key=value; may be repeated.")] = None,
@@ -63,6 +70,7 @@ def run(
     device: Annotated[str, Option(help="auto, cpu, cuda, mps.")] = "auto",
     results: Annotated[Path, Option(help="Folder of records, tables and caches.")] = Path("results"),
     on_collapse: Collapse = "go-on",
+    judge_every: Judged = 0,
     rerun: Annotated[bool, Option("--rerun", help="Run cells again that have a record.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and what it will cost.")] = False,
 ) -> None:
@@ -87,6 +95,7 @@ def run(
         untrained_seeds=untrained_seeds,
         probe_seeds=probe_seeds,
         budget=budget,
+        share=share,
         recipe=recipe,
         precision=precision,
     )
@@ -95,15 +104,15 @@ def run(
     if dry_run:
         _print_plan(work, device)
     else:
-        _carry_out(work, device, on_collapse)
+        _carry_out(work, device, on_collapse, judge_every)
 
 
-def _carry_out(work: "Work", device: str, on_collapse: Collapse) -> None:
+def _carry_out(work: "Work", device: str, on_collapse: Collapse, judge_every: int) -> None:
     """Run it and print the tables."""
     from ssbench import api
 
     try:
-        found = api.carry_out(work, device, on_collapse)
+        found = api.carry_out(work, device, on_collapse, judge_every)
     except KeyboardInterrupt:
         print("ssbench: interrupted; the same command goes on from here", file=sys.stderr)
         raise Exit(130) from None
@@ -139,7 +148,7 @@ def _print_plan(work: "Work", device: str) -> None:
             raise
         except Exception as error:  # a plugin may fail in any way, and its cells alone would
             cost = f"would fail: {blame(error, [cells[0].method])}"
-        print(f"  {work.names[p.digest()]} on {p.data.name}, {p.backbone}, {p.budget or 'untrained'}: {cost}")
+        print(f"  {work.names[p.digest()]} on {p.data.name}, {p.backbone}, {p.effort}: {cost}")
     print(
         f"pretraining about {seconds / 60:.1f} min on {shop.device}, from three timed steps each; "
         f"tasks about {tasks / 60:.1f} min, from what they count"

@@ -59,10 +59,8 @@ def readings(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Of each pretraining once: its loss terms and then how it fared, step by step, with what it was."""
     each = {record.spec.pretraining.digest(): record for record in records if record.status == "done"}
     made = []
-    for digest, record in sorted(each.items()):
-        p = record.spec.pretraining
-        known: dict[str, Any] = {"pretraining": digest, "method": p.method, "data": p.data.name, "backbone": p.backbone}
-        known |= {"budget": str(p.budget or "untrained"), "seed": p.seed}
+    for _, record in sorted(each.items()):
+        known = record.spec.pretraining.named()
         for kind, points in (("loss", record.loss), ("health", record.health)):
             made += [{**known, "of": kind, **point} for point in points]
     return made
@@ -86,7 +84,7 @@ def model_index(records: Sequence[Record]) -> list[dict[str, Any]]:
     for record in records:
         spec, p = record.spec, record.spec.pretraining
         if record.status == "done" and not (spec.trial or spec.probe):
-            parts = [p.method, p.backbone, f"on {p.data.name}", str(p.budget or "untrained"), spec.recipe]
+            parts = [p.method, p.backbone, f"on {p.data.name}", p.effort, spec.recipe]
             more = f", labels of {spec.labels}" * bool(spec.labels)
             more += f", tested on {spec.test_on.name}" if spec.test_on else ""
             asked = f"{spec.task}, protocol {spec.protocol}{more}: {record.headline}"

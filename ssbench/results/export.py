@@ -15,7 +15,8 @@ from ssbench.encoders.export import Format, check_parts, contents, described, pl
 from ssbench.encoders.foreign import adopt
 from ssbench.encoders.weights import weights_digest
 from ssbench.errors import NotApplicable, UserError, near, one_line
-from ssbench.results.groups import Line, Place, Recipe, canonical
+from ssbench.results.groups import Line, Place, Recipe
+from ssbench.results.naming import canonical
 from ssbench.results.record import Record
 from ssbench.results.store import Store, read_tensors, write_bytes
 
@@ -104,7 +105,7 @@ def called(record: Record) -> str:
 def _called(record: Record) -> str:
     spec, p = record.spec, record.spec.pretraining
     source = f", pretrained on {p.data.name}" if p.data != spec.data else ""
-    return f"{p.method} on {spec.data.name}{source}, {p.backbone}, {p.budget or 'untrained'}, seed {p.seed}"
+    return f"{p.method} on {spec.data.name}{source}, {p.backbone}, {p.effort}, seed {p.seed}"
 
 
 def cached(store: Store, record: Record) -> Encoder:
@@ -183,7 +184,7 @@ def describe(encoder: Encoder, record: Record, records: Sequence[Record]) -> Des
         pretrained_on=p.data.name,
         judged_on=record.spec.data.name,
         backbone=p.backbone,
-        budget=str(p.budget) if p.budget else None,
+        budget=p.effort if p.budget else None,
         seed=p.seed,
         precision=p.precision,
         settings=p.settings,

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import slugged
 from ssbench.results.ladders import Ladder, Rung, common
 from ssbench.results.metrics import Array
+from ssbench.results.naming import slugged
 from ssbench.results.scaling import believed
 from ssbench.results.standing import LEVEL, mean, tested
 from ssbench.results.stats import holm
@@ -16,11 +16,11 @@ from ssbench.results.table import DASH
 
 LEAST = 4  # methods: fewer have no order worth a table
 HEADER = (
-    *("trunk", "budget", "TFLOPs", "same order %", "tau", "pairs told apart", "the largest's that agree"),
+    *("TFLOPs", "same order %", "tau", "pairs told apart", "the largest's that agree"),
     *("signal", "noise", "signal / noise"),
 )
+LARGEST = "the largest is the row whose trainings {what}; TFLOPs: of one training, mean over methods"
 NOTES = (
-    "the largest is the row whose trainings cost the most; TFLOPs: of one training, mean over methods",
     "same order: pairs of methods that stand in one order here and in the largest (decision accuracy), with a 95 % "
     "interval over seeds and test samples (percentile and basic bootstrap together); the largest's own: how many of "
     "its pairs another draw of its seeds and samples would order alike, the most to be asked; tau: Kendall's tau-b",
@@ -40,13 +40,15 @@ def _frame(ladder: Ladder) -> Frame | None:
     kept, names, left = common(ladder.rungs)
     if len(kept) < 2 or len(names) < LEAST:
         return None
-    rungs = sorted(kept, key=lambda rung: rung.cost(names))
+    shares = ladder.by == "share"
+    rungs = sorted(kept, key=lambda rung: (rung.amount * shares, rung.cost(names)))
     column, theirs = ladder.column, _apart(rungs[-1], names)
     rows = [_row(rung, rungs[-1], names, theirs) for rung in rungs]
     title = f"{ladder.title}: {column.header}: does the small foretell the large"
     about = slugged(f"{ladder.title} {column.task} {column.protocol} small and large")[:120]
-    notes = (*NOTES, f"methods: {', '.join(names)}", *left)
-    return Frame(f"{about}-{ladder.key}", title, HEADER, tuple(rows), notes)
+    largest = LARGEST.format(what="have the largest share of the images" if shares else "cost the most")
+    notes = (largest, *NOTES, f"methods: {', '.join(names)}", *left)
+    return Frame(f"{about}-{ladder.key}", title, ("trunk", ladder.by, *HEADER), tuple(rows), notes)
 
 
 def _row(rung: Rung, largest: Rung, names: Sequence[str], theirs: set[tuple[str, str]]) -> tuple[Value, ...]:

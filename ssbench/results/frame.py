@@ -54,6 +54,7 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         "backbone": p.backbone,
         "init": p.init,
         "budget": p.budget and str(p.budget),
+        "share": p.share,
         "precision": p.precision,
         "recipe": spec.recipe,
         "probe": spec.probe,

@@ -16,17 +16,9 @@ from typing import Any
 import numpy as np
 
 from ssbench.results import stats
-from ssbench.results.groups import (
-    Group,
-    Head,
-    Line,
-    canonical,
-    differing,
-    digest,
-    heading,
-    slugged,
-)
+from ssbench.results.groups import Group, Head, Line, heading
 from ssbench.results.marks import TEST, failing, leaders, sides
+from ssbench.results.naming import canonical, differing, digest, slugged
 from ssbench.results.record import Record
 from ssbench.results.stats import SEEDS
 from ssbench.results.store import Store

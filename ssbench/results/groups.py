@@ -4,16 +4,17 @@ A table has one evaluation data set, pretraining data, backbone, budget, recipe 
 then controls, its columns the headlines of tasks. What still differs is shown in brackets, never averaged away.
 """
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from typing import Any, TypeVar
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from ssbench.results.codes import for_a_mean, of_one_code
+from ssbench.results.naming import digest, labels, slugged
 from ssbench.results.record import Record
 from ssbench.spec import Budget, DataRef, Frozen, Pretraining, Space, Spec
 
@@ -85,16 +86,23 @@ class Recipe(Key):
     budget: Budget | None
     train: dict[str, Any] | None  # empty where each method has its own
     recipe: str = ""
+    share: str = ""  # of the images
 
     @classmethod
     def of(cls, spec: Spec) -> "Recipe":
         p = spec.pretraining
-        return cls(budget=p.budget, train={} if spec.recipe else p.train, recipe=_untuned(spec.recipe))
+        train = {} if spec.recipe else p.train
+        return cls(budget=p.budget, train=train, recipe=_untuned(spec.recipe), share=p.share)
 
     def shown(self) -> dict[str, Any]:
         budget = self.budget and f"{self.budget.unit}={self.budget.amount!r}"
-        own = {"recipe": self.recipe} if self.recipe else {}
+        own = {key: value for key, value in (("recipe", self.recipe), ("share", self.share)) if value}
         return {"budget": budget, **own, **_scoped({"train": self.train or {}})}
+
+    @model_serializer(mode="wrap")
+    def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a `share` that is empty: names of files are older than it."""
+        return {key: value for key, value in whole(self).items() if key != "share" or value}
 
 
 class Line(Key):
@@ -318,27 +326,12 @@ def _scoped(scopes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {f"{scope}.{key}": value for scope, values in scopes.items() for key, value in values.items()}
 
 
-def canonical(value: Any) -> str:
-    """One spelling for one value that JSON has."""
-    return json.dumps(value, sort_keys=True)
-
-
-def digest(value: Any) -> str:
-    """Six hexadecimal digits that tell slugs apart."""
-    return sha256(canonical(value).encode()).hexdigest()[:6]
-
-
-def slugged(text: str) -> str:
-    """Lower-case letters, digits and single hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower())[:150].strip("-")  # it becomes a file's name
-
-
 def _slug(place: Place | None, spec: Spec) -> str:
     p = spec.pretraining
     if place is None:
         return slugged(f"{spec.data.name} given encoders")
     source = f" from {p.data.name}" if p.data != spec.data else ""
-    return slugged(f"{spec.data.name} {bare(p.backbone)} {p.budget or 'untrained'}{source}")
+    return slugged(f"{spec.data.name} {bare(p.backbone)} {p.effort}{source}")
 
 
 def heading(group: Group, seeds: list[int]) -> str:
@@ -350,7 +343,7 @@ def heading(group: Group, seeds: list[int]) -> str:
     source = f"pretrained on {p.data.name}" if p.data != spec.data else ""
     span = " to ".join(str(count) for count in sorted({*seeds[:1], *seeds[-1:]}))
     count = f"{span} seed{'s' * (seeds[-1] > 1)}" if seeds else ""
-    network = ("from " * bool(p.init) + bare(p.backbone) + _built(group), str(p.budget or "untrained"))
+    network = ("from " * bool(p.init) + bare(p.backbone) + _built(group), p.effort)
     sizes = {record.data["size"] for record in group.records if "size" in record.data and not _guest(record)}
     pixels = f"{sizes.pop()} px" if group.place and len(sizes) == 1 else ""  # else rows have sizes of their own
     recipe = next((f"recipe {_untuned(one.spec.recipe)}" for one in group.records if one.spec.recipe), "")
@@ -371,29 +364,3 @@ def named(keys: Iterable[K]) -> dict[K, str]:
     """Key -> label, for the variants of one method or task, in their order."""
     order = sorted({*keys})
     return dict(zip(order, labels([key.shown() for key in order])))
-
-
-def differing(variants: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The keys that every variant has and in which they are not all alike, by name."""
-    found = [*variants]
-    shared = sorted(set.intersection(*({*variant} for variant in found))) if found else []
-    return [key for key in shared if len({canonical(variant[key]) for variant in found}) > 1]
-
-
-def labels(variants: list[dict[str, Any]]) -> list[str]:
-    """` [key=value, ...]` for each variant, with what tells it from the others. Empty when there is one.
-
-    The keys that all have and that differ do where they can: what only some have follows from those as a rule. Else
-    each shows every key that is not alike in all, but none that it lacks; the last resort names that too, as unset.
-    """
-    known = sorted({key for variant in variants for key in variant})
-    unlike = [key for key in known if len({canonical(variant.get(key)) for variant in variants}) > 1]
-    shared = differing(variants)
-    tries = (
-        [[f"{key}={variant[key]}" for key in shared] for variant in variants],
-        [[f"{key}={variant[key]}" for key in unlike if key in variant] for variant in variants],
-        [[f"{key}={variant.get(key, 'unset')}" for key in unlike] for variant in variants],
-    )
-    texts = [[", ".join(parts) for parts in one] for one in tries]
-    best = next((one for one in texts if len({*one}) == len(one)), texts[-1])
-    return [f" [{text}]" if text else "" for text in best]

@@ -1,11 +1,15 @@
-"""Tables that differ in budget and trunk alone: which of their columns and rows belong together. No torch."""
+"""Tables that differ in trunk and budget, or share of the images, alone: which columns and rows belong together.
+
+No torch.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ssbench.results.grid import largest
-from ssbench.results.groups import Cells, Group, Head, Line, Place, Recipe, digest, labels
+from ssbench.results.groups import Cells, Group, Head, Line, Place, Recipe
+from ssbench.results.naming import digest, labels
 from ssbench.results.standing import judging
 from ssbench.results.stats import SEEDS
 from ssbench.results.table import Column, Row, Table, columns_of, lines_of
@@ -13,6 +17,7 @@ from ssbench.results.trunks import networks, trained
 from ssbench.spec import Spec
 
 LISTED = 8  # rows in a note
+SHARE = "% of the images"
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Rung:
     table: Table
     at: int
     trunk: str
-    unit: str  # of the budget
+    unit: str  # of the budget, or SHARE
     amount: float
     rows: Mapping[str, Row] = field(repr=False)
 
@@ -44,27 +49,38 @@ class Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """A task's columns of tables with the same data, recipe and precision, the smallest budget first."""
+    """A task's columns of tables with the same data, recipe and precision, the smallest budget or share first."""
 
-    title: str  # what they share
+    title: str  # what they have in common
     key: str
     column: Column
     rungs: tuple[Rung, ...]
 
+    @property
+    def by(self) -> str:
+        """In what its rungs differ, `share` or `budget`."""
+        return "share" if self.rungs[0].unit == SHARE else "budget"
+
 
 Kin = Sequence[tuple[Spec, Group, Table]]  # with a spec that was trained on the table's backbone
+Shared = tuple[Place, Recipe]
 
 
 def ladders(found: Sequence[Group], built: Sequence[Table], controls: Mapping[str, str]) -> list[Ladder]:
-    """Of groups and their tables, in the same order: those with two rungs or more."""
-    alike: dict[str, list[tuple[Spec, Group, Table]]] = defaultdict(list)
-    for group, table in zip(found, built):
-        if (spec := trained(group)) is not None and spec.pretraining.budget:
-            place, recipe = _shared(spec)
-            alike[place.canonical() + recipe.canonical() + spec.pretraining.budget.unit].append((spec, group, table))
-    several = {key: kin for key, kin in sorted(alike.items()) if len(kin) > 1}
-    titles = _titles([kin[0][0] for kin in several.values()])
-    return [one for (key, kin), title in zip(several.items(), titles) for one in _by_task(title, key, kin, controls)]
+    """Of groups and their tables, in the same order: those by budget, then those by share, with two rungs or more."""
+    made = []
+    for by_share in (False, True):
+        alike: dict[str, list[tuple[Spec, Group, Table]]] = defaultdict(list)
+        for group, table in zip(found, built):
+            if (spec := trained(group)) is not None and spec.pretraining.budget:
+                place, recipe = _shared(spec, by_share)
+                unit = SHARE if by_share else spec.pretraining.budget.unit
+                alike[place.canonical() + recipe.canonical() + unit].append((spec, group, table))
+        several = {key: kin for key, kin in sorted(alike.items()) if _several([spec for spec, *_ in kin], by_share)}
+        titles = _titles([kin[0][0] for kin in several.values()], by_share)
+        for (key, kin), title in zip(several.items(), titles):
+            made += _by_task(title, key, kin, controls, by_share)
+    return made
 
 
 def common(rungs: Sequence[Rung]) -> tuple[list[Rung], list[str], list[str]]:
@@ -80,20 +96,34 @@ def common(rungs: Sequence[Rung]) -> tuple[list[Rung], list[str], list[str]]:
     return kept, [name for name in (kept[0].rivals if kept else ()) if name in names], notes
 
 
-def _shared(spec: Spec) -> tuple[Place, Recipe]:
+def _step(spec: Spec, by_share: bool) -> tuple[str, float]:
+    """Unit and amount of a rung."""
+    share, budget = spec.pretraining.share or "100%", spec.pretraining.budget
+    assert budget is not None
+    return (SHARE, float(share[:-1])) if by_share else (budget.unit, budget.amount)
+
+
+def _several(specs: Sequence[Spec], by_share: bool) -> bool:
+    """Whether there is something to compare; trunks at one share are compared by budget already."""
+    return len({_step(spec, by_share) for spec in specs} if by_share else specs) > 1
+
+
+def _shared(spec: Spec, by_share: bool) -> Shared:
     place = Place.of(spec).model_copy(update={"backbone": "", "backbone_settings": {}, "preset": {}})
-    return place, Recipe.of(spec).model_copy(update={"budget": None})
+    return place, Recipe.of(spec).model_copy(update={"share": ""} if by_share else {"budget": None})
 
 
-def _titles(specs: Sequence[Spec]) -> list[str]:
+def _titles(specs: Sequence[Spec], by_share: bool) -> list[str]:
     """`shapes, recipe own`, and what else tells one from another."""
     made = []
     for spec in specs:
         source = f"pretrained on {spec.pretraining.data.name}" if spec.pretraining.data != spec.data else ""
-        recipe = Recipe.of(spec).recipe
-        made.append(", ".join(part for part in (spec.data.name, source, f"recipe {recipe}" * bool(recipe)) if part))
+        recipe, share = Recipe.of(spec).recipe, spec.pretraining.share
+        same = str(spec.pretraining.budget) if by_share else f"{share} of the images" * bool(share)
+        parts = spec.data.name, source, f"recipe {recipe}" * bool(recipe), same
+        made.append(", ".join(part for part in parts if part))
     counts = Counter(made)
-    conditions = [place.shown() | recipe.shown() for place, recipe in map(_shared, specs)]
+    conditions = [place.shown() | recipe.shown() for place, recipe in (_shared(spec, by_share) for spec in specs)]
     for title in (title for title in counts if counts[title] > 1):
         places = [at for at, one in enumerate(made) if one == title]
         for at, label in zip(places, labels([conditions[at] for at in places])):
@@ -101,7 +131,7 @@ def _titles(specs: Sequence[Spec]) -> list[str]:
     return made
 
 
-def _by_task(title: str, key: str, kin: Kin, controls: Mapping[str, str]) -> list[Ladder]:
+def _by_task(title: str, key: str, kin: Kin, controls: Mapping[str, str], by_share: bool) -> list[Ladder]:
     merged: Cells = defaultdict(list)
     for _, group, _ in kin:
         for place, runs in group.cells.items():
@@ -109,16 +139,15 @@ def _by_task(title: str, key: str, kin: Kin, controls: Mapping[str, str]) -> lis
     names = dict(lines_of({line for line, _ in merged}, controls))
     found: dict[Head, list[Rung]] = defaultdict(list)
     for (spec, group, table), trunk in zip(kin, networks([spec for spec, *_ in kin])):
-        heads, budget = [*columns_of(group.cells)], spec.pretraining.budget
-        assert budget is not None
+        heads, (unit, amount) = [*columns_of(group.cells)], _step(spec, by_share)
         lines = [line for line, _ in lines_of({line for line, _ in group.cells}, controls)]
         for at in judging(table):
             rows = _trained(names, lines, table, at)
-            found[heads[at]].append(Rung(table, at, trunk, budget.unit, budget.amount, rows))
+            found[heads[at]].append(Rung(table, at, trunk, unit, amount, rows))
     return [
         Ladder(title, digest(key + head.canonical()), column, tuple(sorted(rungs, key=lambda r: (r.amount, r.trunk))))
         for head, column in columns_of(merged).items()
-        if len(rungs := found[head]) > 1
+        if len(rungs := found[head]) > 1 and not (by_share and len({rung.amount for rung in rungs}) < 2)
     ]
 
 

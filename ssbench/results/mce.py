@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import Group, Line, heading, slugged
+from ssbench.results.groups import Group, Line, heading
+from ssbench.results.naming import slugged
 from ssbench.results.record import Record
 from ssbench.results.table import DASH, SPREAD, columns_of, lines_of
 

@@ -10,7 +10,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import Cells, Group, Head, Line, heading, slugged
+from ssbench.results.groups import Cells, Group, Head, Line, heading
+from ssbench.results.naming import slugged
 from ssbench.results.record import Record
 from ssbench.results.table import DASH, SPREAD, Column, columns_of, lines_of
 

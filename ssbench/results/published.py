@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from ssbench.errors import UserError
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import Head, digest, slugged
+from ssbench.results.groups import Head
+from ssbench.results.naming import digest, slugged
 from ssbench.results.record import Record
 from ssbench.results.store import Store, write_bytes
 from ssbench.results.table import DASH
@@ -102,7 +103,7 @@ def _measured(records: Iterable[Record]) -> dict[tuple[str, str, str, str, str],
         spec, p = record.spec, record.spec.pretraining
         if record.status == "done" and not (spec.trial or spec.probe or spec.labels or spec.test_on):
             elsewhere = f"pretrained on {p.data.name}" if p.data.name != spec.data.name else ""
-            how = (str(p.budget or "untrained"), spec.recipe, elsewhere, f"protocol {spec.protocol}")
+            how = (p.effort, spec.recipe, elsewhere, f"protocol {spec.protocol}")
             kind = p.model_copy(update={"seed": 0}).digest() + Head.of(spec).canonical()
             for metric, score in record.scores.items():
                 asked = spec.data.name, p.backbone, p.method, spec.task, metric

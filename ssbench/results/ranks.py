@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import Group, Line, canonical, heading
+from ssbench.results.groups import Group, Line, heading
 from ssbench.results.metrics import Array
+from ssbench.results.naming import canonical
 from ssbench.results.table import DASH, columns_of, short
 from ssbench.rng import derive
 

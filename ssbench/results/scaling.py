@@ -7,10 +7,10 @@ from itertools import combinations
 import numpy as np
 
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import digest, slugged
 from ssbench.results.ladders import Ladder, Rung, common
 from ssbench.results.laws import EXPONENTS, fitted
 from ssbench.results.metrics import Array
+from ssbench.results.naming import digest, slugged
 from ssbench.results.standing import LEVEL, mean, spanned, tested
 from ssbench.results.stats import beliefs, holm
 from ssbench.results.table import SPREAD, Column, Row
@@ -78,18 +78,30 @@ def _frames(ladder: Ladder, rungs: Sequence[Rung], names: Sequence[str], left: S
         header += ["limit", "exponent", "foretold", "off", "gain"]
         law, still = (column.text(sum(abs(off[at]) for off in offs) / len(offs), None) for at in (0, 1))
         inside = f"{sum(inside for *_, inside in offs)} of {len(offs)} scores are what was foretold, as far as both go"
-        notes += [*LAWS, f"on average the law is off by {law}, and the budget before by {still}; {inside}"]
-    title = f"{ladder.title}, {rungs[0].trunk}: {column.header} by budget"
-    about = slugged(f"{ladder.title} {rungs[0].trunk} {column.task} {column.protocol} by budget")[:120]
+        notes += [
+            *(law.replace("budget", ladder.by) for law in LAWS),
+            f"on average the law is off by {law}, and the {ladder.by} before by {still}; {inside}",
+        ]
+    by = ladder.by + " of the images" * (ladder.by == "share")
+    title = f"{ladder.title}, {rungs[0].trunk}: {column.header} by {by}"
+    about = slugged(f"{ladder.title} {rungs[0].trunk} {column.task} {column.protocol} by {by}")[:120]
     slug = f"{about}-{digest([ladder.key, rungs[0].trunk])}"
-    notes += [] if crossed else [NONE]
+    notes += [] if crossed else [NONE.replace("budget", ladder.by)]
     amounts = tuple(rung.amount for rung in rungs)
     frames: list[Frame] = [
         Scaled(slug, title, tuple(header), tuple(rows), tuple(notes), rungs[0].unit, amounts, tuple(costs))
     ]
     if crossed:
         head = ("ahead with less", "ahead with more", "told at", "and at", "they cross at")
-        frames.append(Frame(f"{slug}-crossed", f"{title}: which methods cross", head, tuple(crossed), (CROSSED,)))
+        frames.append(
+            Frame(
+                f"{slug}-crossed",
+                f"{title}: which methods cross",
+                head,
+                tuple(crossed),
+                (CROSSED.replace("budget", ladder.by),),
+            )
+        )
     return frames
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ssbench.errors import UserError
-from ssbench.results.groups import Head, digest, named
+from ssbench.results.groups import Head, named
+from ssbench.results.naming import digest
 from ssbench.results.record import Record
 
 Scalar = str | int | float | bool
@@ -60,12 +61,11 @@ def _by_task(records: Iterable[Record]) -> dict[tuple[str, int], list[Head]]:
 
 def _tracked(digest: str, records: Sequence[Record], heads: Mapping[Head, str]) -> Tracked:
     first, p = records[0], records[0].spec.pretraining
-    budget = str(p.budget or "untrained")
     known: dict[str, Any] = {
         "method": p.method,
         "data": p.data.name,
         "backbone": p.backbone,
-        "budget": budget,
+        "budget": p.effort,
         "seed": p.seed,
         "precision": p.precision,
         "recipe": first.spec.recipe or "shared",
@@ -87,7 +87,7 @@ def _tracked(digest: str, records: Sequence[Record], heads: Mapping[Head, str]) 
         for metric, score in record.scores.items():
             key = f"score/{column} {metric}"
             scores[key if key not in scores else f"{key} {record.id}"] = score.value  # other sizes of the same data
-    name = f"{p.method}-{p.data.name}-{p.backbone}-{budget.replace('=', '-')}-seed-{p.seed}-{digest[:6]}"
+    name = f"{p.method}-{p.data.name}-{p.backbone}-{p.effort.replace('=', '-')}-seed-{p.seed}-{digest[:6]}"
     return Tracked(digest, re.sub(r"[^\w.+-]", "_", name), settings, dict(sorted(curves.items())), scores)
 
 

@@ -6,18 +6,8 @@ from itertools import combinations
 from statistics import fmean
 
 from ssbench.results.grid import Frame, Value, scored
-from ssbench.results.groups import (
-    Cells,
-    Group,
-    Head,
-    Place,
-    Recipe,
-    bare,
-    canonical,
-    digest,
-    labels,
-    slugged,
-)
+from ssbench.results.groups import Cells, Group, Head, Place, Recipe, bare
+from ssbench.results.naming import canonical, digest, labels, slugged
 from ssbench.results.ranks import paired
 from ssbench.results.table import Column, columns_of, lines_of
 from ssbench.spec import Spec
@@ -111,4 +101,4 @@ def _conditions(group: Group) -> str:
     source = f"pretrained on {p.data.name}" if p.data != spec.data else ""
     own = Recipe.of(spec).recipe  # of tuned rows, the one that they started from
     recipe = f"recipe {own}" if own else ""
-    return ", ".join(part for part in (spec.data.name, source, str(p.budget or "untrained"), recipe) if part)
+    return ", ".join(part for part in (spec.data.name, source, p.effort, recipe) if part)

@@ -11,7 +11,8 @@ from math import comb, log
 from typing import Any
 
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import Cells, Group, Head, Line, groups, heading, slugged
+from ssbench.results.groups import Cells, Group, Head, Line, groups, heading
+from ssbench.results.naming import slugged
 from ssbench.results.record import Record, Score
 from ssbench.results.table import DASH, Column, columns_of, lines_of
 from ssbench.spec import Space

@@ -44,21 +44,37 @@ def measure(method: Method, select: Split, seed: int, ignore_index: int, most: i
     The method sees at most `most` images, evenly spaced, and their masks (B, S, S) where the data has some, with
     ignored pixels as background. Where it fails, its measures are left out with a word.
     """
-    found = {}
     with undisturbed(method, derive(seed, "measures")):
-        encoder, where = method.judged(), method.encoder.mean.device
-        with suppress(NotApplicable):
-            vectors = represent(encoder, select.images, lambda images: {"pooled": encoder.pooled(images)})
-            found["rankme"] = rankme(vectors["pooled"])
+        vectors = _vectors(method, select)
+    found = {} if vectors is None else {"rankme": rankme(vectors)}
+    return _finite(found | _own(method, select, seed, ignore_index, most))
+
+
+def _own(method: Method, select: Split, seed: int, ignore_index: int, most: int) -> dict[str, float]:
+    """A method's own measures; none, with a word, where they fail."""
+    with undisturbed(method, derive(seed, "measures")):
+        where = method.encoder.mean.device
         index = torch.linspace(0, len(select) - 1, min(len(select), most)).long()
         images = method.encoder.normalise(select.images[index].to(where))  # (B, C, S, S)
         objects = select.targets["mask"][index].to(where) if "mask" in select.targets else None
         if objects is not None:
             objects = objects.masked_fill(objects == ignore_index, 0)
         try:
-            found |= {name: float(value) for name, value in method.measures(images, objects).items()}
+            return {name: float(value) for name, value in method.measures(images, objects).items()}
         except Exception as error:  # a plugin may fail in any way, and what was trained is worth more
             warn(f"{type(method).__name__}.measures is left out: {type(error).__name__}: {one_line(error)}")
+            return {}
+
+
+def _vectors(method: Method, split: Split) -> Tensor | None:
+    """What the judged encoder makes of images, (N, D); None where it has no vector of one."""
+    encoder = method.judged()
+    with suppress(NotApplicable):
+        return represent(encoder, split.images, lambda images: {"pooled": encoder.pooled(images)})["pooled"]
+    return None
+
+
+def _finite(found: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
@@ -69,18 +85,18 @@ def watch(method: Method, select: Split, seed: int, ignore_index: int, most: int
     0 where all are one (SimSiam, Chen & He 2020, arXiv:2011.10566, section 4.1). `select_knn`, where images have a
     class each: how many of `select`, in %, their neighbours there tell. The method sees no label.
     """
-    some = _spaced(select, WATCHED)
-    found = measure(method, some, seed, ignore_index, most)
-    with undisturbed(method, derive(seed, "measures")), suppress(NotApplicable):
-        encoder = method.judged()
-        vectors = represent(encoder, some.images, lambda images: {"pooled": encoder.pooled(images)})["pooled"]
-        unit = torch.nn.functional.normalize(vectors, dim=1)
+    judged = _spaced(select, JUDGED)
+    few = torch.linspace(0, len(judged) - 1, min(len(judged), WATCHED)).long()  # of them
+    found = {}
+    with undisturbed(method, derive(seed, "measures")):
+        vectors = _vectors(method, judged)
+    if vectors is not None:
+        unit = torch.nn.functional.normalize(vectors[few], dim=1)
+        found["rankme"] = rankme(vectors[few])
         found["deviation"] = float(unit.std(0).mean() * unit.shape[1] ** 0.5)
         if "label" in select.targets and len(select) > NEIGHBOURS:
-            more = _spaced(select, JUDGED)
-            vectors = represent(encoder, more.images, lambda images: {"pooled": encoder.pooled(images)})["pooled"]
-            found["select_knn"] = told_by_others(vectors, more.targets["label"].to(vectors.device))
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+            found["select_knn"] = told_by_others(vectors, judged.targets["label"].to(vectors.device))
+    return _finite(found | _own(method, judged.take(few.tolist()), seed, ignore_index, most))
 
 
 def _spaced(split: Split, most: int) -> Split:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +34,36 @@ SAVE = 30.0  # seconds between checkpoints
 COUNTED = (1 / 8, 3 / 8, 5 / 8, 7 / 8)  # shares of the budget at which FLOPs are counted
 LOOKS = (0.0, 0.25, 0.5, 0.75)  # shares of the budget at which it is looked at; the end is another
 Look = Callable[[int, float], dict[str, float]]  # at a step and a share of the budget; gives numbers for the log
+Note = Callable[[Literal["loss", "health"], dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told how a training goes. Nothing of it changes what is trained."""
+
+    tell: Callable[[str], None] = lambda text: None  # a line at each reading of the loss
+    look: Look | None = None  # at quarters of the budget; it must leave the method as it is
+    every: int = 0  # steps between looks besides the quarters; 0: no others
+    note: Note = lambda of, point: None  # each reading and each look, what an interrupted run had included
+
+    def again(self, log: list[dict[str, float]], health: list[dict[str, float]]) -> None:
+        """Note what an interrupted run had."""
+        for point in log:
+            self.note("loss", point)
+        for point in health:
+            self.note("health", point)
+
+    def due(self, step: int, before: float, progress: float) -> bool:
+        """Whether to look now; `before` is the progress at the step before."""
+        often = self.every > 0 and step > 0 and step % self.every == 0
+        return self.look is not None and (often or any(before < share <= progress for share in LOOKS))
+
+    def looked(self, step: int, progress: float, clipped: float) -> list[dict[str, float]]:
+        """What is seen at a step, with the share of gradients that were clipped since the last look; at most one."""
+        found = [{"step": step, "clipped": clipped, **self.look(step, progress)}] if self.look else []
+        for point in found:
+            self.note("health", point)
+        return found
 
 
 @dataclass(frozen=True)
@@ -232,22 +262,14 @@ def total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack([term.float() for term in terms.values()]).sum()
 
 
-def pretrain(
-    run: Loop,
-    budget: Budget,
-    checkpoint: Path,
-    tell: Callable[[str], None],
-    look: Look | None = None,
-) -> Trained:
-    """Train the method for the budget. `checkpoint` is where an interrupted run left off, and is removed at the end.
-
-    `look`, if any, is called at quarters of the budget; it must leave the method as it is.
-    """
+def pretrain(run: Loop, budget: Budget, checkpoint: Path, watcher: Watcher = Watcher()) -> Trained:
+    """Train the method for the budget. `checkpoint` is where an interrupted run left off, and is removed at the end."""
     method, recipe = run.method.train(), run.recipe
     flops = flops_a_step(run)
     steps = total_steps(budget, len(run.images), recipe.batch, flops)
     optimiser = optimisers.optimiser(method.groups(recipe.weight_decay), recipe)
     step, spent, log, health, before = _resume(checkpoint, method, optimiser)
+    watcher.again(log, health)
     started = saved = time.perf_counter()
     sums, cut = dict[str, Tensor](), torch.zeros((), device=run.device)  # `cut`: steps whose gradient was clipped
     seen = step  # steps before the last look
@@ -258,9 +280,9 @@ def pretrain(
         progress = step / steps if steps else elapsed / budget.amount
         if progress >= 1:
             break
-        if look and any(before < share <= progress for share in LOOKS):
+        if watcher.due(step, before, progress):
             stopped = time.perf_counter()
-            health.append({"step": step, "clipped": float(cut) / max(step - seen, 1), **look(step, progress)})
+            health += watcher.looked(step, progress, float(cut) / max(step - seen, 1))
             cut, seen = torch.zeros_like(cut), step
             started += time.perf_counter() - stopped  # the clock of the budget stands still
         before = progress
@@ -277,8 +299,9 @@ def pretrain(
         sums = {name: sums.get(name, 0) + term.detach() for name, term in terms.items()}
         if step % run.log == 0 or step == steps:
             log.append(_read(sums, step, 1 + (step - 1) % run.log))
+            watcher.note("loss", log[-1])
             sums = {}
-            tell(_line(log[-1], step, steps, progress, elapsed, recipe.batch))
+            watcher.tell(_line(log[-1], step, steps, progress, elapsed, recipe.batch))
             if time.perf_counter() - saved > run.save:
                 _save(
                     checkpoint, method, optimiser, (step, spent + time.perf_counter() - started, log, health, progress)
@@ -286,9 +309,9 @@ def pretrain(
                 saved = time.perf_counter()
     if sums:  # a budget of seconds ends between two readings
         log.append(_read(sums, step, 1 + (step - 1) % run.log))
+        watcher.note("loss", log[-1])
     elapsed = spent + time.perf_counter() - started  # once more: reading the terms has waited for the device
-    if look:
-        health.append({"step": step, "clipped": float(cut) / max(step - seen, 1), **look(step, 1.0)})
+    health += watcher.looked(step, 1.0, float(cut) / max(step - seen, 1))
     checkpoint.unlink(missing_ok=True)
     views = sum(view.count for view in method.views)
     return Trained(step, step * recipe.batch, views, elapsed, flops * step / 1e9, log, health=health)

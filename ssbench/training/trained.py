@@ -24,8 +24,8 @@ from ssbench.results.store import drop, read_tensors, write_bytes, write_tensors
 from ssbench.rng import derive
 from ssbench.settings import Settings, make
 from ssbench.spec import Pretraining, Train
-from ssbench.training import artifacts, diagnostics, pictures
-from ssbench.training.loop import Loop, Trained, loop, pretrain
+from ssbench.training import artifacts, diagnostics, pictures, steplog
+from ssbench.training.loop import Loop, Trained, Watcher, loop, pretrain
 from ssbench.workshop import Job
 
 PIECE = 64  # images whose pixels are counted at once
@@ -154,9 +154,11 @@ def _train(job: Job, run: Loop, checkpoint: Path) -> Trained:
     job.tell("preparing")
     images = job.origin.fit.images
     owner = f"{spec.owner} {code.of_method(job.cell.method)}"
-    seconds = artifacts.prepare(method, images, job.cache / "artifacts", owner, spec.data.digest(), spec.seed)
+    of_what = spec.data.digest() + (f" {spec.share} {spec.seed}" if spec.share else "")
+    seconds = artifacts.prepare(method, images, job.cache / "artifacts", owner, of_what, spec.seed)
     method.to(job.device)  # artifacts come on the CPU
-    done = pretrain(run, spec.budget, checkpoint, job.tell, partial(_look, job, run))
+    log = steplog.begin(steplog.file_of(job.cache, spec), spec)
+    done = pretrain(run, spec.budget, checkpoint, Watcher(job.tell, partial(_look, job, run), job.judge_every, log))
     return replace(done, prepare_seconds=seconds)
 
 
@@ -167,6 +169,9 @@ def _look(job: Job, run: Loop, step: int, progress: float) -> dict[str, float]:
     pictures.keep(method, shown, picture_folder(job.cache, spec), spec.seed, step)
     most = min(diagnostics.MEASURED, run.recipe.batch)
     found = diagnostics.watch(method, job.origin.select, spec.seed, job.origin.ignore_index, most)
+    if job.judge_every and "select_knn" in found:
+        told = f"neighbours tell {found['select_knn']:.1f} % of held-out images"
+        job.say(f"{spec.method}, seed {spec.seed}: step {step}: {told}")
     if said := diagnostics.collapsing(found, progress):
         if job.stop_collapsed:
             raise RuntimeError(f"collapsed at step {step}: {said}")

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ssbench.results import stats
 from ssbench.results.grid import Frame, Pivot, Value, _whole, grids, measures, optima, pivots, selection
-from ssbench.results.groups import canonical, groups
+from ssbench.results.groups import groups
 from ssbench.results.metrics import score
+from ssbench.results.naming import canonical
 from ssbench.results.record import Record, Score
 from ssbench.results.render import Shown, csv, latex, markdown, readme, write
 from ssbench.results.store import Store

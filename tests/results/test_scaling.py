@@ -260,3 +260,24 @@ def test_errors_have_digits_and_no_limit_below_nothing() -> None:
     low, high = told["foretold"].span or (0, 0)
     assert low < 0.35 < high and told["foretold"].text.startswith("0.350 [") and told["off"].text == "+0.000"
     assert (told["limit"].span or (-1,))[0] >= 0 and told["limit"].text.startswith("0.300 [")
+
+
+def test_shares_of_the_images_are_a_ladder_of_their_own(store: Store) -> None:
+    for lift, (method, share) in enumerate((m, s) for s in ("25%", "50%") for m in ("a", "b")):
+        climb(store, method, 4000, lift=2.0 * lift, first={"share": share})
+    by_budget, by_share = found(store)
+    assert [one.amount for one in by_budget.rungs] == [1000, 4000, 16000] and by_budget.title == "shapes"
+    assert [one.said for one in by_share.rungs] == [f"{share} % of the images" for share in (25, 50, 100)]
+    assert by_share.title == "shapes, samples=4000" and by_share.by == "share"
+    _, frame = scaling([by_budget, by_share])
+    assert frame.title == "shapes, samples=4000, vit-nano: knn top1 % ↑ (protocol 1) by share of the images"
+    assert [value.text for value in frame.rows[0][1:4]] == ["21.0 ± 1.0", "25.0 ± 1.0", "26.0 ± 1.0"]
+    assert frame.notes[-1].startswith("no two methods") and "at one share and" in frame.notes[-1]
+
+
+def test_does_a_smaller_share_order_as_all_images_do() -> None:
+    order = {name: 20.0 + 5 * place for place, name in enumerate("abcd")}
+    some, whole = (replace(rung(n, order), unit="% of the images") for n in (10.0, 100.0))
+    (frame,) = foretelling([ladder(replace(some, rows={**whole.rows}), whole)])
+    assert [row[1].text for row in frame.rows] == ["10 % of the images", "100 % of the images, the largest"]
+    assert "have the largest share" in frame.notes[0] and frame.header[:2] == ("trunk", "share")

@@ -17,7 +17,7 @@ from ssbench.errors import Broken, UserError
 from ssbench.method import Batch, Method
 from ssbench.registry import entries
 from ssbench.spec import Budget, Train
-from ssbench.training.loop import flops_a_step, loop, pretrain, resident, total_steps
+from ssbench.training.loop import Trained, Watcher, flops_a_step, loop, pretrain, resident, total_steps
 from ssbench.training.optimisers import rate
 
 CPU = torch.device("cpu")
@@ -58,7 +58,7 @@ def test_budgets_become_steps(text: str, steps: int | None) -> None:
 def test_training_lowers_the_loss_and_counts_what_it_spent(tiny: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
     run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
     said: list[str] = []
-    done = pretrain(run, Budget(unit="samples", amount=1600), tmp_path / "part", said.append)
+    done = pretrain(run, Budget(unit="samples", amount=1600), tmp_path / "part", Watcher(said.append))
     assert (done.steps, done.images, done.views) == (100, 1600, 1)
     assert done.log[-1]["square"] < 0.1 * done.log[0]["square"] and done.log[-1]["none"] == 0
     assert "step 100/100" in said[-1] and "images/s" in said[-1]
@@ -67,7 +67,7 @@ def test_training_lowers_the_loss_and_counts_what_it_spent(tiny: Dataset, tmp_pa
 
 def test_a_budget_of_seconds_ends_on_time(tiny: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
     run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
-    done = pretrain(run, Budget(unit="seconds", amount=0.5), tmp_path / "part", lambda text: None)
+    done = pretrain(run, Budget(unit="seconds", amount=0.5), tmp_path / "part")
     assert 0.5 <= done.seconds < 2 and done.steps > 1
 
 
@@ -212,7 +212,7 @@ def test_a_broken_promise_is_named_before_anything_is_trained(
 ) -> None:
     run = loop(method(kind), tiny.fit, Train(batch=16), 0, "float32", CPU)
     with pytest.raises(Broken, match=text):
-        pretrain(run, Budget(unit="steps", amount=2), tmp_path / "part", lambda text: None)
+        pretrain(run, Budget(unit="steps", amount=2), tmp_path / "part")
 
 
 def test_a_buffer_that_is_in_the_state_may_remember(tiny: Dataset) -> None:
@@ -230,7 +230,7 @@ def test_it_is_looked_at_at_each_quarter(
     taken: list[int],
 ) -> None:
     run, at = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU), list[int]()
-    done = pretrain(run, Budget(unit="steps", amount=steps), tmp_path / "part", lambda text: None, looking(at))
+    done = pretrain(run, Budget(unit="steps", amount=steps), tmp_path / "part", Watcher(look=looking(at)))
     assert at == taken == [row["step"] for row in done.health]
     assert all(row["found"] == row["step"] and 0 <= row["clipped"] <= 1 for row in done.health)
 
@@ -248,7 +248,7 @@ def looking(at: list[int]) -> Callable[[int, float], dict[str, float]]:
 @pytest.mark.parametrize(("clip", "share"), [(1e-9, 1.0), (1e9, 0.0), (0, 0.0)])
 def test_the_share_of_clipped_gradients_is_watched(tiny: Dataset, tmp_path: Path, clip: float, share: float) -> None:
     run = loop(method(), tiny.fit, Train(batch=16, clip=clip), 0, "float32", CPU)
-    done = pretrain(run, Budget(unit="steps", amount=4), tmp_path / "part", lambda text: None, lambda step, at: {})
+    done = pretrain(run, Budget(unit="steps", amount=4), tmp_path / "part", Watcher(look=lambda step, at: {}))
     assert [row["clipped"] for row in done.health] == [0, *[share] * 4]
 
 
@@ -260,8 +260,8 @@ def test_time_for_looking_is_no_part_of_a_budget_of_seconds(tiny: Dataset, tmp_p
         time.sleep(0.5)
         return {}
 
-    done = pretrain(run, Budget(unit="seconds", amount=0.4), tmp_path / "part", lambda text: None, slow)
-    assert len(at) == 5 and at[0] == 0 and at[1] > 0 and at[-1] == done.steps > 3 and done.seconds < 0.9
+    done = pretrain(run, Budget(unit="seconds", amount=1.2), tmp_path / "part", Watcher(look=slow))
+    assert len(at) == 5 and at[0] == 0 and at[1] > 0 and at[-1] == done.steps > 3 and done.seconds < 2
 
 
 @pytest.mark.parametrize("broken_at", [2, 4, 5])
@@ -274,9 +274,9 @@ def test_an_interrupted_training_misses_no_look(tiny: Dataset, tmp_path: Path, b
 
     with pytest.raises(KeyboardInterrupt):
         run = replace(loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU), log=1, save=0.0)
-        pretrain(run, budget, tmp_path / "part", pull_the_plug, looking(at))
+        pretrain(run, budget, tmp_path / "part", Watcher(pull_the_plug, looking(at)))
     run = replace(loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU), log=1, save=0.0)
-    done = pretrain(run, budget, tmp_path / "part", lambda text: None, looking(at))
+    done = pretrain(run, budget, tmp_path / "part", Watcher(look=looking(at)))
     assert [row["step"] for row in done.health] == [0, 2, 4, 6, 8]
     assert sorted(set(at)) == [0, 2, 4, 6, 8]  # one taken after the last checkpoint is taken again
 
@@ -287,7 +287,7 @@ def test_what_other_code_left_of_a_run_is_named(tiny: Dataset, tmp_path: Path, l
     torch.save(left, file)
     run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
     with pytest.raises(RuntimeError, match=r"part: the interrupted run left there does not fit .* remove the file"):
-        pretrain(run, Budget(unit="steps", amount=2), file, lambda text: None)
+        pretrain(run, Budget(unit="steps", amount=2), file)
     assert file.exists()
 
 
@@ -299,7 +299,7 @@ def test_what_is_cut_off_of_a_run_is_dropped_and_the_run_starts_again(
     torch.save({"method": {"w": torch.zeros(1000)}}, file)
     file.write_bytes(file.read_bytes()[:kept])
     run = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU)
-    assert pretrain(run, Budget(unit="steps", amount=2), file, lambda text: None).steps == 2
+    assert pretrain(run, Budget(unit="steps", amount=2), file).steps == 2
     assert f"{file} can't be read and is made again" in caplog.text
 
 
@@ -311,7 +311,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(tiny: Dataset, tmp_path
 
     run = loop(method(Broken), tiny.fit, Train(batch=16), 0, "float32", CPU)
     with pytest.raises(RuntimeError, match="the loss term broken is not finite at step 50"):
-        pretrain(run, Budget(unit="steps", amount=60), tmp_path / "part", lambda text: None)
+        pretrain(run, Budget(unit="steps", amount=60), tmp_path / "part")
 
 
 def test_more_images_a_step_than_there_are_is_refused(tiny: Dataset) -> None:
@@ -321,7 +321,7 @@ def test_more_images_a_step_than_there_are_is_refused(tiny: Dataset) -> None:
 
 def test_bf16_trains_too(tiny: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
     run = loop(method(), tiny.fit, Train(batch=16), 0, "bf16", CPU)
-    done = pretrain(run, Budget(unit="steps", amount=100), tmp_path / "part", lambda text: None)
+    done = pretrain(run, Budget(unit="steps", amount=100), tmp_path / "part")
     assert done.log[-1]["square"] < 0.2 * done.log[0]["square"]
 
 
@@ -376,3 +376,32 @@ def test_images_stay_off_a_device_that_they_would_fill(monkeypatch: pytest.Monke
         monkeypatch.setattr(Tensor, "to", lambda self, *to, moved=moved: moved.append(self) or self)
         resident(images, torch.device("cuda"))
         assert bool(moved) == fits
+
+
+def test_every_so_many_steps_it_is_looked_at_too(tiny: Dataset, tmp_path: Path) -> None:
+    run, at = loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU), list[int]()
+    pretrain(run, Budget(unit="steps", amount=8), tmp_path / "part", Watcher(look=looking(at), every=3))
+    assert at == [0, 2, 3, 4, 6, 8]
+
+
+@pytest.mark.parametrize("broken_at", [0, 2, 5])
+def test_readings_and_looks_are_noted_as_they_come(tiny: Dataset, tmp_path: Path, broken_at: int) -> None:
+    budget, noted = Budget(unit="steps", amount=6), list[tuple[str, dict[str, float]]]()
+
+    def pull_the_plug(text: str) -> None:
+        if text.startswith(f"step {broken_at}/"):
+            raise KeyboardInterrupt
+
+    def watched(tell: Callable[[str], None] = lambda text: None) -> Trained:
+        noted.clear()
+        run = replace(loop(method(), tiny.fit, Train(batch=16), 0, "float32", CPU), log=1, save=0.0)
+        watcher = Watcher(tell, looking([]), 1, lambda of, point: noted.append((of, point)))
+        return pretrain(run, budget, tmp_path / "part", watcher)
+
+    if broken_at:
+        with pytest.raises(KeyboardInterrupt):
+            watched(pull_the_plug)
+        assert noted[-1][0] == "loss" and noted[-1][1]["step"] == broken_at
+    done = watched()
+    assert [point for of, point in noted if of == "loss"] == done.log and len(done.log) == 6
+    assert [point for of, point in noted if of == "health"] == done.health and len(done.health) == 7

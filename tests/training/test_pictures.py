@@ -13,7 +13,7 @@ from ssbench.encoders.encoder import Encoder
 from ssbench.method import Batch, Method
 from ssbench.spec import Budget, Train
 from ssbench.training import pictures
-from ssbench.training.loop import loop, pretrain
+from ssbench.training.loop import Watcher, loop, pretrain
 
 
 def pixels(png: bytes) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
@@ -73,7 +73,7 @@ def weights(encoder: Encoder, tiny: Dataset, tmp_path: Path, folder: Path | None
         return {}
 
     look = keep if folder else None
-    pretrain(run, Budget(unit="steps", amount=8), tmp_path / "part", lambda text: None, look)
+    pretrain(run, Budget(unit="steps", amount=8), tmp_path / "part", Watcher(look=look))
     assert method.training
     return method.state_dict()
 
