@@ -69,18 +69,18 @@ def _entry(kind: Kind, name: str) -> Entry | None:
 
 def _spine_of(spec: Spec) -> dict[str, str]:
     p = spec.pretraining
-    read = [_data(ref) for ref in (p.data, spec.data, *filter(None, [spec.test_on]))]
+    read = tuple(_data(ref) for ref in (p.data, spec.data, *filter(None, [spec.test_on])))
     return {**_trained_by(p), "data": _sum(read), "scores": _spine(SCORES)}
 
 
 def of_encoder(p: Pretraining, method: Entry) -> str:
     """The digest of all the code that a pretrained encoder follows from."""
-    return _sum([*_trained_by(p).values(), of_method(method), _data(p.data)])
+    return _sum((*_trained_by(p).values(), of_method(method), _data(p.data)))
 
 
 def of_features(data: DataRef) -> str:
     """The digest of the code that turns images of some data into an encoder's features."""
-    return _sum([_spine(NETWORK + GIVEN), _data(data), _spine(FEATURES)])
+    return _sum((_spine(NETWORK + GIVEN), _data(data), _spine(FEATURES)))
 
 
 def _trained_by(p: Pretraining) -> dict[str, str]:
@@ -94,24 +94,25 @@ def _data(ref: DataRef) -> str:
 
 def of_method(entry: Entry) -> str:
     """The digest of a method's own code: its file, what that imports of its package, and that of a mixture's parts."""
-    found = [_module(member.target) for member in entry.members]
-    return _sum([*found, _module(entry.target)]) if found else _module(entry.target)
+    found = (*(_module(member.target) for member in entry.members), _module(entry.target))
+    return _sum(found) if entry.members else found[0]
 
 
-def _sum(parts: list[str]) -> str:
+@lru_cache
+def _sum(parts: tuple[str, ...]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:SHOWN]
 
 
 @lru_cache
 def _spine(names: tuple[str, ...]) -> str:
-    return _sum([f"{name} {_of_file(_file(f'ssbench.{name}'))}" for name in sorted(names)])
+    return _sum(tuple(f"{name} {_of_file(_file(f'ssbench.{name}'))}" for name in sorted(names)))
 
 
 @lru_cache
 def _module(target: str) -> str:
     """Of an entry's module and what it imports of its own package."""
     name = target.partition(":")[0]
-    return _sum([f"{module} {_of_file(_file(module))}" for module in sorted(_closure(name))])
+    return _sum(tuple(f"{module} {_of_file(_file(module))}" for module in sorted(_closure(name))))
 
 
 def _closure(name: str) -> set[str]:

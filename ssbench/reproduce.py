@@ -34,16 +34,16 @@ class Again:
     said: str = ""
 
 
-def pick(records: Iterable[Record], stale: bool, sample: int, few: bool = False) -> list[Record]:
+def pick(records: Iterable[Record], stale: bool, sample: int, few: str = "") -> list[Record]:
     """Those that were done; `stale`: of code that has changed or is not known; `sample`: so many, by the id's hash.
 
-    `few`: of what has changed as few as settle all, see `codes.settled`.
+    `few`, the type of a device: of what has changed as few as settle all by running there, see `codes.settled`.
     """
     done = [one for one in records if one.status == "done"]
     open_ones = {one.id for one in settled(done) if not one.digests or changed(one)} if stale or few else set()
     found = [one for one in done if one.id in open_ones or not (stale or few)]
     if few:
-        found = fewest(found)
+        found = fewest(found, few)
     if sample:
         found = sorted(found, key=lambda one: sha256(one.id.encode()).digest())[:sample]
     return sorted(found, key=lambda one: (one.spec.pretraining.digest(), one.spec.id))

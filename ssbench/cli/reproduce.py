@@ -24,6 +24,7 @@ def reproduce(
     from ssbench.reproduce import reproduce as again
     from ssbench.results.export import called, chosen
     from ssbench.results.store import Store
+    from ssbench.workshop import device as find_device
 
     if bool(what) == (stale or fewest or bool(sample)):
         raise UserError("name a record, or say --stale, --fewest or --sample N")
@@ -32,7 +33,8 @@ def reproduce(
         raise UserError(f"--results {results}: no records there")
     store.check_writable()
     records = store.all()
-    picked = [chosen(records, what)] if what else pick(records, stale, sample, fewest)
+    few = find_device(device).type if fewest else ""
+    picked = [chosen(records, what)] if what else pick(records, stale, sample, few)
     verdicts: Counter[str] = Counter()
     try:
         for one in again(store, picked, [*filter(None, dataset.split(","))], tuple(plugin or ()), device):

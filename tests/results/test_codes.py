@@ -140,12 +140,15 @@ def test_the_fewest_are_one_of_each_method_and_of_each_task_the_quickest(retrain
 
     each = product(("byol", "simclr"), ("knn", "probe"), (0, 1))
     rows = [took(method, task, seed, 10 + seed + (task == "probe")) for method, task, seed in each]
-    picked = codes.fewest(rows)
+    picked = codes.fewest(rows, "cpu")
     names = {(one.spec.pretraining.method, one.spec.task, one.spec.pretraining.seed) for one in picked}
     assert names in ({("byol", "knn", 0), ("simclr", "knn", 0), (method, "probe", 0)} for method in ("byol", "simclr"))
     shown = {one.id: again(one.model_copy(update={"digests": retrained}), older) for one in picked}
     assert not any(map(codes.changed, codes.settled([shown.get(one.id, one) for one in rows])))
-    assert codes.fewest(codes.settled([shown.get(one.id, one) for one in rows])) == []
+    assert codes.fewest(codes.settled([shown.get(one.id, one) for one in rows]), "cpu") == []
+    quick = [one.model_copy(update={"environment": {"device": "cuda"}, "costs": Costs()}) for one in rows]
+    here = [one.model_copy(update={"environment": {"device": "cpu"}}) for one in rows[:2]]
+    assert [one.id for one in codes.fewest([*quick, *here], "cpu")][0] == here[0].id
 
 
 def test_seeds_of_a_settled_code_share_a_mean_and_the_table_says_so(tmp_path: Path, retrained: dict[str, str]) -> None:
