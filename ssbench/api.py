@@ -14,6 +14,7 @@ from ssbench import plan
 from ssbench.errors import UserError
 from ssbench.progress import Progress
 from ssbench.registry import controls, load
+from ssbench.results import codes
 from ssbench.results.frame import framed
 from ssbench.results.groups import Line, named, tuned
 from ssbench.results.record import Record
@@ -140,13 +141,18 @@ class Results:
     store: Store
     controls: Mapping[str, str]  # and what each is, a floor or a ceiling
 
+    def settled(self) -> list[Record]:
+        """The records, with today's code where others of the folder show that theirs gives the same."""
+        older = any(map(codes.changed, self.records))
+        return codes.settled(self.records, self.store.all()) if older else [*self.records]
+
     def frame(self) -> "pd.DataFrame":
         """A row for each record and metric, with the columns of `ssbench.frame`."""
         return framed(self.records)
 
     def tables(self) -> list[Table]:
         """Mean ± deviation over seeds, tested against the controls. Raises UserError on predictions that are gone."""
-        return build(self.store, self.controls, self.records)
+        return build(self.store, self.controls, self.settled())
 
     def __repr__(self) -> str:
         return "\n\n".join([self._summary(), *map(screen, self.tables())])

@@ -41,9 +41,12 @@ def _first(asked: Suite) -> Cell:
     if not trained:
         raise UserError("--match flops: no method is trained; name one with --method")
     alike = [cell.spec.pretraining for cell in trained if cell.method == trained[0].method]
-    if len({p.model_copy(update={"seed": 0, "budget": None}).digest() for p in alike}) > 1:
+    steps_differ = any(text.startswith("epochs") for text in asked.budget)  # of shares of the images
+    same = {"seed": 0, "budget": None} | ({} if steps_differ else {"share": ""})
+    if len({p.model_copy(update=same).digest() for p in alike}) > 1:
         name = trained[0].method.name
-        raise UserError(f"--match flops: {name} is there in several variants; ask for one backbone, data and setting")
+        one = "one backbone, data, setting and, with epochs, share"
+        raise UserError(f"--match flops: {name} is there in several variants; ask for {one}")
     return trained[0]
 
 

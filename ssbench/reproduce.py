@@ -1,6 +1,7 @@
 """Records run again under today's code: what comes out the same is confirmed, what does not is shown."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -34,19 +35,36 @@ class Again:
     said: str = ""
 
 
-def pick(records: Iterable[Record], stale: bool, sample: int, few: str = "") -> list[Record]:
-    """Those that were done; `stale`: of code that has changed or is not known; `sample`: so many, by the id's hash.
+def pick(records: Iterable[Record], stale: bool, sample: int) -> list[Record]:
+    """Those that were done; `stale`: of code that has changed or is not known, and not settled by others (`codes`).
 
-    `few`, the type of a device: of what has changed as few as settle all by running there, see `codes.settled`.
+    `sample`: so many, by the id's hash.
     """
     done = [one for one in records if one.status == "done"]
-    open_ones = {one.id for one in settled(done) if not one.digests or changed(one)} if stale or few else set()
-    found = [one for one in done if one.id in open_ones or not (stale or few)]
-    if few:
-        found = fewest(found, few)
+    found = [one for one, known in zip(done, settled(done)) if not stale or not one.digests or changed(known)]
     if sample:
         found = sorted(found, key=lambda one: sha256(one.id.encode()).digest())[:sample]
-    return sorted(found, key=lambda one: (one.spec.pretraining.digest(), one.spec.id))
+    return _together(found)
+
+
+def few(records: Iterable[Record], sources: Sequence[str], plugins: tuple[str, ...], device: str) -> list[Record]:
+    """Of those whose code has changed few that settle the others, out of what can be run on this device."""
+
+    from ssbench.workshop import device as find_device
+
+    def runs(record: Record) -> bool:
+        with suppress(UserError):
+            return bool(_cell(record, sources, plugins))
+        return False
+
+    done, here = [one for one in records if one.status == "done"], find_device(device).type
+    left = [one for one, known in zip(done, settled(done)) if changed(known) and one.environment.get("device") == here]
+    return _together(fewest(filter(runs, left)))
+
+
+def _together(records: Iterable[Record]) -> list[Record]:
+    """Those of one pretraining in a row."""
+    return sorted(records, key=lambda one: (one.spec.pretraining.digest(), one.spec.id))
 
 
 def reproduce(

@@ -211,7 +211,8 @@ class Pretraining(Frozen):
     def named(self) -> dict[str, Any]:
         """What it is, in a line of a log."""
         known = {"pretraining": self.digest(), "method": self.method, "data": self.data.name, "backbone": self.backbone}
-        return known | {"budget": self.effort, "seed": self.seed}
+        share = {"share": self.share} if self.share else {}
+        return known | {"budget": str(self.budget or "untrained"), **share, "seed": self.seed}
 
     @model_serializer(mode="wrap")
     def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:

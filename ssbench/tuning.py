@@ -22,7 +22,7 @@ from ssbench.spec import Space, Train
 
 Point = dict[str, float]  # values of `train`
 TRIALS = 16
-SINGLE = ("dataset", "backbone", "labels", "budget")  # a tuning is of one
+SINGLE = ("dataset", "backbone", "labels", "budget", "share")  # a tuning is of one
 ABSENT = ("encoder", "test_on", "vary")  # and has none of these
 
 

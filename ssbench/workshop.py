@@ -53,6 +53,7 @@ class Workshop:
     judge_every: int = 0  # steps between looks at a training besides the quarters; 0: no others
     _datasets: dict[tuple[str, str], Dataset] = field(default_factory=dict)
     _inner: dict[str, Dataset] = field(default_factory=dict)  # of trials
+    _shared: dict[tuple[str, str, int], Dataset] = field(default_factory=dict)  # the last one
     _copied: dict[tuple[str, ...], Copied] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,7 +66,10 @@ class Workshop:
         origin = self._dataset(cell, cell.pretrain_on, cell.spec.pretraining.data)
         judged = self._dataset(cell, cell.data, cell.spec.data)
         if share := cell.spec.pretraining.share:
-            origin = shared(origin, share, cell.spec.pretraining.seed)
+            part = origin.ref.digest(), share, cell.spec.pretraining.seed
+            if part not in self._shared:  # cells of one stand together
+                self._shared = {part: shared(origin, share, cell.spec.pretraining.seed)}
+            origin = self._shared[part]
         if cell.spec.test_on:
             size = {"image_size": judged.size}  # as the encoder sees what it is fitted on
             ref = cell.spec.test_on.model_copy(update={"settings": cell.spec.test_on.settings | size})
@@ -84,7 +88,8 @@ class Workshop:
         """
         pair: tuple[str, ...] = job.origin.ref.digest(), f"{job.judged.ref.digest()}{job.cell.spec.test_on or ''}"
         pair = (*pair, "trial") if job.cell.spec.trial else pair
-        pair = (*pair, job.pretraining.share, str(job.pretraining.seed)) if job.pretraining.share else pair
+        if (p := job.pretraining).share and job.origin.ref != job.judged.ref:
+            pair = (*pair, p.share, str(p.seed))
         if pair not in self._copied:
             self.tell(f"looking for copies in {job.cell.data}")
             found = {one.ref.digest(): one for one in (job.origin, job.judged)}.values()

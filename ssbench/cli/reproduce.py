@@ -10,8 +10,8 @@ from typer import Argument, Exit, Option
 
 def reproduce(
     what: Annotated[str, Argument(help="A record's id, a start of it, or its file; or a row's method.")] = "",
-    stale: Annotated[bool, Option("--stale", help="All whose code has changed or is not known.")] = False,
-    fewest: Annotated[bool, Option("--fewest", help="Of those as few, and as quick, as settle the others.")] = False,
+    stale: Annotated[bool, Option("--stale", help="All of changed or unknown code that is not settled.")] = False,
+    fewest: Annotated[bool, Option("--fewest", help="A few of changed code that settle the others.")] = False,
     sample: Annotated[int, Option(help="So many of them, or of all; always the same ones.", min=0)] = 0,
     dataset: Annotated[str, Option(help="Where their data is, comma-separated, if it is not drawn.")] = "",
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
@@ -20,24 +20,26 @@ def reproduce(
 ) -> None:
     """Run records again from nothing: equal ones are confirmed under today's code, others are shown, and exit 1."""
     from ssbench.errors import UserError
-    from ssbench.reproduce import pick
+    from ssbench.reproduce import few, pick
     from ssbench.reproduce import reproduce as again
+    from ssbench.results.codes import changed, settled
     from ssbench.results.export import called, chosen
     from ssbench.results.store import Store
-    from ssbench.workshop import device as find_device
 
-    if bool(what) == (stale or fewest or bool(sample)):
+    if bool(what) + fewest + (stale or bool(sample)) != 1:
         raise UserError("name a record, or say --stale, --fewest or --sample N")
-    store = Store(results)
+    store, sources, plugins = Store(results), [*filter(None, dataset.split(","))], tuple(plugin or ())
     if not store.records.is_dir():
         raise UserError(f"--results {results}: no records there")
     store.check_writable()
     records = store.all()
-    few = find_device(device).type if fewest else ""
-    picked = [chosen(records, what)] if what else pick(records, stale, sample, few)
+    if fewest:
+        picked = few(records, sources, plugins, device)
+    else:
+        picked = [chosen(records, what)] if what else pick(records, stale, sample)
     verdicts: Counter[str] = Counter()
     try:
-        for one in again(store, picked, [*filter(None, dataset.split(","))], tuple(plugin or ()), device):
+        for one in again(store, picked, sources, plugins, device):
             verdicts[one.verdict] += 1
             print(f"{one.verdict}: {one.record.spec.task}, {called(one.record)}" + f": {one.said}" * bool(one.said))
     except KeyboardInterrupt:
@@ -45,4 +47,8 @@ def reproduce(
         raise Exit(130) from None
     counts = ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items()))
     print(f"{len(picked)} records: {counts or 'nothing to run again'}")
+    if fewest:
+        left = [one for one in settled(store.all()) if one.status == "done"]
+        changes, unknown = sum(bool(changed(one)) for one in left), sum(not one.digests for one in left)
+        print(f"of {len(left)} records {changes} are still of changed code, {unknown} of code that is not known")
     raise Exit(verdicts["differs"] > 0)

@@ -166,7 +166,7 @@ def print_results(found: "Results", new: int) -> None:
     for table in found.tables():
         print(f"\n{screen(table)}")
         print(*(fill(line, width(), break_on_hyphens=False) for line in verdict(table)), "", sep="\n")
-    store, known, parted = found.store, found.controls, groups(found.records)
+    store, known, parted = found.store, found.controls, groups(found.settled())
     more: list[Shown] = [*grids(pivots(store, parted)), *measures(parted, known), *profiles(parted, known)]
     print(f"Records: {store.records} ({new} new). Next: ssbench tables --results {store.folder}")
     if more:

@@ -50,7 +50,7 @@ def tune(
     except KeyboardInterrupt:
         print("ssbench: interrupted; the same command goes on from here", file=sys.stderr)
         raise Exit(130) from None
-    for frame in tunings(found.trials.records, found.trials.controls):
+    for frame in tunings(found.trials.settled(), found.trials.controls):
         print(f"\n{markdown(frame)}")
     for name in found.lost:
         print(f"{name} has no tuned row: all of its trials failed")

@@ -16,7 +16,8 @@ def parse(text: str) -> str:
     found = re.fullmatch(r"([0-9]*\.?[0-9]+)%", text.strip())
     if not found or not 0 < float(found[1]) <= 100:
         raise UserError(f"--share {text}: expected a share of the images to pretrain on, such as 10%")
-    return "" if float(found[1]) == 100 else f"{float(found[1]):g}%"
+    share = f"{float(found[1]):g}%"
+    return "" if share == "100%" else share
 
 
 def shared(data: "Dataset", share: str, draw: int) -> "Dataset":

@@ -1,9 +1,9 @@
 """Tables of several data sets -> one order of methods: average rank, Friedman, Nemenyi, Bayesian signed rank. No torch.
 
-A table is one block, with all its tasks: tasks that see the same images are no independent witnesses.
+A data set is one block, with all tasks of one of its tables: what sees the same images is no independent witness.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy.stats import friedmanchisquare, rankdata, t
@@ -14,23 +14,34 @@ from ssbench.results.standing import MOST, block, letters, scale
 from ssbench.results.table import DASH, Table
 from ssbench.rng import derive
 
-LEAST = 3  # tables, and methods in all of them
+LEAST = 3  # data sets, and methods in all of them
 ROPE = 5.0  # points of skill
 DRAWS = 10_000  # of the posterior, which gives probabilities to half a point
 HEADER = ("method", "average rank", "skill %", "win rate %", "ahead of it", "equivalent", "behind it")
 NOTES = (
-    "a table, with all its tasks, is one block; average rank: by skill, 1 is best, equals share their mean",
+    "a data set is one block, by all tasks of that of its tables which has the most methods; average rank: by skill, 1 "
+    "is best, equals share their mean",
     "letters: methods that share one are not told apart by Nemenyi's test at 5 % (Demšar 2006)",
-    "skill: from the untrained network, 0 %, to the ceiling, 100 %, mean over a table's columns and then over tables, "
-    "with its 95 % t-interval over tables; win rate: over tables and rivals, equals count half",
+    "skill: from the untrained network, 0 %, to the ceiling, 100 %, mean over a table's columns and then over blocks, "
+    "with its 95 % t-interval over blocks; win rate: over blocks and rivals, equals count half",
     "ahead of it, equivalent, behind it: how likely the first row is that on another data set like these, equivalent "
     f"at {ROPE:g} points of skill or less (Bayesian signed-rank test, Benavoli et al. 2014)",
 )
 
 
-def across(tables: Iterable[Table]) -> list[Frame]:
-    """One frame, of the methods that the most tables have in common; none where there are too few of either."""
-    found = {one.slug: (one.title, known) for one in tables if (known := _skill(one))}
+def across(found: Iterable[tuple[str, Table]]) -> list[Frame]:
+    """One frame, of the methods that the most data sets have in common; none where there are too few of either.
+
+    Tables come with what tells their data apart.
+    """
+    by_data: dict[str, tuple[str, dict[str, float]]] = {}
+    for data, one in found:
+        if len(known := _skill(one)) > len(by_data.get(data, ("", {}))[1]):
+            by_data[data] = one.title, known
+    return _common(by_data)
+
+
+def _common(found: Mapping[str, tuple[str, dict[str, float]]]) -> list[Frame]:
     common = largest({slug: frozenset(known) for slug, (_, known) in found.items()}) if found else frozenset()
     blocks = [(title, known) for title, known in found.values() if common <= known.keys()]
     if min(len(blocks), len(common)) < LEAST or len(common) > MOST:
@@ -66,7 +77,7 @@ def ranked(names: Sequence[str], skill: Array, blocks: Sequence[str]) -> Frame:
         rank_cell = Value(f"{rank:.1f} {told[name]}", float(rank))
         rows.append((Value(name), rank_cell, span, Value(f"{rate:.0f}", float(rate)), *likely))
     p = friedmanchisquare(*skill.T).pvalue
-    title = f"{len(names)} methods over {len(skill)} tables: Friedman's p that none differs is {p:.2g}"
+    title = f"{len(names)} methods over {len(skill)} data sets: Friedman's p that none differs is {p:.2g}"
     return Frame("across", title, HEADER, tuple(rows), (*NOTES, *(f"a block: {one}" for one in blocks)))
 
 

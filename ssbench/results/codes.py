@@ -6,13 +6,14 @@ A recipe's rates are code: `own` says whose they are, and a method may name othe
 from collections.abc import Collection, Iterable, Sequence
 
 from ssbench import code
+from ssbench.results.naming import canonical
 from ssbench.results.record import Record
 from ssbench.spec import Spec
 
 UNKNOWN = "{count} of its {all} records hold no digest of their code, being older: today's may score otherwise"
 SETTLED = (
-    "{count} of its {all} records are of earlier code, which is taken for today's: where some of their method and task"
-    " were run again, the same came out to the bit"
+    "{count} of its {all} records are of earlier code, which is taken for today's: some of their kind were run again,"
+    " on {where}, and the same came out to the bit"
 )
 LEFT = "{count} of its records are in no mean: they are of other code or rates than those that are beside them"
 
@@ -23,37 +24,39 @@ def changed(record: Record) -> list[str]:
     return [part for part, digest in record.digests.items() if today.get(part, digest) != digest]
 
 
-Digest = tuple[str, str, str]  # of a part of the code, within the scope in which running again shows something
+Known = tuple[str, str, str]  # part, scope in which running again shows something, digest
 
 
 def settled(records: Sequence[Record], known: Iterable[Record] | None = None) -> list[Record]:
     """Records with the digests of today's code, where running some again has shown that it gives what theirs gave.
 
     `known`, or these themselves, are where to look for those that were run again: all codes that one of them had count
-    as one, within its method and backbone, its task or its data. Which records were settled so, `by` says in them.
+    as one, within what `scope_of` says. Records that were settled so say `by` which devices.
     """
     old = [record for record in records if changed(record)]
     if not old:
         return [*records]
-    alike = _alike(records if known is None else known)
-    made = {record.id: as_today for record in old if not changed(as_today := _settled(record, alike))}
+    again = [record for record in (records if known is None else known) if record.earlier]
+    where = ", ".join(sorted({record.environment.get("device", "") for record in again}))
+    alike = _alike(again)
+    made = {one.id: as_today for one in old if not changed(as_today := _as_today(one, alike, where))}
     return [made.get(record.id, record) for record in records]
 
 
-def _settled(record: Record, alike: Collection[set[Digest]]) -> Record:
+def _as_today(record: Record, alike: Collection[set[Known]], where: str) -> Record:
     today, digests = code.now(record.spec), dict(record.digests)
     for part in changed(record):
         scope = scope_of(part, record.spec)
         if any({(part, scope, digests[part]), (part, scope, today[part])} <= one for one in alike):
             digests[part] = today[part]
-    return record.model_copy(update={"digests": digests, "confirmed": {"by": "others"}})
+    return record.model_copy(update={"digests": digests, "confirmed": {"by": where}})
 
 
-def _alike(known: Iterable[Record]) -> list[set[Digest]]:
+def _alike(again: Iterable[Record]) -> list[set[Known]]:
     """The codes of each part and scope that gave the same, to the bit, each set of them once."""
-    found: list[set[Digest]] = []
-    for record in known:
-        for part in record.digests if record.earlier else ():
+    found: list[set[Known]] = []
+    for record in again:
+        for part in record.digests:
             scope = scope_of(part, record.spec)
             new = {(part, scope, one[part]) for one in (record.digests, *record.earlier) if part in one}
             found = [one for one in found if not one & new] + [new.union(*(one for one in found if one & new))]
@@ -61,26 +64,25 @@ def _alike(known: Iterable[Record]) -> list[set[Digest]]:
 
 
 def scope_of(part: str, spec: Spec) -> str:
-    """In what a part's code was at work: what running it there again shows holds there."""
-    p = spec.pretraining
-    method, task = f"{p.owner} {p.method} {p.version} {p.backbone}", f"{spec.task_owner} {spec.task} {spec.protocol}"
-    scopes = {"training": method, "method": method, "scores": task, "task": task, "network": f"{method} {task}"}
-    return scopes.get(part) or f"{p.data.digest()} {spec.data.digest()} {task}"
+    """At what a part of the code was at work: what running it there again shows holds there, whatever the seed.
 
-
-def fewest(records: Iterable[Record], device: str) -> list[Record]:
-    """Of records whose code has changed as few, and as quick, as settle all, if they come out the same again.
-
-    Those that were made on such a device come first: others differ in their last digits.
+    Amounts (of a budget, a share, labels, rates) do not tell scopes apart, nor does the device.
     """
+    p, train = spec.pretraining, spec.pretraining.train or {}
+    how = [p.budget and p.budget.unit, bool(p.share), bool(p.init), p.precision, train.get("optimiser")]
+    method = [p.owner, p.method, p.version, p.settings, p.backbone, *how]
+    few = [bool(spec.labels), spec.test_on and spec.test_on.digest(), bool(spec.trial), spec.reading]
+    task = [spec.task_owner, spec.task, spec.protocol, spec.task_settings, *few]
+    data = [p.data.digest(), spec.data.digest(), *task]
+    scopes = {"training": method, "method": method, "network": method + task, "data": data}
+    return canonical(scopes.get(part, method + task))
 
-    def order(one: Record) -> tuple[bool, float, str]:
-        elsewhere = one.environment.get("device") != device
-        return elsewhere, one.costs.pretrain_seconds + one.costs.task_seconds, one.id
 
+def fewest(records: Iterable[Record]) -> list[Record]:
+    """Of records whose code has changed few and quick ones that settle the others, if they come out the same again."""
     picked: list[Record] = []
-    met: set[Digest] = set()
-    for one in sorted(records, key=order):
+    met: set[Known] = set()
+    for one in sorted(records, key=lambda one: (one.costs.pretrain_seconds + one.costs.task_seconds, one.id)):
         left = {(part, scope_of(part, one.spec), one.digests[part]) for part in changed(one)} - met
         picked += [one] if left else []
         met |= left
@@ -113,8 +115,9 @@ def notes(records: Collection[Record], left: int) -> list[str]:
     done = [record for record in records if record.status == "done"]
     unknown = sum(not record.digests for record in done)
     said = [UNKNOWN.format(count=unknown, all=len(done))] if unknown else []
-    by_others = sum("by" in record.confirmed for record in done)
-    said += [SETTLED.format(count=by_others, all=len(done))] if by_others else []
+    by_others = [record.confirmed["by"] for record in done if "by" in record.confirmed]
+    where = ", ".join(sorted({*by_others}))
+    said += [SETTLED.format(count=len(by_others), all=len(done), where=where)] if by_others else []
     return said + ([LEFT.format(count=left)] if left else [])
 
 

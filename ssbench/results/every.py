@@ -35,7 +35,7 @@ def every(store: Store, controls: Mapping[str, str], records: Sequence[Record]) 
         *built,
         *standing(built),
         *character(built, records),
-        *across(built),
+        *across((group.records[0].spec.data.fingerprint, table) for group, table in zip(found, built)),
         *grids(settings),
         *optima(settings),
         *measures(found, controls),

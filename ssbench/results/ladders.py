@@ -6,6 +6,7 @@ No torch.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ssbench.results.grid import largest
 from ssbench.results.groups import Cells, Group, Head, Line, Place, Recipe
@@ -62,24 +63,35 @@ class Ladder:
         return "share" if self.rungs[0].unit == SHARE else "budget"
 
 
-Kin = Sequence[tuple[Spec, Group, Table]]  # with a spec that was trained on the table's backbone
-Shared = tuple[Place, Recipe]
+class Step(NamedTuple):
+    """Where a table stands on a ladder, and which that is."""
+
+    unit: str
+    amount: float
+    alike: tuple[Place, Recipe]  # of all its rungs
+    same: str  # what the title says of these
+
+    @property
+    def key(self) -> str:
+        place, recipe = self.alike
+        return place.canonical() + recipe.canonical() + self.unit
+
+
+Kin = Sequence[tuple[Spec, Step, Group, Table]]  # with a spec that was trained on the table's backbone
 
 
 def ladders(found: Sequence[Group], built: Sequence[Table], controls: Mapping[str, str]) -> list[Ladder]:
     """Of groups and their tables, in the same order: those by budget, then those by share, with two rungs or more."""
     made = []
-    for by_share in (False, True):
-        alike: dict[str, list[tuple[Spec, Group, Table]]] = defaultdict(list)
+    for step_of in (_budget, _share):
+        alike: dict[str, list[tuple[Spec, Step, Group, Table]]] = defaultdict(list)
         for group, table in zip(found, built):
-            if (spec := trained(group)) is not None and spec.pretraining.budget:
-                place, recipe = _shared(spec, by_share)
-                unit = SHARE if by_share else spec.pretraining.budget.unit
-                alike[place.canonical() + recipe.canonical() + unit].append((spec, group, table))
-        several = {key: kin for key, kin in sorted(alike.items()) if _several([spec for spec, *_ in kin], by_share)}
-        titles = _titles([kin[0][0] for kin in several.values()], by_share)
+            if (spec := trained(group)) is not None and (step := step_of(spec)) is not None:
+                alike[step.key].append((spec, step, group, table))
+        several = {key: kin for key, kin in sorted(alike.items()) if len(kin) > 1}
+        titles = _titles([kin[0][:2] for kin in several.values()])
         for (key, kin), title in zip(several.items(), titles):
-            made += _by_task(title, key, kin, controls, by_share)
+            made += _by_task(title, key, kin, controls)
     return made
 
 
@@ -96,34 +108,32 @@ def common(rungs: Sequence[Rung]) -> tuple[list[Rung], list[str], list[str]]:
     return kept, [name for name in (kept[0].rivals if kept else ()) if name in names], notes
 
 
-def _step(spec: Spec, by_share: bool) -> tuple[str, float]:
-    """Unit and amount of a rung."""
-    share, budget = spec.pretraining.share or "100%", spec.pretraining.budget
-    assert budget is not None
-    return (SHARE, float(share[:-1])) if by_share else (budget.unit, budget.amount)
+def _budget(spec: Spec) -> Step | None:
+    p, recipe = spec.pretraining, Recipe.of(spec).model_copy(update={"budget": None})
+    same = f"{p.share} of the images" * bool(p.share)
+    return Step(p.budget.unit, p.budget.amount, (_place(spec), recipe), same) if p.budget else None
 
 
-def _several(specs: Sequence[Spec], by_share: bool) -> bool:
-    """Whether there is something to compare; trunks at one share are compared by budget already."""
-    return len({_step(spec, by_share) for spec in specs} if by_share else specs) > 1
+def _share(spec: Spec) -> Step | None:
+    p, recipe = spec.pretraining, Recipe.of(spec).model_copy(update={"share": ""})
+    amount = float((p.share or "100%").rstrip("%"))
+    return Step(SHARE, amount, (_place(spec), recipe), str(p.budget)) if p.budget else None
 
 
-def _shared(spec: Spec, by_share: bool) -> Shared:
-    place = Place.of(spec).model_copy(update={"backbone": "", "backbone_settings": {}, "preset": {}})
-    return place, Recipe.of(spec).model_copy(update={"share": ""} if by_share else {"budget": None})
+def _place(spec: Spec) -> Place:
+    return Place.of(spec).model_copy(update={"backbone": "", "backbone_settings": {}, "preset": {}})
 
 
-def _titles(specs: Sequence[Spec], by_share: bool) -> list[str]:
+def _titles(first: Sequence[tuple[Spec, Step]]) -> list[str]:
     """`shapes, recipe own`, and what else tells one from another."""
     made = []
-    for spec in specs:
+    for spec, step in first:
         source = f"pretrained on {spec.pretraining.data.name}" if spec.pretraining.data != spec.data else ""
-        recipe, share = Recipe.of(spec).recipe, spec.pretraining.share
-        same = str(spec.pretraining.budget) if by_share else f"{share} of the images" * bool(share)
-        parts = spec.data.name, source, f"recipe {recipe}" * bool(recipe), same
+        recipe = Recipe.of(spec).recipe
+        parts = spec.data.name, source, f"recipe {recipe}" * bool(recipe), step.same
         made.append(", ".join(part for part in parts if part))
     counts = Counter(made)
-    conditions = [place.shown() | recipe.shown() for place, recipe in (_shared(spec, by_share) for spec in specs)]
+    conditions = [place.shown() | recipe.shown() for place, recipe in (step.alike for _, step in first)]
     for title in (title for title in counts if counts[title] > 1):
         places = [at for at, one in enumerate(made) if one == title]
         for at, label in zip(places, labels([conditions[at] for at in places])):
@@ -131,24 +141,30 @@ def _titles(specs: Sequence[Spec], by_share: bool) -> list[str]:
     return made
 
 
-def _by_task(title: str, key: str, kin: Kin, controls: Mapping[str, str], by_share: bool) -> list[Ladder]:
+def _by_task(title: str, key: str, kin: Kin, controls: Mapping[str, str]) -> list[Ladder]:
     merged: Cells = defaultdict(list)
-    for _, group, _ in kin:
+    for *_, group, _ in kin:
         for place, runs in group.cells.items():
             merged[place] += runs
     names = dict(lines_of({line for line, _ in merged}, controls))
     found: dict[Head, list[Rung]] = defaultdict(list)
-    for (spec, group, table), trunk in zip(kin, networks([spec for spec, *_ in kin])):
-        heads, (unit, amount) = [*columns_of(group.cells)], _step(spec, by_share)
+    for (_, step, group, table), trunk in zip(kin, networks([spec for spec, *_ in kin])):
+        heads = [*columns_of(group.cells)]
         lines = [line for line, _ in lines_of({line for line, _ in group.cells}, controls)]
         for at in judging(table):
             rows = _trained(names, lines, table, at)
-            found[heads[at]].append(Rung(table, at, trunk, unit, amount, rows))
+            found[heads[at]].append(Rung(table, at, trunk, step.unit, step.amount, rows))
     return [
         Ladder(title, digest(key + head.canonical()), column, tuple(sorted(rungs, key=lambda r: (r.amount, r.trunk))))
         for head, column in columns_of(merged).items()
-        if len(rungs := found[head]) > 1 and not (by_share and len({rung.amount for rung in rungs}) < 2)
+        if _compare(rungs := found[head])
     ]
+
+
+def _compare(rungs: Sequence[Rung]) -> bool:
+    """Whether there is something to compare: trunks at one share are compared by budget already."""
+    alone = rungs and rungs[0].unit == SHARE and len({rung.trunk for rung in rungs}) == len(rungs)
+    return len(rungs) > 1 and not alone
 
 
 def _trained(names: Mapping[Line, str], lines: Sequence[Line], table: Table, at: int) -> dict[str, Row]:

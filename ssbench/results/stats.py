@@ -105,7 +105,7 @@ class Difference:
 
 @lru_cache
 def _normal(steep: int) -> tuple[Array, Array]:
-    """Points and weights of a mean over the standard normal: the trapezoidal rule, which is exact for what is smooth."""
+    """Points and weights of a mean over the standard normal: the trapezoidal rule, all but exact for what is smooth."""
     points = np.linspace(-8, 8, FINE * steep + 1)
     density = np.exp(-(points**2) / 2)
     return points, density / density.sum()

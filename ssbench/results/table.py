@@ -127,9 +127,7 @@ def build(store: Store, controls: Mapping[str, str], chosen: Iterable[Record] | 
     `chosen` are the records to compare, else all of the store. Raises UserError on a record or predictions that can't
     be read.
     """
-    records = store.all() if chosen is None else [*chosen]
-    others = store.all() if chosen is not None and any(map(codes.changed, records)) else None
-    return tables(store, controls, groups(codes.settled(records, others)))
+    return tables(store, controls, groups(codes.settled(store.all()) if chosen is None else chosen))
 
 
 def tables(store: Store, controls: Mapping[str, str], found: Iterable[Group]) -> list[Table]:

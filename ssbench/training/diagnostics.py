@@ -85,7 +85,7 @@ def watch(method: Method, select: Split, seed: int, ignore_index: int, most: int
     0 where all are one (SimSiam, Chen & He 2020, arXiv:2011.10566, section 4.1). `select_knn`, where images have a
     class each: how many of `select`, in %, their neighbours there tell. The method sees no label.
     """
-    judged = _spaced(select, JUDGED)
+    judged = _spaced(select, JUDGED if "label" in select.targets else WATCHED)
     few = torch.linspace(0, len(judged) - 1, min(len(judged), WATCHED)).long()  # of them
     found = {}
     with undisturbed(method, derive(seed, "measures")):
@@ -96,7 +96,7 @@ def watch(method: Method, select: Split, seed: int, ignore_index: int, most: int
         found["deviation"] = float(unit.std(0).mean() * unit.shape[1] ** 0.5)
         if "label" in select.targets and len(select) > NEIGHBOURS:
             found["select_knn"] = told_by_others(vectors, judged.targets["label"].to(vectors.device))
-    return _finite(found | _own(method, judged.take(few.tolist()), seed, ignore_index, most))
+    return _finite(_own(method, judged.take(few.tolist()), seed, ignore_index, most) | found)
 
 
 def _spaced(split: Split, most: int) -> Split:

@@ -59,7 +59,7 @@ class Watcher:
         return self.look is not None and (often or any(before < share <= progress for share in LOOKS))
 
     def looked(self, step: int, progress: float, clipped: float) -> list[dict[str, float]]:
-        """What is seen at a step, with the share of gradients that were clipped since the last look; at most one."""
+        """What is seen at a step, with the share of gradients that were clipped since the last look; none: no look."""
         found = [{"step": step, "clipped": clipped, **self.look(step, progress)}] if self.look else []
         for point in found:
             self.note("health", point)
@@ -281,8 +281,8 @@ def pretrain(run: Loop, budget: Budget, checkpoint: Path, watcher: Watcher = Wat
         if progress >= 1:
             break
         if watcher.due(step, before, progress):
-            stopped = time.perf_counter()
-            health += watcher.looked(step, progress, float(cut) / max(step - seen, 1))
+            clipped, stopped = float(cut) / max(step - seen, 1), time.perf_counter()  # the former waits for the device
+            health += watcher.looked(step, progress, clipped)
             cut, seen = torch.zeros_like(cut), step
             started += time.perf_counter() - stopped  # the clock of the budget stands still
         before = progress

@@ -158,24 +158,25 @@ def _train(job: Job, run: Loop, checkpoint: Path) -> Trained:
     seconds = artifacts.prepare(method, images, job.cache / "artifacts", owner, of_what, spec.seed)
     method.to(job.device)  # artifacts come on the CPU
     log = steplog.begin(steplog.file_of(job.cache, spec), spec)
-    done = pretrain(run, spec.budget, checkpoint, Watcher(job.tell, partial(_look, job, run), job.judge_every, log))
+    done = pretrain(run, spec.budget, checkpoint, Watcher(job.tell, partial(_look, job, run, []), job.judge_every, log))
     return replace(done, prepare_seconds=seconds)
 
 
-def _look(job: Job, run: Loop, step: int, progress: float) -> dict[str, float]:
-    """A picture, and how it fares. A collapse is said at once, and raises RuntimeError where that is to stop it."""
+def _look(job: Job, run: Loop, warned: list[str], step: int, progress: float) -> dict[str, float]:
+    """A picture, and how it fares. A collapse is said once, and raises RuntimeError where that is to stop it."""
     spec, method = job.pretraining, run.method
     shown = job.origin.select.images[: pictures.IMAGES]
     pictures.keep(method, shown, picture_folder(job.cache, spec), spec.seed, step)
     most = min(diagnostics.MEASURED, run.recipe.batch)
     found = diagnostics.watch(method, job.origin.select, spec.seed, job.origin.ignore_index, most)
     if job.judge_every and "select_knn" in found:
-        told = f"neighbours tell {found['select_knn']:.1f} % of held-out images"
+        told = f"neighbours tell the class of {found['select_knn']:.1f} % of held-out images"
         job.say(f"{spec.method}, seed {spec.seed}: step {step}: {told}")
     if said := diagnostics.collapsing(found, progress):
         if job.stop_collapsed:
             raise RuntimeError(f"collapsed at step {step}: {said}")
-        if progress < 1:  # at the end the record's warning says it
+        if progress < 1 and not warned:  # at the end the record's warning says it
+            warned.append(said)
             job.say(f"{spec.method}, seed {spec.seed}: it looks collapsed at step {step}: {said}")
     return found
 

@@ -62,11 +62,12 @@ def test_likelihoods_are_those_of_the_signed_rank() -> None:
     assert [value.mean for value in likelihoods(other, one)] == [behind, equal, ahead]
 
 
-def tables(count: int) -> list[Table]:
+def tables(count: int) -> list[tuple[str, Table]]:
+    """Each of another data set."""
     made = []
     for at in range(count):
         rows = (row("a", near(50 + at)), row("b", near(40 + at)), row(f"only-{at}", near(45)), *CONTROLS)
-        made.append(replace(table(*rows), slug=f"t{at}", title=f"data {at}"))
+        made.append((f"f{at}", replace(table(*rows), slug=f"t{at}", title=f"data {at}")))
     return made
 
 
@@ -80,6 +81,16 @@ def test_methods_in_common_are_ranked_by_skill() -> None:
 
 def test_tables_without_a_scale_are_no_blocks() -> None:
     found = tables(3)
-    bare = replace(found[0], rows=tuple(one for one in found[0].rows if one.role != "ceiling"), slug="bare")
+    rows = tuple(one for one in found[0][1].rows if one.role != "ceiling")
+    bare = "other", replace(found[0][1], rows=rows, slug="bare")
     assert across([*found, bare]) == across(found)
     assert not across([*found[:2], bare])
+
+
+def test_tables_of_one_data_set_are_one_block_that_with_the_most_methods() -> None:
+    (a, first), (b, second), (c, third) = tables(3)
+    few = replace(third, rows=tuple(one for one in third.rows if one.name != "only-2"), title="few")
+    assert not across([(a, first), (b, second), (b, third)])
+    assert across([(c, few), (a, first), (b, second), (c, third), (c, few)])[0].notes[-3:] == (
+        *("a block: data 2", "a block: data 0", "a block: data 1"),
+    )

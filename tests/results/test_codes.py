@@ -2,6 +2,7 @@
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from ssbench.results import codes
 from ssbench.results.record import Costs, Record, Score
 from ssbench.results.store import Store
 from ssbench.results.table import Table, build
+from ssbench.spec import Budget
 
 from .records import done, spec
 
@@ -91,7 +93,8 @@ NOT_TODAY = {"training": "t0", "scores": "s1"}
 
 def again(one: Record, *earlier: dict[str, str]) -> Record:
     """Run again under the code that its digests say, with what it had before."""
-    return one.model_copy(update={"confirmed": {"created": "2025-01-02"}, "earlier": [*earlier]})
+    told = {"confirmed": {"created": "2025-01-02"}, "earlier": [*earlier], "environment": {"device": "cpu"}}
+    return one.model_copy(update=told)
 
 
 @pytest.fixture
@@ -109,7 +112,7 @@ def test_what_was_run_again_settles_its_method_on_its_backbone_and_no_other(retr
     judged = done(spec("simclr", 3, task="linear-probe"), "top1", TOP1, digests=NOT_TODAY)
     found = codes.settled([shown, own, other, wider, judged])
     assert [codes.changed(one) for one in found] == [[], [], ["training"], ["training"], []]
-    assert [one.confirmed.get("by") for one in found] == [None, "others", None, None, "others"]
+    assert [one.confirmed.get("by") for one in found] == [None, "cpu", None, None, "cpu"]
     assert found[0] == shown and found[2] == other
     assert codes.settled([own, other], [shown]) == [found[1], other]
 
@@ -123,15 +126,39 @@ def test_codes_are_one_by_way_of_a_third_and_never_across_parts(retrained: dict[
     assert codes.changed(codes.settled([first, second, scored])[2]) == ["training", "scores"]
 
 
-def test_scores_are_settled_by_task_whatever_the_method(retrained: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"first": {"share": "10%"}},
+        {"first": {"precision": "bf16"}},
+        {"first": {"train": {"lr": 1e-3, "optimiser": "lars"}}},
+        {"first": {"settings": {"temperature": 0.5}}},
+        {"first": {"budget": Budget(unit="seconds", amount=9)}},
+        {"first": {"init": "file:vit.pth@0123456789abcdef"}},
+    ],
+    ids=str,
+)
+def test_a_training_of_another_kind_is_not_settled(retrained: dict[str, str], other: dict[str, Any]) -> None:
+    kind = done(spec("simclr", 1, **other["first"]), "top1", TOP1, digests=NOT_TODAY)
+    assert codes.changed(codes.settled([again(record(0, retrained), NOT_TODAY), kind])[1]) == ["training"]
+
+
+@pytest.mark.parametrize(
+    "other", [{"labels": "10%"}, {"trial": "space 1, point 1"}, {"task_settings": {"k": 5}}, {"reading": {"block": 2}}]
+)
+def test_scores_are_settled_by_method_and_task_as_they_were_asked(
+    retrained: dict[str, str], other: dict[str, Any]
+) -> None:
     older = {"training": "t2", "scores": "s0"}
-    shown = again(done(spec("byol"), "top1", TOP1, digests=retrained), older)
+    shown = again(record(0, retrained), older)
     probed = done(spec("simclr", task="linear-probe"), "top1", TOP1, digests=older)
-    found = codes.settled([shown, record(0, older), probed])
-    assert [codes.changed(one) for one in found] == [[], [], ["scores"]]
+    pixels = done(spec("byol"), "top1", TOP1, digests=older)
+    asked = done(spec("simclr", 1, about=other), "top1", TOP1, digests=older)
+    found = codes.settled([shown, record(1, older), probed, pixels, asked])
+    assert [codes.changed(one) for one in found] == [[], [], ["scores"], ["scores"], ["scores"]]
 
 
-def test_the_fewest_are_one_of_each_method_and_of_each_task_the_quickest(retrained: dict[str, str]) -> None:
+def test_the_fewest_are_one_of_each_kind_the_quickest(retrained: dict[str, str]) -> None:
     older = {"training": "t0", "scores": "s0"}
 
     def took(method: str, task: str, seed: int, seconds: float) -> Record:
@@ -140,19 +167,16 @@ def test_the_fewest_are_one_of_each_method_and_of_each_task_the_quickest(retrain
 
     each = product(("byol", "simclr"), ("knn", "probe"), (0, 1))
     rows = [took(method, task, seed, 10 + seed + (task == "probe")) for method, task, seed in each]
-    picked = codes.fewest(rows, "cpu")
+    picked = codes.fewest(rows)
     names = {(one.spec.pretraining.method, one.spec.task, one.spec.pretraining.seed) for one in picked}
-    assert names in ({("byol", "knn", 0), ("simclr", "knn", 0), (method, "probe", 0)} for method in ("byol", "simclr"))
+    assert names == {(method, task, 0) for method in ("byol", "simclr") for task in ("knn", "probe")}
     shown = {one.id: again(one.model_copy(update={"digests": retrained}), older) for one in picked}
     assert not any(map(codes.changed, codes.settled([shown.get(one.id, one) for one in rows])))
-    assert codes.fewest(codes.settled([shown.get(one.id, one) for one in rows]), "cpu") == []
-    quick = [one.model_copy(update={"environment": {"device": "cuda"}, "costs": Costs()}) for one in rows]
-    here = [one.model_copy(update={"environment": {"device": "cpu"}}) for one in rows[:2]]
-    assert [one.id for one in codes.fewest([*quick, *here], "cpu")][0] == here[0].id
+    assert codes.fewest(codes.settled([shown.get(one.id, one) for one in rows])) == []
 
 
 def test_seeds_of_a_settled_code_share_a_mean_and_the_table_says_so(tmp_path: Path, retrained: dict[str, str]) -> None:
     shown = again(record(0, retrained, 10), NOT_TODAY)
     made = table(tmp_path, shown, record(1, NOT_TODAY, 50))
     assert [cell.values for row in made.rows for cell in row.cells if row.name == "simclr"] == [(10, 50)]
-    assert made.footnotes == () and codes.SETTLED.format(count=1, all=2) in made.notes
+    assert made.footnotes == () and codes.SETTLED.format(count=1, all=2, where="cpu") in made.notes

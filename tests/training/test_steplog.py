@@ -32,7 +32,7 @@ def test_a_closer_look_is_said_and_changes_no_score(
 ) -> None:
     found = api.run("rotation", results=tmp_path, device="cpu", judge_every=20, **DIGITS)  # type: ignore[arg-type]
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rotation, seed 0: step ")]
-    assert len(said) == 7 and said[2].startswith("rotation, seed 0: step 20: neighbours tell ")
+    assert len(said) == 7 and said[2].startswith("rotation, seed 0: step 20: neighbours tell the class of ")
     first, second = (
         next(one for one in results.records if one.spec.pretraining.method == "rotation") for results in (plain, found)
     )
