@@ -59,7 +59,7 @@ def few(records: Iterable[Record], sources: Sequence[str], plugins: tuple[str, .
 
     done, here = [one for one in records if one.status == "done"], find_device(device).type
     left = [one for one, known in zip(done, settled(done)) if changed(known) and one.environment.get("device") == here]
-    return _together(fewest(filter(runs, left)))
+    return _together(fewest(left, runs))
 
 
 def _together(records: Iterable[Record]) -> list[Record]:

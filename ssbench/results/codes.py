@@ -3,7 +3,7 @@
 A recipe's rates are code: `own` says whose they are, and a method may name others tomorrow.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from ssbench import code
 from ssbench.results.naming import canonical
@@ -78,14 +78,18 @@ def scope_of(part: str, spec: Spec) -> str:
     return canonical(scopes.get(part, method + task))
 
 
-def fewest(records: Iterable[Record]) -> list[Record]:
-    """Of records whose code has changed few and quick ones that settle the others, if they come out the same again."""
+def fewest(records: Iterable[Record], runs: Callable[[Record], bool] = lambda record: True) -> list[Record]:
+    """Of records whose code has changed few and quick ones that settle the others, if they come out the same again.
+
+    `runs`: whether one can be run at all.
+    """
     picked: list[Record] = []
     met: set[Known] = set()
     for one in sorted(records, key=lambda one: (one.costs.pretrain_seconds + one.costs.task_seconds, one.id)):
         left = {(part, scope_of(part, one.spec), one.digests[part]) for part in changed(one)} - met
-        picked += [one] if left else []
-        met |= left
+        if left and runs(one):
+            picked.append(one)
+            met |= left
     return picked
 
 
