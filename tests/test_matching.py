@@ -31,6 +31,13 @@ def test_all_get_what_the_first_takes_in_steps_of_their_own(tmp_path: Path) -> N
         assert -1e-3 <= budget.amount / 1e9 - one.costs.pretrain_gflops < step, "one step more would be too much"
 
 
+def test_shares_get_the_same_flops(tmp_path: Path) -> None:
+    asked = request(method="simclr", dataset="digits", seeds=0, budget="steps=7", share="50%,100%")
+    (both,) = matched(asked, Store(tmp_path), "cpu", lambda text: None).budget
+    (whole,) = matched(asked.model_copy(update={"share": ("100%",)}), Store(tmp_path), "cpu", lambda text: None).budget
+    assert both == whole and both.startswith("flops=")
+
+
 def test_budgets_of_flops_stay_and_several_are_matched_each(tmp_path: Path) -> None:
     asked = request(method="simclr", dataset="digits", seeds=0, budget="flops=1.2345678e9,steps=7,steps=9")
     said: list[str] = []
@@ -47,6 +54,7 @@ def test_budgets_of_flops_stay_and_several_are_matched_each(tmp_path: Path) -> N
         ({"budget": "seconds=4"}, "seconds are equal already"),
         ({"methods": "random-init"}, "no method is trained"),
         ({"backbone": "vit-nano,resnet-nano"}, "simclr is there in several variants"),
+        ({"budget": "epochs=1", "share": "10%,100%"}, "and, with epochs, share"),
         ({"vary": {"backbone.patch": ["4", "8"]}}, "simclr is there in several variants"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 from ssbench import api
 from ssbench.errors import UserError
-from ssbench.reproduce import Again, pick, reproduce
+from ssbench.reproduce import Again, few, pick, reproduce
 from ssbench.results.record import Record
 from ssbench.results.store import Store
 
@@ -113,6 +113,27 @@ def test_a_sample_is_always_the_same_and_those_of_one_pretraining_stand_together
     some = [record.id for record in pick(records, stale=False, sample=2)]
     assert len(some) == 2 and some == [record.id for record in pick(records[::-1], stale=False, sample=2)]
     assert len(pick(records, stale=False, sample=0)) == 4
+
+
+def test_few_are_run_again_and_settle_the_others(store: Store) -> None:
+    from typer.testing import CliRunner
+
+    from ssbench.cli import app
+
+    record = rotation(store)
+    older = record.digests | {"training": "older"}
+    p = record.spec.pretraining
+    twin = record.spec.model_copy(update={"pretraining": p.model_copy(update={"seed": 7})})
+    lost = {"data": p.data.model_copy(update={"fingerprint": "0"})}
+    gone = record.spec.model_copy(update={"pretraining": p.model_copy(update=lost | {"precision": "bf16"})})
+    for spec, costs in ((record.spec, {}), (twin, {"pretrain_seconds": 1e6}), (gone, {"pretrain_seconds": 0})):
+        told = {"id": spec.id, "spec": spec, "digests": older, "costs": record.costs.model_copy(update=costs)}
+        store.update(record.model_copy(update=told))
+    assert [one.id for one in few(store.all(), (), (), "cpu")] == [record.id]
+    ran = CliRunner().invoke(app, ["reproduce", "--fewest", "--results", str(store.folder), "--device", "cpu"])
+    assert ran.exit_code == 0 and "1 records: 1 confirmed" in ran.output
+    assert "of 6 records 1 are still of changed code, 0 of code that is not known" in ran.output
+    assert {one.id for one in pick(store.all(), stale=True, sample=0)} == {gone.id}
 
 
 def test_the_command_says_what_came_of_it(store: Store) -> None:

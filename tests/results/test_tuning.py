@@ -85,6 +85,7 @@ def test_an_ordinary_specs_identity_knows_no_trial() -> None:
     [
         ({"dataset": ("digits", "shapes")}, "dataset=digits,shapes: a tuning is of one"),
         ({"budget": ("steps=2", "steps=3")}, "budget=steps=2,steps=3: a tuning is of one"),
+        ({"share": ("10%", "100%")}, "share=10%,100%: a tuning is of one"),
         ({"set": ("train.lr=0.1",)}, "train.lr: that is what is tuned"),
         ({"recipe": "shared"}, "recipe=shared: tuning starts from each method's own"),
         ({"method": ("random-init",)}, "nothing is trained"),
