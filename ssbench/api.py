@@ -144,7 +144,8 @@ class Results:
     def settled(self) -> list[Record]:
         """The records, with today's code where others of the folder show that theirs gives the same."""
         older = any(map(codes.changed, self.records))
-        return codes.settled(self.records, self.store.all()) if older else [*self.records]
+        known = [*self.store.all(), *codes.witnesses(self.store)] if older else ()
+        return codes.settled(self.records, known)
 
     def frame(self) -> "pd.DataFrame":
         """A row for each record and metric, with the columns of `ssbench.frame`."""

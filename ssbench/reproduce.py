@@ -17,7 +17,7 @@ from ssbench.data.splits import VERSION
 from ssbench.errors import UserError
 from ssbench.plan import Cell
 from ssbench.registry import Entry, find, load
-from ssbench.results.codes import changed, fewest, settled
+from ssbench.results.codes import changed, fewest, settled, witnesses
 from ssbench.results.record import Record, seals
 from ssbench.results.store import Store
 from ssbench.settings import make
@@ -35,20 +35,19 @@ class Again:
     said: str = ""
 
 
-def pick(records: Iterable[Record], stale: bool, sample: int) -> list[Record]:
-    """Those that were done; `stale`: of code that has changed or is not known, and not settled by others (`codes`).
+def pick(store: Store, stale: bool, sample: int) -> list[Record]:
+    """Records that were done; `stale`: of code that has changed or is not known, and not settled by others (`codes`).
 
     `sample`: so many, by the id's hash.
     """
-    done = [one for one in records if one.status == "done"]
-    found = [one for one, known in zip(done, settled(done)) if not stale or not one.digests or changed(known)]
+    found = [one for one, known in _known(store) if not stale or not one.digests or changed(known)]
     if sample:
         found = sorted(found, key=lambda one: sha256(one.id.encode()).digest())[:sample]
     return _together(found)
 
 
-def few(records: Iterable[Record], sources: Sequence[str], plugins: tuple[str, ...], device: str) -> list[Record]:
-    """Of those whose code has changed few that settle the others, out of what can be run on this device."""
+def few(store: Store, sources: Sequence[str], plugins: tuple[str, ...], device: str) -> list[Record]:
+    """Of records whose code has changed few that settle the others, out of what can be run on this device."""
 
     from ssbench.workshop import device as find_device
 
@@ -57,9 +56,15 @@ def few(records: Iterable[Record], sources: Sequence[str], plugins: tuple[str, .
             return bool(_cell(record, sources, plugins))
         return False
 
-    done, here = [one for one in records if one.status == "done"], find_device(device).type
-    left = [one for one, known in zip(done, settled(done)) if changed(known) and one.environment.get("device") == here]
+    here = find_device(device).type
+    left = [one for one, known in _known(store) if changed(known) and one.environment.get("device") == here]
     return _together(fewest(left, runs))
+
+
+def _known(store: Store) -> list[tuple[Record, Record]]:
+    """What was done, and each as what has been run again settles it."""
+    done = [one for one in store.all() if one.status == "done"]
+    return [*zip(done, settled(done, witnesses(store)))]
 
 
 def _together(records: Iterable[Record]) -> list[Record]:

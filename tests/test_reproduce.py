@@ -13,6 +13,7 @@ from ssbench.errors import UserError
 from ssbench.reproduce import Again, few, pick, reproduce
 from ssbench.results.record import Record
 from ssbench.results.store import Store
+from ssbench.results.table import build
 
 DIGITS = {"tasks": "knn", "dataset": "digits", "seeds": 0, "budget": "steps=3", "device": "cpu"}
 
@@ -47,7 +48,7 @@ def test_what_comes_out_the_same_is_confirmed_under_todays_code(store: Store) ->
     digests = record.digests
     older = record.model_copy(update={"digests": digests | {"training": "older"}})
     store.update(older)
-    assert [one.id for one in pick(store.all(), stale=True, sample=0)] == [record.id]
+    assert [one.id for one in pick(store, stale=True, sample=0)] == [record.id]
     (found,) = again(store, rotation(store))
     assert found.verdict == "confirmed"
     written = rotation(store)
@@ -56,7 +57,7 @@ def test_what_comes_out_the_same_is_confirmed_under_todays_code(store: Store) ->
     assert written.earlier == [older.digests]
     bare = written.model_copy(update={"confirmed": {}, "earlier": [], "seals": {}})
     assert bare == record.model_copy(update={"seals": {}})
-    assert not pick(store.all(), stale=True, sample=0)
+    assert not pick(store, stale=True, sample=0)
 
 
 def test_other_predictions_and_other_scores_are_shown_and_change_no_record(store: Store) -> None:
@@ -109,10 +110,24 @@ def test_what_todays_code_can_not_run_says_why(store: Store) -> None:
 
 
 def test_a_sample_is_always_the_same_and_those_of_one_pretraining_stand_together(store: Store) -> None:
-    records = store.all()
-    some = [record.id for record in pick(records, stale=False, sample=2)]
-    assert len(some) == 2 and some == [record.id for record in pick(records[::-1], stale=False, sample=2)]
-    assert len(pick(records, stale=False, sample=0)) == 4
+    some = [record.id for record in pick(store, stale=False, sample=2)]
+    assert len(some) == 2 and some == [record.id for record in pick(Store(store.folder), stale=False, sample=2)]
+    assert len(pick(store, stale=False, sample=0)) == 4
+
+
+def test_what_was_run_again_elsewhere_is_a_witness(store: Store) -> None:
+    record = rotation(store)
+    older = record.digests | {"training": "older"}
+    store.update(record.model_copy(update={"digests": older}))
+    assert len(pick(store, stale=True, sample=0)) == 1
+    spec = record.spec.model_copy(update={"pretraining": record.spec.pretraining.model_copy(update={"seed": 9})})
+    witness = record.model_copy(update={"id": spec.id, "spec": spec, "earlier": [older]})
+    Store(store.folder / "again").update(witness)
+    assert not pick(store, stale=True, sample=0)
+    (told,) = (one for one in api.Results((rotation(store),), store, {}).settled())
+    assert told.digests == record.digests and told.confirmed == {"by": record.environment["device"]}
+    (table,) = build(store, {"random-init": "floor"})
+    assert any("were run again, on cpu, and the same came out" in note for note in table.notes)
 
 
 def test_few_are_run_again_and_settle_the_others(store: Store) -> None:
@@ -129,11 +144,11 @@ def test_few_are_run_again_and_settle_the_others(store: Store) -> None:
     for spec, costs in ((record.spec, {}), (twin, {"pretrain_seconds": 1e6}), (gone, {"pretrain_seconds": 0})):
         told = {"id": spec.id, "spec": spec, "digests": older, "costs": record.costs.model_copy(update=costs)}
         store.update(record.model_copy(update=told))
-    assert [one.id for one in few(store.all(), (), (), "cpu")] == [record.id]
+    assert [one.id for one in few(store, (), (), "cpu")] == [record.id]
     ran = CliRunner().invoke(app, ["reproduce", "--fewest", "--results", str(store.folder), "--device", "cpu"])
     assert ran.exit_code == 0 and "1 records: 1 confirmed" in ran.output
     assert "of 6 records 1 are still of changed code, 0 of code that is not known" in ran.output
-    assert {one.id for one in pick(store.all(), stale=True, sample=0)} == {gone.id}
+    assert {one.id for one in pick(store, stale=True, sample=0)} == {gone.id}
 
 
 def test_the_command_says_what_came_of_it(store: Store) -> None:

@@ -22,7 +22,7 @@ def reproduce(
     from ssbench.errors import UserError
     from ssbench.reproduce import few, pick
     from ssbench.reproduce import reproduce as again
-    from ssbench.results.codes import changed, settled
+    from ssbench.results.codes import changed, settled, witnesses
     from ssbench.results.export import called, chosen
     from ssbench.results.store import Store
 
@@ -32,11 +32,10 @@ def reproduce(
     if not store.records.is_dir():
         raise UserError(f"--results {results}: no records there")
     store.check_writable()
-    records = store.all()
     if fewest:
-        picked = few(records, sources, plugins, device)
+        picked = few(store, sources, plugins, device)
     else:
-        picked = [chosen(records, what)] if what else pick(records, stale, sample)
+        picked = [chosen(store.all(), what)] if what else pick(store, stale, sample)
     verdicts: Counter[str] = Counter()
     try:
         for one in again(store, picked, sources, plugins, device):
@@ -48,7 +47,7 @@ def reproduce(
     counts = ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items()))
     print(f"{len(picked)} records: {counts or 'nothing to run again'}")
     if fewest:
-        left = [one for one in settled(store.all()) if one.status == "done"]
+        left = [one for one in settled(store.all(), witnesses(store)) if one.status == "done"]
         changes, unknown = sum(bool(changed(one)) for one in left), sum(not one.digests for one in left)
         print(f"of {len(left)} records {changes} are still of changed code, {unknown} of code that is not known")
     raise Exit(verdicts["differs"] > 0)

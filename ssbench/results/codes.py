@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from ssbench import code
 from ssbench.results.naming import canonical
 from ssbench.results.record import Record
+from ssbench.results.store import Store
 from ssbench.spec import Spec
 
 UNKNOWN = "{count} of its {all} records hold no digest of their code, being older: today's may score otherwise"
@@ -27,20 +28,25 @@ def changed(record: Record) -> list[str]:
 Known = tuple[str, str, str]  # part, scope in which running again shows something, digest
 
 
-def settled(records: Sequence[Record], known: Iterable[Record] | None = None) -> list[Record]:
+def settled(records: Sequence[Record], known: Iterable[Record] = ()) -> list[Record]:
     """Records with the digests of today's code, where running some again has shown that it gives what theirs gave.
 
-    `known`, or these themselves, are where to look for those that were run again: all codes that one of them had count
-    as one, within what `scope_of` says. Records that were settled so say `by` which devices.
+    Those that were run again are looked for among them and `known`: all codes that one of them had count as one, within
+    what `scope_of` says. Records that were settled so say `by` which devices.
     """
     old = [record for record in records if changed(record)]
     if not old:
         return [*records]
-    again = [record for record in (records if known is None else known) if record.earlier]
+    again = [record for record in (*records, *known) if record.earlier]
     where = ", ".join(sorted({record.environment.get("device", "") for record in again}))
     alike = _alike(again)
     made = {one.id: as_today for one in old if not changed(as_today := _as_today(one, alike, where))}
     return [made.get(record.id, record) for record in records]
+
+
+def witnesses(store: Store) -> list[Record]:
+    """The records of a results folder's `again`, itself one: short runs made to be run again by later code."""
+    return Store(store.folder / "again").all()
 
 
 def _as_today(record: Record, alike: Collection[set[Known]], where: str) -> Record:
@@ -71,8 +77,8 @@ def scope_of(part: str, spec: Spec) -> str:
     p, train = spec.pretraining, spec.pretraining.train or {}
     how = [p.budget and p.budget.unit, bool(p.share), bool(p.init), p.precision, train.get("optimiser")]
     method = [p.owner, p.method, p.version, p.settings, p.backbone, *how]
-    few = [bool(spec.labels), spec.test_on and spec.test_on.digest(), bool(spec.trial), spec.reading]
-    task = [spec.task_owner, spec.task, spec.protocol, spec.task_settings, *few]
+    asked = [bool(spec.labels), spec.test_on and spec.test_on.digest(), bool(spec.trial), spec.reading]
+    task = [spec.task_owner, spec.task, spec.protocol, spec.task_settings, *asked]
     data = [p.data.digest(), spec.data.digest(), *task]
     scopes = {"training": method, "method": method, "network": method + task, "data": data}
     return canonical(scopes.get(part, method + task))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ssbench.results.across import across
 from ssbench.results.alike import alike
 from ssbench.results.character import character
-from ssbench.results.codes import settled
+from ssbench.results.codes import settled, witnesses
 from ssbench.results.foretell import foretelling
 from ssbench.results.grid import grids, measures, optima, pivots
 from ssbench.results.groups import groups
@@ -26,7 +26,7 @@ from ssbench.results.tuned import tunings
 
 def every(store: Store, controls: Mapping[str, str], records: Sequence[Record]) -> list[Shown]:
     """In the order in which they are shown; raises UserError where predictions can't be read."""
-    records = settled(records)
+    records = settled(records, witnesses(store))
     found = groups(records)
     settings = pivots(store, found)
     built = tables(store, controls, found)

@@ -19,6 +19,7 @@ def environment(where: torch.device) -> dict[str, str]:
     packages = ("torch", "torchvision", "timm", "lightly", "kornia", "scikit-learn", "numpy")
     found = {name: version(name) for name in packages}
     machine = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
+    machine |= {"cpu": torch.backends.cpu.get_cpu_capability()}  # which instructions, and so which sums
     return {
         **machine,
         "device": where.type,

@@ -127,7 +127,9 @@ def build(store: Store, controls: Mapping[str, str], chosen: Iterable[Record] | 
     `chosen` are the records to compare, else all of the store. Raises UserError on a record or predictions that can't
     be read.
     """
-    return tables(store, controls, groups(codes.settled(store.all()) if chosen is None else chosen))
+    return tables(
+        store, controls, groups(codes.settled(store.all(), codes.witnesses(store)) if chosen is None else chosen)
+    )
 
 
 def tables(store: Store, controls: Mapping[str, str], found: Iterable[Group]) -> list[Table]:

@@ -115,6 +115,7 @@ def test_what_was_run_again_settles_its_method_on_its_backbone_and_no_other(retr
     assert [one.confirmed.get("by") for one in found] == [None, "cpu", None, None, "cpu"]
     assert found[0] == shown and found[2] == other
     assert codes.settled([own, other], [shown]) == [found[1], other]
+    assert codes.settled([own, other]) == [own, other]
 
 
 def test_codes_are_one_by_way_of_a_third_and_never_across_parts(retrained: dict[str, str]) -> None:
