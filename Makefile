@@ -21,7 +21,6 @@ tables: .venv/demo
 	$(BIN)/ssbench tables --results results --readme README.md
 	$(BIN)/ssbench tables --results results --readme docs/textbook.md
 	$(BIN)/ssbench tables --results results/tasks
-	$(BIN)/ssbench tables --results results/again
 	$(BIN)/ssbench list departures > docs/departures.md
 
 verify: .venv/demo
@@ -29,6 +28,7 @@ verify: .venv/demo
 	$(BIN)/ssbench verify --results results/tasks
 	$(BIN)/ssbench verify --results results/rates
 	$(BIN)/ssbench verify --results results/again
+	$(BIN)/ssbench verify --results results/rates/again
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
