@@ -26,7 +26,7 @@ from ssbench.line import execute
 from ssbench.registry import entries, load
 from ssbench.results.store import Store
 from ssbench.spec import Budget
-from ssbench.training.loop import pretrain, total
+from ssbench.training.loop import Watcher, pretrain, total
 from ssbench.training.trained import assemble
 
 LOSS, GRADIENT = 1e-4, 2e-3  # float32 against the CPU: relative difference; distance of gradients over their norm
@@ -155,7 +155,8 @@ def short(name: str, data: Path, results: Path, file: Path, killed: bool = False
     try:
         method, run = assemble(job(name, data, results, set=[f"train.batch={BATCH}"]))
         assert run is not None
-        pretrain(replace(run, log=1, save=0.0), Budget(unit="steps", amount=6), file, tell)  # a checkpoint each step
+        each = replace(run, log=1, save=0.0)  # a checkpoint each step
+        pretrain(each, Budget(unit="steps", amount=6), file, Watcher(tell))
     finally:
         torch.use_deterministic_algorithms(False)
     return {name: value.detach().cpu() for name, value in method.state_dict().items()}
