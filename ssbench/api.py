@@ -272,14 +272,12 @@ def _names(cells: list[plan.Cell]) -> dict[str, str]:
 
 def _called(cell: plan.Cell, names: Mapping[str, str]) -> str:
     p = cell.spec.pretraining
-    part = f" of {p.share} of the images" if p.share else ""
     few = f" with labels of {cell.spec.labels}" if cell.spec.labels else ""
     other = f" on {cell.spec.test_on.name}" if cell.spec.test_on else ""
     how = f" ({cell.spec.trial})" if cell.spec.trial else ", tuned" * bool(tuned(cell.spec.recipe))
     again = f", probe seed {cell.spec.probe}" if cell.spec.probe else ""
-    return (
-        f"{names[p.digest()]}{part}{how} / {cell.task.name}{few}{other} / {cell.spec.data.name} / seed {p.seed}{again}"
-    )
+    row, judged = f"{names[p.digest()]}{p.part}{how}", f"{cell.task.name}{few}{other} / {cell.spec.data.name}"
+    return f"{row} / {judged} / seed {p.seed}{again}"
 
 
 def _empty(value: object) -> bool:

@@ -204,9 +204,14 @@ class Pretraining(Frozen):
     share: str = ""  # how much of fit's images it sees, such as `10%`; empty: all
 
     @property
+    def part(self) -> str:
+        """` of 10% of the images`, empty where it sees all."""
+        return f" of {self.share} of the images" if self.share else ""
+
+    @property
     def effort(self) -> str:
         """`samples=64000`, `samples=64000 of 10% of the images`, or `untrained`."""
-        return f"{self.budget or 'untrained'}" + (f" of {self.share} of the images" if self.share else "")
+        return f"{self.budget or 'untrained'}{self.part}"
 
     def named(self) -> dict[str, Any]:
         """What it is, in a line of a log."""

@@ -110,7 +110,7 @@ def common(rungs: Sequence[Rung]) -> tuple[list[Rung], list[str], list[str]]:
 
 def _budget(spec: Spec) -> Step | None:
     p, recipe = spec.pretraining, Recipe.of(spec).model_copy(update={"budget": None})
-    same = f"{p.share} of the images" * bool(p.share)
+    same = p.part.removeprefix(" of ")
     return Step(p.budget.unit, p.budget.amount, (_place(spec), recipe), same) if p.budget else None
 
 

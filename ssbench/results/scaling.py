@@ -93,15 +93,8 @@ def _frames(ladder: Ladder, rungs: Sequence[Rung], names: Sequence[str], left: S
     ]
     if crossed:
         head = ("ahead with less", "ahead with more", "told at", "and at", "they cross at")
-        frames.append(
-            Frame(
-                f"{slug}-crossed",
-                f"{title}: which methods cross",
-                head,
-                tuple(crossed),
-                (CROSSED.replace("budget", ladder.by),),
-            )
-        )
+        how = (CROSSED.replace("budget", ladder.by),)
+        frames.append(Frame(f"{slug}-crossed", f"{title}: which methods cross", head, tuple(crossed), how))
     return frames
 
 

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.stats import bootstrap, norm, ttest_ind
 from scipy.stats import t as student
 
@@ -10,7 +11,7 @@ from ssbench.results import stats
 from ssbench.results.bootstrap import DRAWS, Arrays, _weights, interval
 from ssbench.results.marks import leaders
 from ssbench.results.metrics import score
-from ssbench.results.stats import Run, ahead, holm
+from ssbench.results.stats import Difference, Run, ahead, holm
 
 
 def run(hits: "np.ndarray[Any, Any]") -> Arrays:
@@ -211,3 +212,17 @@ def test_what_no_seed_makes_has_no_part_in_the_columns_variance() -> None:
     pixels = drawn([4.0, 4.1, 4.2])
     apart = stats.moderated(rows | {"pixels": pixels}, {"pixels"})
     assert apart["pixels"].prior is None and apart["0"].prior == stats.moderated(rows)["0"].prior
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.01, 0.5, 1, 4, 20])
+@pytest.mark.parametrize("freedom", [1.2, 4, 30])
+def test_a_p_value_is_the_integral_over_the_error_of_test_samples(freedom: float, shared: float) -> None:
+    for mean in (0.0, 1.0, 3.0):
+        found = Difference(mean * np.hypot(1, shared), 1.0, freedom, shared)
+
+        def tail(z: float, found: Difference = found) -> float:
+            return float(norm.pdf(z) * student.sf(found.mean + shared * z, freedom))
+
+        steep = [-found.mean / shared] if shared and found.mean < 9 * shared else None
+        expected, _ = quad(tail, -9, 9, points=steep, limit=500, epsabs=1e-12)
+        assert found.above() == pytest.approx(expected, rel=1e-5)
