@@ -3,9 +3,9 @@
     python benchmarks/rates.py RESULTS SOURCE BACKBONE [METHOD ...]
 
 Each method of suite `families` at each rate is a trial as those of `ssbench tune` are: seed 0, the suite's budget,
-linear probe, judged on `select`, the test unopened. Where the best rate is at an end, one beyond it is tried. Prints
-a table in Markdown; what has a record is not run again. A method's own rate is the best, where it is CLEAR points ahead
-of the shared one.
+linear probe, judged on `select`, the test unopened. Where the best rate is at an end, one beyond it is tried, and so on.
+Prints a table in Markdown; what has a record is not run again. A method's own rate is the best, where it is CLEAR points
+ahead of the shared one.
 """
 
 import sys
@@ -20,7 +20,7 @@ from ssbench.results.store import Store
 
 SHARED, CLEAR = "0.0015", 1.5  # points: one standard error of a score on the 1,055 images of select of shapes
 RATES = (SHARED, "0.0003", "0.0007", "0.003")  # the shared one first: what is interrupted compares all there
-BEYOND = {"0.0003": "0.00015", "0.003": "0.006"}
+BEYOND = {"0.0003": "0.00015", "0.003": "0.006", "0.006": "0.012", "0.012": "0.024"}
 ALL = (*RATES, *BEYOND.values())
 VERSION = 1  # of the rates
 
@@ -74,9 +74,10 @@ def own(found: dict[str, float]) -> str:
 
 def table(records: Iterable[Record], backbone: str) -> str:
     """A row a method, the best first, a column a rate, and what its own recipe says."""
-    rates = sorted(ALL, key=float)
+    tried = scores(records, backbone)
+    rates = sorted({rate for found in tried.values() for rate in found}, key=float)
     lines = [f"| method | {' | '.join(rates)} | own |", "|---" * (len(rates) + 2) + "|"]
-    for name, found in sorted(scores(records, backbone).items(), key=lambda one: -max(one[1].values())):
+    for name, found in sorted(tried.items(), key=lambda one: -max(one[1].values())):
         told = " | ".join(f"{found[rate]:.1f}" if rate in found else "–" for rate in rates)
         lines.append(f"| `{name}` | {told} | {own(found).replace(SHARED, 'shared')} |")
     return "\n".join(lines)
