@@ -3,9 +3,9 @@
     python benchmarks/rates.py RESULTS SOURCE BACKBONE [METHOD ...]
 
 Each method of suite `families` at each rate is a trial as those of `ssbench tune` are: seed 0, the suite's budget,
-linear probe, judged on `select`, the test unopened. Where the best rate is at an end, one beyond it is tried, and so on.
-Prints a table in Markdown; what has a record is not run again. A method's own rate is the best, where it is CLEAR points
-ahead of the shared one.
+linear probe, judged on `select`, the test unopened. Where the best rate is at an end, one beyond it is tried, and one
+beyond that. Prints a table in Markdown; what has a record is not run again. A method's own rate is the best, where it
+is CLEAR points ahead of the shared one.
 """
 
 import sys

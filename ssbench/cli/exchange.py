@@ -19,14 +19,11 @@ def export_results(
     results: Results = Path("results"),
 ) -> None:
     """Write all records to one file that other programs read, or to an experiment tracker."""
-    from ssbench.errors import UserError
     from ssbench.results.exchange import ROWS, write_results
     from ssbench.results.store import Store
     from ssbench.results.trackers import TRACKERS, send
 
-    store = Store(results)
-    if not store.records.is_dir():
-        raise UserError(f"--results {results}: no records there; make some with ssbench run --results {results}")
+    store = Store.of_records(results)
     if out.partition(":")[0] in TRACKERS:
         print(f"{out}: {send(store.all(), out)} runs, one a pretraining")
     else:

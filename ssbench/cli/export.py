@@ -26,9 +26,7 @@ def export(
 
     if format not in ("safetensors", "hf-folder"):
         raise UserError(f"--format {format}{near(format, ('safetensors', 'hf-folder'))}")
-    store = Store(results)
-    if not store.records.is_dir():
-        raise UserError(f"--results {results}: no records there; make some with ssbench run --results {results}")
+    store = Store.of_records(results)
     _export(store, what, dataset, seed, out, cast("Format", format))
 
 

@@ -8,11 +8,8 @@ from typer import Option
 
 def migrate(results: Annotated[Path, Option(help="Folder of records.")] = Path("results")) -> None:
     """Write records of older schemas in today's, under their new identities; their scores and predictions stay."""
-    from ssbench.errors import UserError
     from ssbench.results.store import Store
 
-    store = Store(results)
-    if not store.records.is_dir():
-        raise UserError(f"--results {results}: no records there")
+    store = Store.of_records(results)
     store.check_writable()
     print(f"{store.upgrade()} records migrated in {store.records}")

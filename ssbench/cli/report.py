@@ -21,9 +21,7 @@ def report(
     from ssbench.results.store import Store, write_bytes
     from ssbench.results.table import Table
 
-    store, plugins = Store(results), tuple(plugin or ())
-    if not store.records.is_dir():
-        raise UserError(f"--results {results}: no records there; make some with ssbench run --results {results}")
+    store, plugins = Store.of_records(results), tuple(plugin or ())
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; name a file in it")
     records = store.all()

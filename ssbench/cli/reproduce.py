@@ -28,9 +28,7 @@ def reproduce(
 
     if bool(what) + fewest + (stale or bool(sample)) != 1:
         raise UserError("name a record, or say --stale, --fewest or --sample N")
-    store, sources, plugins = Store(results), [*filter(None, dataset.split(","))], tuple(plugin or ())
-    if not store.records.is_dir():
-        raise UserError(f"--results {results}: no records there")
+    store, sources, plugins = Store.of_records(results), [*filter(None, dataset.split(","))], tuple(plugin or ())
     store.check_writable()
     if fewest:
         picked = few(store, sources, plugins, device)

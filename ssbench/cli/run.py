@@ -29,7 +29,7 @@ Match = Annotated[
 Recipe = Annotated[str, Option(help="own, shared, cifar or imagenet: whose rates and schedules.  \\[default: own]")]
 Collapse = Annotated[str, Option(help="stop or go-on, where a pretraining looks collapsed.")]
 Judged = Annotated[
-    int, Option(help="Steps between looks at each training, such as what neighbours tell; 0: at its quarters.")
+    int, Option(min=0, help="Steps between looks at each training, such as what neighbours tell; 0: at its quarters.")
 ]
 Vary = Annotated[
     list[str] | None, Option(help="A setting's values to compare, scope.key=value,value; may be repeated.")

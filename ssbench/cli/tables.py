@@ -26,9 +26,7 @@ def tables(
     formats = {"markdown": render.markdown, "csv": render.csv, "latex": render.latex, "html": render.html}
     if format not in formats:
         raise UserError(f"--format {format}{near(format, formats)}")
-    store = Store(results)
-    if not store.records.is_dir():
-        raise UserError(f"--results {results}: no records there; make some with ssbench run --results {results}")
+    store = Store.of_records(results)
     if readme is not None and not readme.is_file():
         raise UserError(f"--readme {readme}: there is no such file")
     made = every(store, controls(tuple(plugin or ())), store.all())

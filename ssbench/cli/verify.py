@@ -18,9 +18,7 @@ def verify(
     from ssbench.results.store import Store
     from ssbench.results.verify import check_records, check_tables, listed
 
-    store = Store(results)
-    if not store.records.is_dir():
-        raise UserError(f"--results {results}: no records there")
+    store = Store.of_records(results)
     if readme is not None and not readme.is_file():
         raise UserError(f"--readme {readme}: there is no such file")
     found, files = listed(check_records(store)), len(store.files())

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssbench.errors import UserError
 from ssbench.results.record import Record
 from ssbench.results.store import Store
 
@@ -23,10 +22,7 @@ def frame(results: str | Path) -> "pd.DataFrame":
     what has another `probe` than 0 is the same encoder judged again: leave both out of means. A record without scores
     has one row without a metric.
     """
-    store = Store(Path(results))
-    if not store.records.is_dir():
-        raise UserError(f"{results}: no records there; make some with ssbench run --results {results}")
-    return framed(store.all())
+    return framed(Store.of_records(Path(results)).all())
 
 
 def framed(records: Iterable[Record]) -> "pd.DataFrame":

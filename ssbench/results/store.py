@@ -84,6 +84,14 @@ class Store:
         self.tables = folder / "tables"
         self.cache = folder / "cache"
 
+    @classmethod
+    def of_records(cls, folder: Path) -> "Store":
+        """One that has records; raises UserError."""
+        store = cls(folder)
+        if not store.records.is_dir():
+            raise UserError(f"--results {folder}: no records there; make some with ssbench run --results {folder}")
+        return store
+
     def file(self, spec: Spec) -> Path:
         """Where the record of a cell is."""
         p = spec.pretraining

@@ -1,7 +1,9 @@
 """What is read along a training can be followed while it goes on, and changes nothing."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -40,3 +42,8 @@ def test_a_closer_look_is_said_and_changes_no_score(
     assert [row["step"] for row in second.health] == [0, 15, 20, 30, 40, 45, 60]
     with pytest.raises(UserError, match=r"--judge-every -1: a number of steps"):
         api.run("rotation", results=tmp_path / "n", device="cpu", judge_every=-1, **DIGITS)  # type: ignore[arg-type]
+
+
+def test_a_plan_refuses_looks_that_can_not_be(tmp_path: Path, ssbench: Callable[..., "CompletedProcess[str]"]) -> None:
+    ran = ssbench("run", "--method", "rotation", "--judge-every", "-1", "--dry-run", "--results", tmp_path / "r")
+    assert ran.returncode == 2 and "judge-every" in ran.stderr and not (tmp_path / "r").exists()
