@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssbench.encoders.encoder import Encoder
 from ssbench.encoders.names import largest_divisor
 from ssbench.errors import NotApplicable, UserError
-from ssbench.method import Batch, Method
+from ssbench.method import Batch, Method, Recipe
 from ssbench.settings import Settings
 
 COMPONENTS = 256  # as many as published raw-pixel baselines keep at 32 px
@@ -97,6 +97,7 @@ class Supervised(Method):
 
     supervised = True
     version = 2  # crops are torchvision's
+    recipes = {"own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3})}
 
     def build(self) -> None:
         if self.classes == 0:

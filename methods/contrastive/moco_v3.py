@@ -42,6 +42,7 @@ class MoCoV3(Method):
     settings: Settings
     version = 2  # a conv net's predictor has no bias in its last layer
     recipes = {
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 3e-3}),
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/mocov3.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.3, "scaling": "linear", "weight_decay": 1e-6, "batch": 256}

@@ -37,6 +37,7 @@ class ReSSL(Method):
 
     settings: Settings
     recipes = {
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3}),
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/ressl.yaml; its saturation is 0.2, its momentum rises to 1",
             {"optimiser": "sgd", "lr": 0.05, "scaling": "linear", "weight_decay": 1e-4, "batch": 256}

@@ -26,6 +26,7 @@ class SimCLR(Method):
     version = 2  # crops are torchvision's
     recipes = {
         "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 7e-4}),
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3}),
         "cifar/conv": Recipe(
             "SimCLR, README.md and run.py, CIFAR-10",
             {"optimiser": "lars", "lr": 1.0, "scaling": "linear", "weight_decay": 1e-4, "batch": 512}

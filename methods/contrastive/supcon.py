@@ -28,6 +28,7 @@ class SupCon(Method):
     settings: Settings
     supervised = True
     recipes = {
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 2.4e-2}),
         "cifar/conv": Recipe(  # a rate of 0.5 and a decay of 1e-4 for a loss 0.1 / 0.07 times this one: the same to SGD
             "HobbitLong/SupContrast, README.md and main_supcon.py, ResNet-50",
             {"optimiser": "sgd", "lr": 0.5 / 0.7, "weight_decay": 0.7e-4, "batch": 1024, "warmup": 0.01, "clip": 0},

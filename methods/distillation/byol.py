@@ -33,6 +33,7 @@ class BYOL(Method):
     version = 2  # no bias in the heads' last layers
     recipes = {
         "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 7e-4}),
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3}),
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/byol.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 1.0, "scaling": "linear", "weight_decay": 1e-5, "batch": 256}

@@ -64,6 +64,7 @@ class DINO(Method):
     settings: Settings
     recipes = {
         "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 3e-3}),
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3}),
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/dino.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.3, "scaling": "linear", "weight_decay": 1e-6, "batch": 256}

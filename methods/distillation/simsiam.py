@@ -31,6 +31,7 @@ class SimSiam(Method):
 
     settings: Settings
     recipes = {
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 3e-3}),
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/simsiam.yaml",
             {"optimiser": "sgd", "lr": 0.5, "scaling": "linear", "weight_decay": 1e-5, "batch": 256}

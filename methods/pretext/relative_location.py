@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssbench.errors import UserError
-from ssbench.method import Batch, Method, View
+from ssbench.method import Batch, Method, Recipe, View
 from ssbench.rng import onto
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
@@ -36,6 +36,7 @@ class RelativeLocation(Method):
         crop_min: float = setting(0.33, "smallest crop", source="deepcontext, train.py", unit="area", gt=0, le=1)
 
     settings: Settings
+    recipes = {"own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 3e-4})}
 
     @property
     def views(self) -> list[View]:

@@ -24,7 +24,10 @@ class Rotation(Method):
 
     settings: Settings
     version = 2  # crops are torchvision's
-    recipes = {"own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 7e-4})}
+    recipes = {
+        "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 7e-4}),
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3}),
+    }
 
     @property
     def views(self) -> list[View]:
