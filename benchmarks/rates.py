@@ -5,16 +5,18 @@
 Each method of suite `families` at each rate is a trial as those of `ssbench tune` are: seed 0, the suite's budget,
 linear probe, judged on `select`, the test unopened. Where the best rate is at an end, one beyond it is tried, and one
 beyond that. Prints a table in Markdown; what has a record is not run again. A method's own rate is the best, where it
-is CLEAR points ahead of the shared one.
+is CLEAR points ahead of the shared one; methods of one class, which has one recipe, are judged by their mean.
 """
 
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 from ssbench import api
 from ssbench.plan import Cell, cells
+from ssbench.registry import find
 from ssbench.results.record import Record
 from ssbench.results.store import Store
 
@@ -30,7 +32,7 @@ def main(results: str, source: str, backbone: str, *methods: str) -> None:
     for rate in RATES:
         run(results, source, backbone, rate, methods)
     for end, rate in BEYOND.items():
-        found = scores(Store(Path(results)).all(), backbone)
+        found = together(scores(Store(Path(results)).all(), backbone))
         more = tuple(name for name, of in found.items() if best(of) == end and name in (methods or found))
         if more:
             run(results, source, backbone, rate, more)
@@ -62,6 +64,18 @@ def scores(records: Iterable[Record], backbone: str) -> dict[str, dict[str, floa
     return found
 
 
+def together(found: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The same, of methods of one class the mean, at the rates that all of them have."""
+    classes = {name: find("methods", name).target for name in found}
+    kin = {name: [found[other] for other in found if classes[other] == classes[name]] for name in found}
+    return {
+        name: {
+            rate: fmean(one[rate] for one in kin[name]) for rate in found[name] if all(rate in one for one in kin[name])
+        }
+        for name in found
+    }
+
+
 def best(found: dict[str, float]) -> str:
     """The rate, of equals the first of ALL."""
     return max(found, key=lambda rate: found[rate])
@@ -75,11 +89,12 @@ def own(found: dict[str, float]) -> str:
 def table(records: Iterable[Record], backbone: str) -> str:
     """A row a method, the best first, a column a rate, and what its own recipe says."""
     tried = scores(records, backbone)
+    chosen = {name: own(found) for name, found in together(tried).items()}
     rates = sorted({rate for found in tried.values() for rate in found}, key=float)
     lines = [f"| method | {' | '.join(rates)} | own |", "|---" * (len(rates) + 2) + "|"]
     for name, found in sorted(tried.items(), key=lambda one: -max(one[1].values())):
         told = " | ".join(f"{found[rate]:.1f}" if rate in found else "–" for rate in rates)
-        lines.append(f"| `{name}` | {told} | {own(found).replace(SHARED, 'shared')} |")
+        lines.append(f"| `{name}` | {told} | {chosen[name].replace(SHARED, 'shared')} |")
     return "\n".join(lines)
 
 

@@ -24,6 +24,7 @@ from ssbench.training.optimisers import rate
 from .classes import BESIDE, SURE, classified
 from .joint import adamw
 from .maps import standard
+from .optimism import optimism
 
 INIT, WARMUP = 0.02, 0.1  # CAPI's deviation of all weights, and its share of steps with a rising rate
 HEAD = 64  # dimensions of a head, at least
@@ -97,8 +98,9 @@ class AttentiveProbe(Task):
         selected = {**sweep[best], "heads": heads(bench.fit.dim), "at_edge": at_edge, "refit": "none"}
 
         test = bench.test(selected)
-        outcome = Outcome(selected, sweep)
-        classified(outcome, bench, scored(probes[best], test, scale), test.target("label"), logits=True)
+        answer, said = test.target("label"), [scored(probe, test, scale) for probe in probes]
+        outcome = Outcome(selected, sweep, details=optimism(said, answer, best))
+        classified(outcome, bench, said[best], answer, logits=True)
         return outcome
 
 

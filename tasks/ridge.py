@@ -8,6 +8,7 @@ from ssbench.task import Bench, Outcome, Task, Work
 
 from .classes import BESIDE, classified, one_hot
 from .closed_form import Ridge, apply, standardised
+from .optimism import optimism
 from .ridge_head import DECADES, TOP1, chosen
 
 
@@ -41,7 +42,9 @@ class RidgeProbe(Task):
         test = bench.test(selected)
         x, tested = standardised(torch.cat([bench.fit.pooled(), bench.select.pooled()]), test.pooled())
         labels = torch.cat([bench.fit.target("label"), bench.select.target("label")])
-        head = Ridge(x, one_hot(labels, len(bench.data.classes))).head(selected["penalty"])
-        outcome = Outcome(selected, sweep)
-        classified(outcome, bench, apply(head, tested), test.target("label"))
+        ridge, truth = Ridge(x, one_hot(labels, len(bench.data.classes))), test.target("label")
+        said = {point["penalty"]: apply(ridge.head(point["penalty"]), tested) for point in sweep}
+        best = [*said].index(selected["penalty"])
+        outcome = Outcome(selected, sweep, details=optimism(said.values(), truth, best))
+        classified(outcome, bench, said[selected["penalty"]], truth)
         return outcome
