@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from ssbench.results.grid import Frame
+from ssbench.results.metrics import Array
 from ssbench.results.record import Record
 from ssbench.results.scaling import Scaled
 from ssbench.results.standing import judging, mean
@@ -40,7 +41,7 @@ STYLE: Any = {
     "axes.titlelocation": "left",
 }
 WIDE = 7.2  # inches
-CURVES = 6  # in a row
+CURVES = 6  # small panels in a row
 THOUSANDS = ("", "k", "M", "G", "T", "P", "E")
 
 
@@ -175,23 +176,48 @@ def learning(runs: Mapping[str, Sequence[Record]]) -> Figure | None:
 
 @matplotlib.rc_context(STYLE)
 def _multiples(runs: Mapping[str, Sequence[Record]], curve: Curve, alike: bool) -> Figure | None:
-    """A small panel a row, those with two points or more; `alike`: all that see no labels on one scale."""
-    known = {name: [line for line in map(curve, found) if len(line[0]) > 1] for name, found in runs.items()}
+    """A small panel a row, those with two points or more; `alike`: all that see no labels on one scale.
+
+    All lie in one matplotlib panel, where each is a square of 1: panels of its own take ten times as long.
+    """
+    known = {name: [np.array(line) for line in map(curve, found) if len(line[0]) > 1] for name, found in runs.items()}
     shown = {name: lines for name, lines in known.items() if lines}
     if not shown:
         return None
-    figure, panels = _panels(len(shown), CURVES, 1.1)
+    across = min(CURVES, len(shown))
+    down = ceil(len(shown) / across)
+    figure = Figure((WIDE, 1.1 * down))
+    whole = figure.add_axes((0, 0, 1, 1), xlim=(0, across), ylim=(down, 0))
+    whole.set_axis_off()
     taught = {name for name, found in runs.items() if any(run.supervised for run in found)}
-    heights = [height for name in shown.keys() - taught for _, up in shown[name] for height in up]
-    for (name, lines), panel in zip(shown.items(), panels):
-        for across, up in lines:
-            panel.plot(across, up, color=STRONG, linewidth=0.8)
-        if alike and name not in taught:
-            panel.set_ylim(min(heights) - 1, max(heights) + 1)
-        panel.set_title(name, fontsize=7)
-        panel.tick_params(labelsize=6, length=2)
-        panel.locator_params(nbins=3)
+    common = _reach([line for name in shown.keys() - taught for line in shown[name]], 1.0)
+    for place, (name, lines) in enumerate(shown.items()):
+        _small(whole, (place % across, place // across), name, lines, common if alike and name not in taught else None)
     return figure
+
+
+def _reach(lines: Sequence[Array], beyond: float = 0.0) -> tuple[float, float]:
+    """The lowest and the highest of lines (2, N), and so much beyond; of what is not finite 0 and 1."""
+    heights = [height for _, up in lines for height in up if np.isfinite(height)] or [0.0, 1.0]
+    low, high = min(heights) - beyond, max(heights) + beyond
+    return low, high if high > low else low + 1
+
+
+def _small(
+    whole: Axes, at: tuple[int, int], name: str, lines: Sequence[Array], reach: tuple[float, float] | None
+) -> None:
+    """One of small multiples in its square: lines (2, N), and numbers at the ends of its axes."""
+    left, right, top, bottom = at[0] + 0.27, at[0] + 0.95, at[1] + 0.25, at[1] + 0.82
+    (low, high), last = reach or _reach(lines), max(steps[-1] for steps, _ in lines)
+    whole.plot((left, left, right), (top, bottom, bottom), color=QUIET, linewidth=0.6)
+    for steps, up in lines:
+        heights = bottom + (up - low) / (high - low) * (top - bottom)
+        whole.plot(left + steps / last * (right - left), heights, color=STRONG, linewidth=0.8)
+    whole.text(at[0] + 0.03, top - 0.07, name, fontsize=7)
+    for height, value in ((top, high), (bottom, low)):
+        whole.text(left - 0.03, height, f"{value:.3g}", fontsize=6, ha="right", va="center")
+    for place, step, side in ((left, 0, "left"), (right, last, "right")):
+        whole.text(place, bottom + 0.03, f"{step:.0f}", fontsize=6, ha=side, va="top")
 
 
 @matplotlib.rc_context(STYLE)

@@ -186,13 +186,27 @@ def test_what_neighbours_tell_is_drawn_where_it_was_watched(store: Store) -> Non
     figure = plots.learning({"a": watched, "b": records[2:]})
     assert figure is not None
     (panel,) = figure.axes
-    assert [np.asarray(of.get_ydata()).tolist() for of in panel.get_lines()] == [[20.0, 25.0, 30.0]] * 2
+    frame, *lines = (np.asarray(of.get_xydata()) for of in panel.get_lines())
+    left, right, top, bottom = frame[0, 0], frame[-1, 0], frame[0, 1], frame[-1, 1]
+    assert len(lines) == 2 and lines[0][:, 0] == pytest.approx([left, (left + right) / 2, right])
+    assert bottom > top and lines[0][:, 1] == pytest.approx(bottom + np.array([1, 6, 11]) / 12 * (top - bottom))
+    assert [one.get_text() for one in panel.texts] == ["a", "31", "19", "0", "10"]
     high = [
         one.model_copy(update={"supervised": True, "health": [{**at, "select_knn": 90.0} for at in health]})
         for one in watched
     ]
     figure = plots.learning({"a": watched, "b": high})
-    assert figure is not None and figure.axes[0].get_ylim() == (19, 31), "labels set no scale for the others"
+    assert figure is not None
+    said = [one.get_text() for one in figure.axes[0].texts]
+    assert said == ["a", "31", "19", "0", "10", "b", "91", "90", "0", "10"], "labels set no scale for the others"
+
+
+def test_a_loss_that_is_no_number_leaves_the_others_their_scale(store: Store) -> None:
+    loss = [{"step": step, "loss": value} for step, value in ((0, 4.0), (5, 2.0), (10, float("nan")))]
+    figure = plots.losses({"a": [record.model_copy(update={"loss": loss}) for record in store.all()[:1]]})
+    assert figure is not None
+    assert [one.get_text() for one in figure.axes[0].texts] == ["a", "4", "2", "0", "10"]
+    ElementTree.fromstring(plots.svg(figure, "losses", "losses"))
 
 
 def bars(figure: Figure) -> list[tuple[float, ...]]:
