@@ -4,6 +4,7 @@ from math import ceil, log10
 
 from ssbench.errors import UserError
 from ssbench.plan import Cell, Suite, cells
+from ssbench.registry import blame
 from ssbench.results.store import Store
 from ssbench.spec import Budget
 from ssbench.training.loop import flops_a_step, total_steps
@@ -20,10 +21,17 @@ def matched(asked: Suite, results: Store, where: str, say: Tell) -> Suite:
     UserError where nothing is trained, or the first method is there in several variants that cost differently.
     """
     first = _first(asked)
-    method, run = assemble(Workshop(results, device(where)).open(first))
-    assert run is not None
-    method.train()
-    each, budgets = flops_a_step(run), list[str]()
+    try:
+        method, run = assemble(Workshop(results, device(where)).open(first))
+        assert run is not None
+        method.train()
+        each, budgets = flops_a_step(run), list[str]()
+    except UserError:
+        raise
+    except Exception as error:  # what does not apply, and what a plugin does
+        raise UserError(
+            f"--match flops: {first.method.name} can't be trained here: {blame(error, [first.method])}"
+        ) from error
     for text in asked.budget:
         budget = Budget.parse(text)
         steps = total_steps(budget, len(run.images), run.recipe.batch, each)

@@ -1,6 +1,5 @@
 """Suites and comma lists -> cells. A cell knows its whole spec; cells that share a pretraining stand together."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from ssbench.data.labelled import parse as parse_labels
 from ssbench.data.shares import parse as parse_share
 from ssbench.encoders.presets import PRESETS
 from ssbench.errors import UserError, near
-from ssbench.registry import Entry, entries, find, load
+from ssbench.registry import Entry, entries, find, load, owner_of
 from ssbench.settings import Settings, make, parse_assignments
 from ssbench.spec import Budget, DataRef, DataSettings, EncoderSettings, Frozen, Pretraining, Reading, Spec, Train
 
@@ -272,6 +271,8 @@ def _open(source: str, asked: Suite) -> "Given":
     from ssbench.encoders.given import open_encoder  # loads torch and the weights
 
     theirs = asked.backbone == Suite().backbone or (asked.method and not asked.init)
+    if not theirs and len(asked.backbone) > 1:
+        raise UserError(f"--backbone {','.join(asked.backbone)}: {source} is of one network; name it alone")
     return open_encoder(source, "" if theirs else asked.backbone[0])
 
 
@@ -350,7 +351,7 @@ def _pretraining(
     train = make(Train, {**recipe.train, **scopes.get("train", {})}, "train")
     return Pretraining(
         method=method.name,
-        owner=_owner(method),
+        owner=owner_of(method),
         version=kind.version,
         settings=recipes.settled(method, scopes, recipe.settings).model_dump(mode="json"),
         backbone=start.backbone,
@@ -381,20 +382,10 @@ def _spec(first: Pretraining, task: Entry, data: DataRef, scopes: Scopes, labels
         pretraining=first,
         task=task.name,
         protocol=load(task).version,
-        task_owner=_owner(task),
+        task_owner=owner_of(task),
         task_settings=recipes.settled(task, scopes).model_dump(mode="json"),
         data=data,
         reading=make(Reading, scopes.get("encoder", {}), "encoder").model_dump(mode="json", exclude_defaults=True),
         labels=labels,
         test_on=test_on,
     )
-
-
-def _owner(entry: Entry) -> str:
-    """The package's name without its version, or a plugin file's name and the start of its content's SHA-256."""
-    if entry.owner == "ssbench":
-        return entry.owner
-    file = Path(entry.owner)
-    if not file.is_file():
-        return entry.owner.split()[0]
-    return f"{file.name}@{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}"

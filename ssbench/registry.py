@@ -85,6 +85,19 @@ def _mixture(name: str, members: list[Entry]) -> Entry:
     )
 
 
+def owner_of(entry: Entry) -> str:
+    """What a spec calls the owner: a package's name without its version, or a plugin file's name and the start of its
+    content's SHA-256; of a mixture those of its parts."""
+    if entry.owner == "ssbench":
+        return entry.owner
+    if entry.members:
+        return "+".join(dict.fromkeys(map(owner_of, entry.members)))
+    file = Path(entry.owner)
+    if not file.is_file():
+        return entry.owner.split()[0]
+    return f"{file.name}@{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}"
+
+
 def load(entry: Entry) -> Any:
     """The class behind an entry; raises UserError in one line, naming the owner, when its module breaks."""
     if entry.members:
@@ -118,8 +131,8 @@ def blame(error: Exception, parts: Sequence[Entry]) -> str:
 
 def own_line(error: Exception, parts: Iterable[Entry]) -> str:
     """`method.py, line 4, of a-package 1.0`: where an error arose in the files of one of the parts; empty: nowhere."""
-    frames = extract_tb(error.__traceback__)
-    found = [(frame, entry) for frame in frames for entry in parts if _holds(entry, frame.filename)]
+    frames, each = extract_tb(error.__traceback__), [one for part in parts for one in part.members or (part,)]
+    found = [(frame, entry) for frame in frames for entry in each if _holds(entry, frame.filename)]
     if not found:
         return ""
     frame, entry = found[-1]

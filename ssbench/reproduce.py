@@ -14,6 +14,7 @@ import numpy as np
 from ssbench.data import EMBEDDED, identify
 from ssbench.data.sources.shapes import GRADES
 from ssbench.data.splits import VERSION
+from ssbench.data.suspicion import NAMES
 from ssbench.errors import UserError
 from ssbench.plan import Cell
 from ssbench.registry import Entry, find, load
@@ -77,24 +78,23 @@ def reproduce(
 ) -> Iterator[Again]:
     """Run each record's cell again, from nothing, and compare scores and predictions; a confirmed one is written.
 
-    `sources` are where data is that is not drawn. Raises UserError for a source that can't be read.
+    `sources` are where data is that is not drawn. Raises UserError where nothing is there.
     """
     from ssbench.line import execute
     from ssbench.workshop import Workshop
     from ssbench.workshop import device as find_device
 
-    by_id: dict[str, Record] = {}
-    todo: list[Cell] = []
-    for record in records:
-        try:
-            todo.append(_cell(record, sources, plugins))
-            by_id[record.id] = record
-        except UserError as error:
-            yield Again(record, "not run", str(error))
+    for source in sources:
+        identify(source, DataSettings())
     with TemporaryDirectory() as folder:  # nothing that is cached is taken for a result
         shop = Workshop(Store(Path(folder)), find_device(device))
-        for one in execute(todo, shop):
-            yield _compared(store, by_id[one.id], shop.store, shop.store.read(shop.store.file(one.spec)))
+        for record in records:
+            try:
+                (one,) = execute([_cell(record, sources, plugins)], shop)
+            except UserError as error:
+                yield Again(record, "not run", str(error))
+                continue
+            yield _compared(store, record, shop.store, shop.store.read(shop.store.file(one.spec)))
 
 
 def _cell(record: Record, sources: Sequence[str], plugins: tuple[str, ...]) -> Cell:
@@ -102,12 +102,15 @@ def _cell(record: Record, sources: Sequence[str], plugins: tuple[str, ...]) -> C
     spec, p = record.spec, record.spec.pretraining
     method, task = find("methods", p.method, plugins), find("tasks", spec.task, plugins)
     _same_version(p.method, "version", p.version, method)
+    for part in method.members:
+        _same_version(part.name, "version", p.settings["parts"][part.name]["version"], part)
     _same_version(spec.task, "protocol", spec.protocol, task)
     if p.init or ":" in p.backbone:
         raise UserError(f"{p.backbone} came with its weights; judge it again with ssbench run --encoder and --rerun")
-    where = [_source(ref, tuple(sources)) for ref in (spec.data, p.data)]
+    where, origin = (_source(ref, tuple(sources)) for ref in (spec.data, p.data))
     other = _source(spec.test_on, tuple(sources)) if spec.test_on else ""
-    return Cell(spec, method, task, where[0], where[1], _settings(spec.data), test_on=other)
+    read = {"allow": NAMES, "on_bad_image": "skip"}  # what it was read with is in no identity, and it was read
+    return Cell(spec, method, task, where, origin, _settings(spec.data).model_copy(update=read), test_on=other)
 
 
 def _same_version(name: str, what: str, was: int, entry: Entry) -> None:

@@ -91,12 +91,6 @@ class Train(Settings):
         0, "weight decay at the end, by a cosine; 0: constant", source="project; DINO 0.04 to 0.4", ge=0
     )
 
-    @property
-    def peak(self) -> float:
-        """The peak learning rate at this batch."""
-        share = self.batch / 256
-        return self.lr * {"none": 1.0, "linear": share, "sqrt": share**0.5}[self.scaling]
-
     @model_serializer(mode="wrap")
     def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without defaults of what came after `clip`: identities are older than they are."""

@@ -15,7 +15,7 @@ from ssbench.errors import UserError
 from ssbench.plan import Cell, Suite
 from ssbench.progress import Progress
 from ssbench.results.record import Record
-from ssbench.results.tuned import best
+from ssbench.results.tuned import best, of_today
 from ssbench.rng import derive
 from ssbench.settings import make, parse_assignments
 from ssbench.spec import Space, Train
@@ -46,7 +46,7 @@ def tune(asked: Suite, trials: int = TRIALS, results: str | Path = "results", de
         opened(ready(own, asked.plugin, results, False), device, progress)  # what is wrong is said before the trials
     tried = ready(trial_cells(own, at), asked.plugin, results, False)
     first = carry_out(tried, device)
-    chosen = choices(first.records)
+    chosen = choices(first.settled())
     trained = [cell for cell in own if cell.method.name in chosen]
     rows = [*own, *(tuned(cell, chosen[cell.method.name], trials) for cell in trained)]
     last = ready(rows, asked.plugin, results, False)
@@ -99,7 +99,8 @@ def trial_cells(own: Iterable[Cell], at: Sequence[Point]) -> list[Cell]:
     """A cell for each trained method and each point, judged by the first task on `select`, of the first seed."""
     trained = [cell for cell in own if cell.spec.pretraining.train]
     task, seed = trained[0].task, trained[0].spec.pretraining.seed
-    bases = [cell for cell in trained if cell.task == task and cell.spec.pretraining.seed == seed]
+    alike = [cell for cell in trained if cell.task == task and cell.spec.pretraining.seed == seed]
+    bases = [cell for cell in alike if not cell.spec.probe]
     return [
         _changed(cell, point, trial=f"space {Space.version}, point {number}")
         for cell in bases
@@ -112,7 +113,7 @@ def choices(records: Iterable[Record]) -> dict[str, Point]:
     by_method: dict[str, list[Record]] = {}
     for record in records:
         by_method.setdefault(record.spec.pretraining.method, []).append(record)
-    ahead = {name: best(found) for name, found in by_method.items()}
+    ahead = {name: best(of_today(found)) for name, found in by_method.items()}
     return {
         name: {key: (one.spec.pretraining.train or {})[key] for key in Space.model_fields}
         for name, one in ahead.items()

@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssbench.errors import UserError
-
 MOST = 100  # boxes of an image that count, the surest: COCO's
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}  # px of the encoder's images: COCO's
 SCORES = ("ap", "ap50", "ap75")
@@ -19,11 +17,11 @@ LOOSE, STRICT = 0, 5  # positions of .50 and .75 among the ten overlaps
 
 
 def required() -> None:
-    """Raises UserError where the extra is not installed."""
+    """Raises RuntimeError where the extra is not installed: the other cells go on."""
     try:
         import faster_coco_eval  # noqa: F401
     except ModuleNotFoundError:
-        raise UserError("detection needs the extra: pip install 'ssbench[detection]'") from None
+        raise RuntimeError("detection needs the extra: pip install 'ssbench[detection]'") from None
 
 
 @dataclass(frozen=True)

@@ -61,3 +61,13 @@ def test_budgets_of_flops_stay_and_several_are_matched_each(tmp_path: Path) -> N
 def test_what_can_not_be_matched_is_refused(tmp_path: Path, asked: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         run(tmp_path, **asked)
+
+
+def test_what_does_not_apply_or_is_broken_is_said_in_one_line(tmp_path: Path, photos: Path) -> None:
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for number, file in enumerate(sorted(photos.glob("*/*.png"))):
+        (loose / f"{number}.png").write_bytes(file.read_bytes())
+    asked = {"methods": "supcon", "dataset": f"folder:{photos}", "pretrain_on": f"folder:{loose}"}
+    with pytest.raises(UserError, match=r"--match flops: supcon can't be trained here: .* has no labels"):
+        run(tmp_path / "r", **asked)

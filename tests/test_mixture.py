@@ -11,14 +11,28 @@ import torch
 from ssbench.contracts import CPU, RECIPE, assembled, loss_repeats, training_resumes
 from ssbench.data import Dataset
 from ssbench.errors import UserError
+from ssbench.features import represent
 from ssbench.method import Method, View
 from ssbench.plan import Cell, Suite, cells
-from ssbench.registry import find, load
+from ssbench.registry import find, load, own_line
 from ssbench.results.store import Store
 from ssbench.settings import make
 from ssbench.training.loop import loop
 
 Command = Callable[..., CompletedProcess[str]]
+
+
+PLUGIN = """
+from ssbench import Entry, Method
+
+
+class Mine(Method):
+    def loss(self, batch):
+        return {"square": 0.5 * self.encoder.pooled(batch.views[0]).square().mean()}
+
+
+METHODS = {"mine": Entry("Mine", "mine", "a loss of one's own")}
+"""
 
 
 def planned(*methods: str, **keys: Any) -> dict[str, Cell]:
@@ -122,3 +136,26 @@ def test_it_runs_as_a_row_of_its_own(ssbench: Command, photos: Path, tmp_path: P
     assert ran.returncode == 0, ran.stderr
     assert "\nmim-random+simclr " in ran.stdout
     assert "mim-random+simclr" in {record.spec.pretraining.method for record in Store(tmp_path / "r").all()}
+
+
+def test_a_plugins_part_is_in_the_identity_by_its_content_and_an_error_names_its_line(tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN)
+
+    def owner(plugins: tuple[str, ...] = (str(plugin),)) -> str:
+        return planned("simclr+mine", plugin=plugins)["simclr+mine"].spec.pretraining.owner
+
+    first = owner()
+    assert first.startswith("ssbench+mine.py@") and str(tmp_path) not in first
+    plugin.write_text(PLUGIN.replace("0.5", "0.25"))
+    assert owner() != first and planned("simclr+byol")["simclr+byol"].spec.pretraining.owner == "ssbench"
+
+
+def test_an_error_of_a_part_is_of_its_file_and_one_of_the_house_is_of_none() -> None:
+    entry = find("methods", "simclr+swav")
+    with pytest.raises(AttributeError) as of_a_part:
+        load(find("methods", "swav")).build(None)
+    assert own_line(of_a_part.value, [entry]).startswith("swav.py, line ")
+    with pytest.raises(AttributeError) as of_the_house:
+        represent(None, torch.zeros(1, 3, 4, 4), {})  # type: ignore[arg-type]
+    assert own_line(of_the_house.value, [entry]) == ""

@@ -78,7 +78,7 @@ def test_a_recipe_that_is_none_is_refused() -> None:
     ("values", "peak"), [({}, 1.5e-3), ({"scaling": "linear"}, 1.5e-3 / 4), ({"scaling": "sqrt"}, 1.5e-3 / 2)]
 )
 def test_rates_are_scaled_from_256_images(values: dict[str, Any], peak: float) -> None:
-    assert Train(batch=64, **values).peak == pytest.approx(peak)
+    assert optimisers.peak(Train(batch=64, **values)) == pytest.approx(peak)
 
 
 def stepped(recipe: Train, groups: list[dict[str, Any]], progress: float) -> torch.optim.Optimizer:

@@ -10,10 +10,13 @@ import pytest
 
 from ssbench import api
 from ssbench.errors import UserError
+from ssbench.line import execute
+from ssbench.plan import Cell
 from ssbench.reproduce import Again, few, pick, reproduce
 from ssbench.results.record import Record
 from ssbench.results.store import Store
 from ssbench.results.table import build
+from ssbench.workshop import Workshop
 
 DIGITS = {"tasks": "knn", "dataset": "digits", "seeds": 0, "budget": "steps=3", "device": "cpu"}
 
@@ -167,3 +170,34 @@ def test_the_command_says_what_came_of_it(store: Store) -> None:
     assert command(app, ["reproduce", "rotation", *where]).exit_code == 1
     with pytest.raises(UserError, match="name a record, or say --stale, --fewest"):
         command(app, ["reproduce", *where], catch_exceptions=False)
+
+
+def test_a_source_that_is_not_there_is_refused(store: Store) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        [*reproduce(store, [rotation(store)], ["folder:nowhere"], (), "cpu")]
+
+
+def test_what_one_record_can_not_be_run_for_stops_no_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, *_ = store.all()
+
+    def half(cells: list[Cell], shop: Workshop) -> Iterator[Record]:
+        if cells[0].spec.id == first.id:
+            raise UserError("not this one")
+        return execute(cells, shop)
+
+    monkeypatch.setattr("ssbench.line.execute", half)
+    assert [one.verdict for one in again(store, first, second)] == ["not run", "confirmed"]
+
+
+def test_data_that_was_allowed_then_is_read_again(photos: Path, tmp_path: Path) -> None:
+    """`data.allow` is in no identity."""
+    for part, count in (("train", 60), ("test", 30)):  # the test is a half of the training images
+        for file in sorted(photos.glob("*/*.png")):
+            if int(file.stem) < count:
+                (there := tmp_path / "d" / part / file.parent.name).mkdir(parents=True, exist_ok=True)
+                (there / file.name).write_bytes(file.read_bytes())
+    source = f"folder:{tmp_path / 'd'}"
+    asked = {"tasks": "knn", "seeds": 0, "set": {"data.allow": "copies"}, "device": "cpu"}
+    found = api.run("random-init", dataset=source, results=tmp_path / "r", **asked)  # type: ignore[arg-type]
+    made = [*reproduce(found.store, found.records, [source], (), "cpu")]
+    assert {one.verdict for one in made} == {"confirmed"}, made[0].said

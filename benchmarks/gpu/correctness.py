@@ -157,6 +157,7 @@ def short(name: str, data: Path, results: Path, file: Path, killed: bool = False
         assert run is not None
         each = replace(run, log=1, save=0.0)  # a checkpoint each step
         pretrain(each, Budget(unit="steps", amount=6), file, Watcher(tell))
+        file.unlink()
     finally:
         torch.use_deterministic_algorithms(False)
     return {name: value.detach().cpu() for name, value in method.state_dict().items()}

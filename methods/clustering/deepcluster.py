@@ -50,6 +50,7 @@ class DeepClusterV2(Method):
     clusters: Tensor
     prototypes: Tensor
     recipes = {
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3}),
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/deepclusterv2.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.6, "scaling": "linear", "weight_decay": 1e-6, "batch": 256}

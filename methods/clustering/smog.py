@@ -9,7 +9,7 @@ from lightly.models.modules import SMoGPredictionHead, SMoGProjectionHead
 from torch import Tensor
 
 from ssbench.errors import UserError
-from ssbench.method import Batch, Method, View
+from ssbench.method import Batch, Method, Recipe, View
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
 from ssbench.teacher import Teacher
@@ -46,6 +46,7 @@ class SMoG(Method):
         out: int = setting(128, "embedding's width", source="lightly, examples/pytorch/smog.py", ge=1)
 
     settings: Settings
+    recipes = {"own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3})}
     centroids: Tensor
 
     @property

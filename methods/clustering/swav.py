@@ -54,6 +54,7 @@ class SwAV(Method):
     queues: Any  # a ModuleList of Queue
     recipes = {
         "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 7e-4}),
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3}),
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/swav.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.6, "scaling": "linear", "weight_decay": 1e-6, "batch": 256}

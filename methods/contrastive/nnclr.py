@@ -38,6 +38,7 @@ class NNCLR(Method):
 
     settings: Settings
     recipes = {
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3}),
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/nnclr.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.4, "scaling": "linear", "weight_decay": 1e-5, "batch": 256}

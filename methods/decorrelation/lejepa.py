@@ -43,7 +43,7 @@ class LeJEPA(Method):
         out: int = setting(64, "projector's output width", source="lightly, LeJEPAProjectionHead", ge=2)
 
     settings: Settings
-    recipes = {
+    recipes = {"own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3})} | {
         f"imagenet/{kind}": Recipe(
             "LeJEPA, README.md, which names no batch; AdamW as torch has it",
             {"lr": 5e-4, "weight_decay": decay, "beta2": 0.999, "clip": 0},

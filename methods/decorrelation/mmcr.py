@@ -28,6 +28,7 @@ class MMCR(Method):
     settings: Settings
     recipes = {
         "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 3e-3}),
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 3e-3}),
         "cifar/conv": Recipe(
             "ThomasYerxa/mmcr, pretrain_cifar_stl.py and cifar_stl/train.py, whose optimiser is Adam",
             {"lr": 1e-3, "scaling": "none", "weight_decay": 1e-6, "batch": 32, "beta2": 0.999, "warmup": 0, "clip": 0},

@@ -35,6 +35,7 @@ class VICReg(Method):
     version = 2  # no bias in the projector's last layer
     recipes = {
         "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 7e-4}),
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3}),
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/vicreg.yaml; its loss adds the views' variances, so 25 is 50 here",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.3, "scaling": "linear", "weight_decay": 1e-4, "batch": 256}

@@ -42,6 +42,7 @@ class VICRegL(Method):
     version = 2  # no bias in the projectors' last layers
     recipes = {
         "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 7e-4}),
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3}),
         "imagenet/conv": Recipe(
             "VICRegL, README.md, ResNet-50, 100 epochs",
             {"optimiser": "lars", "lr": 0.3, "scaling": "linear", "weight_decay": 1e-6, "batch": 512}

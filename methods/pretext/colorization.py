@@ -40,6 +40,7 @@ class Colorization(Method):
     guess: Tensor
     recipes = {
         "own/vit": Recipe("project: benchmarks/rates.py on shapes, vit-nano", {"lr": 7e-4}),
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3}),
         "imagenet/conv": Recipe(
             "richzhang/colorization, train/solver.prototxt and models/colorization_train_val_v2.prototxt; Adam",
             {"lr": 3e-5, "beta2": 0.99, "weight_decay": 1e-3, "batch": 40, "warmup": 0, "clip": 0},

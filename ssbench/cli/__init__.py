@@ -62,3 +62,8 @@ def main() -> None:
     except UserError as error:
         print(f"ssbench: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:
+        if error.filename is None:  # no file of the user's
+            raise
+        print(f"ssbench: {error.filename}: {error.strerror}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -28,7 +28,11 @@ def reproduce(
 
     if bool(what) + fewest + (stale or bool(sample)) != 1:
         raise UserError("name a record, or say --stale, --fewest or --sample N")
-    store, sources, plugins = Store.of_records(results), [*filter(None, dataset.split(","))], tuple(plugin or ())
+    store, sources, plugins = (
+        Store.of_records(results),
+        [one.strip() for one in dataset.split(",") if one.strip()],
+        tuple(plugin or ()),
+    )
     store.check_writable()
     if fewest:
         picked = few(store, sources, plugins, device)

@@ -102,7 +102,7 @@ def run(
     asked = api.matched(asked, match, results, device)
     work = api.ready(plan.cells(asked), asked.plugin, results, rerun)
     if dry_run:
-        _print_plan(work, device)
+        _print_plan(work, device, on_collapse)
     else:
         _carry_out(work, device, on_collapse, judge_every)
 
@@ -114,12 +114,13 @@ def _carry_out(work: "Work", device: str, on_collapse: Collapse, judge_every: in
     try:
         found = api.carry_out(work, device, on_collapse, judge_every)
     except KeyboardInterrupt:
-        print("ssbench: interrupted; the same command goes on from here", file=sys.stderr)
+        on = "--rerun begins again, what is done is on record" if work.rerun else "the same command goes on from here"
+        print(f"ssbench: interrupted; {on}", file=sys.stderr)
         raise Exit(130) from None
     print_results(found, len(work.todo))
 
 
-def _print_plan(work: "Work", device: str) -> None:
+def _print_plan(work: "Work", device: str, on_collapse: Collapse) -> None:
     from ssbench.api import opened
     from ssbench.check import estimate, task_seconds
     from ssbench.errors import UserError
@@ -127,7 +128,7 @@ def _print_plan(work: "Work", device: str) -> None:
     from ssbench.registry import blame
 
     with Progress(len(work.todo)) as progress:
-        shop = opened(work, device, progress)
+        shop = opened(work, device, progress, on_collapse)
     first = {cell.spec.pretraining.digest(): cell for cell in reversed(work.todo)}
     kinds: dict[str, list[Cell]] = {}
     for cell in reversed(first.values()):
@@ -140,8 +141,9 @@ def _print_plan(work: "Work", device: str) -> None:
         try:
             each = estimate(shop.open(cells[0]))
             cost = f"{len(cells)} x {each:.0f} s" if each else "no training"
-            own, made = [cell for cell in work.todo if cell.spec.pretraining == p], set[str]()
-            costs = {cell.task.name: task_seconds(shop.open(cell), made) for cell in own}
+            costs, made = dict[str, float](), set[str]()
+            for cell in (one for one in work.todo if one.spec.pretraining == p):
+                costs[cell.task.name] = costs.get(cell.task.name, 0.0) + task_seconds(shop.open(cell), made)
             cost += "".join(f"; {name} {len(cells)} x {one:.0f} s" for name, one in costs.items())
             seconds, tasks = seconds + each * len(cells), tasks + sum(costs.values()) * len(cells)
         except UserError:

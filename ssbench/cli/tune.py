@@ -53,5 +53,5 @@ def tune(
     for frame in tunings(found.trials.settled(), found.trials.controls):
         print(f"\n{markdown(frame)}")
     for name in found.lost:
-        print(f"{name} has no tuned row: all of its trials failed")
+        print(f"{name} has no tuned row: none of its trials was done")
     print_results(found.rows, found.new)

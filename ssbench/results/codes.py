@@ -26,6 +26,7 @@ def changed(record: Record) -> list[str]:
 
 
 Known = tuple[str, str, str]  # part, scope in which running again shows something, digest
+Alike = tuple[set[Known], set[str]]  # codes that gave the same, and the devices on which they did
 
 
 def settled(records: Sequence[Record], known: Iterable[Record] = ()) -> list[Record]:
@@ -37,10 +38,8 @@ def settled(records: Sequence[Record], known: Iterable[Record] = ()) -> list[Rec
     old = [record for record in records if changed(record)]
     if not old:
         return [*records]
-    again = [record for record in (*records, *known) if record.earlier]
-    where = ", ".join(sorted({record.environment.get("device", "") for record in again}))
-    alike = _alike(again)
-    made = {one.id: as_today for one in old if not changed(as_today := _as_today(one, alike, where))}
+    alike = _alike(record for record in (*records, *known) if record.earlier)
+    made = {one.id: as_today for one in old if not changed(as_today := _as_today(one, alike))}
     return [made.get(record.id, record) for record in records]
 
 
@@ -49,23 +48,28 @@ def witnesses(store: Store) -> list[Record]:
     return Store(store.folder / "again").all()
 
 
-def _as_today(record: Record, alike: Collection[set[Known]], where: str) -> Record:
-    today, digests = code.now(record.spec), dict(record.digests)
+def _as_today(record: Record, alike: Collection[Alike]) -> Record:
+    today, digests, by = code.now(record.spec), dict(record.digests), set[str]()
     for part in changed(record):
         scope = scope_of(part, record.spec)
-        if any({(part, scope, digests[part]), (part, scope, today[part])} <= one for one in alike):
+        both = {(part, scope, digests[part]), (part, scope, today[part])}
+        for devices in [where for codes, where in alike if both <= codes]:
             digests[part] = today[part]
-    return record.model_copy(update={"digests": digests, "confirmed": {"by": where}})
+            by |= devices
+    return record.model_copy(update={"digests": digests, "confirmed": {"by": ", ".join(sorted(by))}})
 
 
-def _alike(again: Iterable[Record]) -> list[set[Known]]:
-    """The codes of each part and scope that gave the same, to the bit, each set of them once."""
-    found: list[set[Known]] = []
+def _alike(again: Iterable[Record]) -> list[Alike]:
+    """The codes of each part and scope that gave the same, to the bit, each set of them once, and on which devices."""
+    found: list[Alike] = []
     for record in again:
+        device = record.environment.get("device", "")
         for part in record.digests:
             scope = scope_of(part, record.spec)
             new = {(part, scope, one[part]) for one in (record.digests, *record.earlier) if part in one}
-            found = [one for one in found if not one & new] + [new.union(*(one for one in found if one & new))]
+            near = [one for one in found if one[0] & new]
+            whole = new.union(*(codes for codes, _ in near)), {device}.union(*(devices for _, devices in near))
+            found = [one for one in found if one not in near] + [whole]
     return found
 
 
@@ -75,9 +79,16 @@ def scope_of(part: str, spec: Spec) -> str:
     Amounts (of a budget, a share, labels, rates) do not tell scopes apart, nor does the device.
     """
     p, train = spec.pretraining, spec.pretraining.train or {}
-    how = [p.budget and p.budget.unit, bool(p.share), bool(p.init), p.precision, train.get("optimiser")]
-    method = [p.owner, p.method, p.version, p.settings, p.backbone, *how]
-    asked = [bool(spec.labels), spec.test_on and spec.test_on.digest(), bool(spec.trial), spec.reading]
+    ways = [train.get("optimiser"), train.get("scaling"), bool(train.get("weight_decay_end")), bool(train.get("clip"))]
+    how = [p.budget and p.budget.unit, bool(p.share), bool(p.init), p.precision, *ways]
+    method = [p.owner, p.method, p.version, p.settings, p.backbone, p.backbone_settings, p.preset, *how]
+    asked = [
+        bool(spec.labels),
+        spec.labels.endswith("%"),
+        spec.test_on and spec.test_on.digest(),
+        bool(spec.trial),
+        spec.reading,
+    ]
     task = [spec.task_owner, spec.task, spec.protocol, spec.task_settings, *asked]
     data = [p.data.digest(), spec.data.digest(), *task]
     scopes = {"training": method, "method": method, "network": method + task, "data": data}

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from math import isnan
 from pathlib import Path
@@ -10,8 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from ssbench.errors import UserError
+from ssbench.results.codes import for_a_mean
 from ssbench.results.frame import framed
-from ssbench.results.groups import Head
 from ssbench.results.record import Record
 from ssbench.results.store import write_bytes
 
@@ -75,21 +75,32 @@ def _json(value: Any) -> str | None:
     return None if missing else json.dumps(value, default=str)
 
 
+def seeds_of(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records that differ in their seed alone, done by one code, by what else they are."""
+    kin: dict[str, list[Record]] = defaultdict(list)
+    for record in (one for one in records if one.status == "done"):
+        p = record.spec.pretraining.model_copy(update={"seed": 0})
+        kin[record.spec.model_copy(update={"pretraining": p}).digest()].append(record)
+    return {key: for_a_mean(found) for key, found in kin.items()}
+
+
 def model_index(records: Sequence[Record]) -> list[dict[str, Any]]:
     """The hub's metadata of models: one for each pretraining, its seeds together, a result for each headline."""
     from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
-    means: dict[tuple[str, str], dict[tuple[str, str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        spec, p = record.spec, record.spec.pretraining
-        if record.status == "done" and not (spec.trial or spec.probe):
-            parts = [p.method, p.backbone, f"on {p.data.name}", p.effort, spec.recipe]
-            more = f", labels of {spec.labels}" * bool(spec.labels)
-            more += f", tested on {spec.test_on.name}" if spec.test_on else ""
-            asked = f"{spec.task}, protocol {spec.protocol}{more}: {record.headline}"
-            one = " ".join(filter(None, parts)), p.model_copy(update={"seed": 0}).digest()
-            means[one][spec.data.name, asked, Head.of(spec).canonical()].append(record.scores[record.headline].value)
+    means: dict[tuple[str, str], dict[tuple[str, str, str], list[float]]] = defaultdict(dict)
+    refs = {(record.spec.data.name, record.spec.data.digest()) for record in records}
+    names = Counter(name for name, _ in refs)
+    called = {digest: f"{name} ({digest})" if names[name] > 1 else name for name, digest in refs}
+    for kind, seeds in seeds_of(one for one in records if not (one.spec.trial or one.spec.probe)).items():
+        spec, p, headline = seeds[0].spec, seeds[0].spec.pretraining, seeds[0].headline
+        parts = [p.method, p.backbone, f"on {p.data.name}", p.effort, spec.recipe]
+        more = f", labels of {spec.labels}" * bool(spec.labels)
+        more += f", tested on {spec.test_on.name}" if spec.test_on else ""
+        asked = f"{spec.task}, protocol {spec.protocol}{more}: {headline}"
+        one = " ".join(filter(None, parts)), p.model_copy(update={"seed": 0}).digest()
+        means[one][called[spec.data.digest()], asked, kind] = [record.scores[headline].value for record in seeds]
     alike = Counter(name for name, _ in means)
     found: list[dict[str, Any]] = []
     for (name, digest), scores in sorted(means.items()):

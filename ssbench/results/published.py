@@ -10,8 +10,8 @@ from statistics import fmean
 from pydantic import ValidationError
 
 from ssbench.errors import UserError
+from ssbench.results.exchange import seeds_of
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import Head
 from ssbench.results.naming import digest, slugged
 from ssbench.results.record import Record
 from ssbench.results.store import Store, write_bytes
@@ -99,13 +99,12 @@ def _row(row: Published, here: Scores) -> tuple[Value, ...]:
 def _measured(records: Iterable[Record]) -> dict[tuple[str, str, str, str, str], Scores]:
     """Values by data, backbone, method, task and metric, and by budget, recipe, protocol and settings."""
     found: dict[tuple[str, str, str, str, str], Scores] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        spec, p = record.spec, record.spec.pretraining
-        if record.status == "done" and not (spec.trial or spec.probe or spec.labels or spec.test_on):
-            elsewhere = f"pretrained on {p.data.name}" if p.data.name != spec.data.name else ""
-            how = (p.effort, spec.recipe, elsewhere, f"protocol {spec.protocol}")
-            kind = p.model_copy(update={"seed": 0}).digest() + Head.of(spec).canonical()
-            for metric, score in record.scores.items():
-                asked = spec.data.name, p.backbone, p.method, spec.task, metric
-                found[asked][", ".join(filter(None, how)), kind].append(score.value)
+    told = (one for one in records if not (one.spec.trial or one.spec.probe or one.spec.labels or one.spec.test_on))
+    for kind, seeds in seeds_of(told).items():
+        spec, p = seeds[0].spec, seeds[0].spec.pretraining
+        elsewhere = f"pretrained on {p.data.name}" if p.data.name != spec.data.name else ""
+        how = ", ".join(filter(None, (p.effort, spec.recipe, elsewhere, f"protocol {spec.protocol}")))
+        for metric in seeds[0].scores:
+            values = [record.scores[metric].value for record in seeds if metric in record.scores]
+            found[spec.data.name, p.backbone, p.method, spec.task, metric][how, kind] = values
     return found

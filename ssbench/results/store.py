@@ -23,7 +23,7 @@ from ssbench.spec import Spec
 if TYPE_CHECKING:
     from torch import Tensor
 
-LONGEST = 240  # bytes of a file's name: most file systems end at 255, and a file being written has ten more
+LONGEST = 210  # bytes of a file's name: most file systems end at 255; a picture's and a file's being written are longer
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
@@ -59,7 +59,9 @@ def read_tensors(file: Path, device: str = "cpu") -> "dict[str, Tensor] | None":
     from safetensors.torch import load_file
 
     try:
-        return load_file(file, device=device) if file.exists() else None
+        return load_file(file, device=device)
+    except FileNotFoundError:
+        return None
     except SafetensorError as error:
         drop(file, error)
         return None

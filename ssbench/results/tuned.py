@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import comb, log
 from typing import Any
 
+from ssbench.results.codes import changed
 from ssbench.results.grid import Frame, Value
 from ssbench.results.groups import Cells, Group, Head, Line, groups, heading
 from ssbench.results.naming import slugged
@@ -33,6 +34,11 @@ NOTES = (
 def point(record: Record) -> int:
     """The number of a trial's point, from 1."""
     return int(record.spec.trial.rpartition(" ")[2])
+
+
+def of_today(trials: Sequence[Record]) -> list[Record]:
+    """Those of today's code, where there are any: a choice, and what it took, is of one code."""
+    return [one for one in trials if not changed(one)] or [*trials]
 
 
 def best(trials: Iterable[Record]) -> Record | None:
@@ -77,7 +83,9 @@ def tunings(records: Iterable[Record], controls: Mapping[str, str]) -> list[Fram
 
 def _frame(group: Group, head: Head, column: Column, name: str, cells: Cells, controls: Mapping[str, str]) -> Frame:
     called = lines_of({line for line, _ in cells}, controls)
-    found = {label: cells[line, head] for line, label in called if (line, head) in cells}
+    tried = {label: cells[line, head] for line, label in called if (line, head) in cells}
+    found = {label: of_today(trials) for label, trials in tried.items()}
+    left = sum(map(len, tried.values())) - sum(map(len, found.values()))
     most = max(map(len, found.values()))
     draws = [2**power for power in range(most.bit_length())]
     worst = min((_signed(_score(one)) for each in found.values() for one in each if one.status == "done"), default=0.0)
@@ -85,9 +93,10 @@ def _frame(group: Group, head: Head, column: Column, name: str, cells: Cells, co
     header = ("method", "trials", "best", *Space.model_fields, "at the edge", *(f"best of {n}" for n in draws))
     counts = {len(trials) for trials in found.values()}
     unequal = ("tuning is unequal: methods differ in their numbers of trials",) * (len(counts) > 1)
+    older = (f"{left} trials are of earlier code and left out",) * bool(left)
     slug = f"{group.slug}-{slugged(f'{column.task} {column.protocol} {name}')}"
     title = f"{heading(group, [1])}: {column.header} on select, {name}"
-    return Frame(slug, title, header, tuple(rows), (*unequal, *NOTES))
+    return Frame(slug, title, header, tuple(rows), (*unequal, *older, *NOTES))
 
 
 def _row(trials: Sequence[Record], column: Column, draws: Sequence[int], worst: float) -> list[Value]:

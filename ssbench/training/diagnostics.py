@@ -1,8 +1,7 @@
 """Looking at a method without disturbing it: numbers that need no task, and the frame in which it is looked at."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from ssbench.errors import NotApplicable, one_line, warn
 from ssbench.features import represent
 from ssbench.method import Method
 from ssbench.rng import derive
+from ssbench.training.loop import undisturbed
 
 MEASURED = 64  # images that a method's own measures see
 WATCHED = 256  # images that are looked at along the training
@@ -21,21 +21,6 @@ EARLY = 0.25  # share of the budget before which nothing is called a collapse: m
 # Of the runs that results/ held when these were set, the loss of all that learned ended below 0.85 of chance, that of
 # all whose prototypes had become alike above 0.91; features had a RankMe of 3.6 and more, and 1 is one direction.
 NEAR_CHANCE, FLAT = 0.9, 2.0
-
-
-@contextmanager
-def undisturbed(method: Method, seed: int) -> Iterator[None]:
-    """Evaluation mode, no gradient, random numbers from `seed`; afterwards modes and random state are as they were."""
-    where = method.encoder.mean.device
-    modes = {module: module.training for module in method.modules()}
-    with torch.random.fork_rng([where] if where.type == "cuda" else []), torch.no_grad():
-        torch.manual_seed(seed)
-        method.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
 
 
 def measure(method: Method, select: Split, seed: int, ignore_index: int, most: int = MEASURED) -> dict[str, float]:

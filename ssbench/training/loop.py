@@ -6,7 +6,8 @@ been.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,7 +26,6 @@ from ssbench.results.store import drop, replacing
 from ssbench.rng import derive, onto
 from ssbench.spec import Budget, Train
 from ssbench.training import optimisers
-from ssbench.training.diagnostics import undisturbed
 from ssbench.training.views import cut
 
 IN_MEMORY = 2 * 2**30  # bytes of images that a device keeps beside the network
@@ -258,12 +258,28 @@ def _values(terms: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(term.detach()) for name, term in terms.items()}
 
 
+@contextmanager
+def undisturbed(method: Method, seed: int) -> Iterator[None]:
+    """Evaluation mode, no gradient, random numbers from `seed`; afterwards modes and random state are as they were."""
+    where = method.encoder.mean.device
+    modes = {module: module.training for module in method.modules()}
+    with torch.random.fork_rng([where] if where.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(seed)
+        method.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+
 def total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack([term.float() for term in terms.values()]).sum()
 
 
 def pretrain(run: Loop, budget: Budget, checkpoint: Path, watcher: Watcher = Watcher()) -> Trained:
-    """Train the method for the budget. `checkpoint` is where an interrupted run left off, and is removed at the end."""
+    """Train the method for the budget. `checkpoint` is where an interrupted run left off; it stays, for what is
+    made of it still has to be written."""
     method, recipe = run.method.train(), run.recipe
     flops = flops_a_step(run)
     steps = total_steps(budget, len(run.images), recipe.batch, flops)
@@ -311,8 +327,8 @@ def pretrain(run: Loop, budget: Budget, checkpoint: Path, watcher: Watcher = Wat
         log.append(_read(sums, step, 1 + (step - 1) % run.log))
         watcher.note("loss", log[-1])
     elapsed = spent + time.perf_counter() - started  # once more: reading the terms has waited for the device
+    _save(checkpoint, method, optimiser, (step, elapsed, log, health, 1.0))
     health += watcher.looked(step, 1.0, float(cut) / max(step - seen, 1))
-    checkpoint.unlink(missing_ok=True)
     views = sum(view.count for view in method.views)
     return Trained(step, step * recipe.batch, views, elapsed, flops * step / 1e9, log, health=health)
 

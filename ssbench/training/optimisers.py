@@ -15,10 +15,16 @@ MOMENTUM = 0.9  # of SGD and LARS in every paper that takes them here
 def optimiser(groups: list[dict[str, Any]], recipe: Train) -> Optimizer:
     """AdamW, SGD, or LARS, which adapts the rates of what decays alone: no biases and norms (You et al. 2017)."""
     if recipe.optimiser == "adamw":
-        return AdamW(groups, recipe.peak, betas=(0.9, recipe.beta2), fused=True)
+        return AdamW(groups, peak(recipe), betas=(0.9, recipe.beta2), fused=True)
     if recipe.optimiser == "sgd":
-        return SGD(groups, recipe.peak, MOMENTUM, fused=True)
-    return Lars(groups, recipe.peak, MOMENTUM, trust_coeff=recipe.trust)
+        return SGD(groups, peak(recipe), MOMENTUM, fused=True)
+    return Lars(groups, peak(recipe), MOMENTUM, trust_coeff=recipe.trust)
+
+
+def peak(recipe: Train) -> float:
+    """The peak learning rate at the recipe's batch."""
+    share = recipe.batch / 256
+    return recipe.lr * {"none": 1.0, "linear": share, "sqrt": share**0.5}[recipe.scaling]
 
 
 def schedule(optimiser: Optimizer, recipe: Train, progress: float) -> None:
@@ -26,7 +32,7 @@ def schedule(optimiser: Optimizer, recipe: Train, progress: float) -> None:
     now, cosine = rate(progress, recipe.warmup), (1 + math.cos(math.pi * progress)) / 2
     decay = recipe.weight_decay_end + (recipe.weight_decay - recipe.weight_decay_end) * cosine
     for group in optimiser.param_groups:
-        group["lr"] = recipe.peak * group.get("lr_scale", 1.0) * (1.0 if group.get("constant") else now)
+        group["lr"] = peak(recipe) * group.get("lr_scale", 1.0) * (1.0 if group.get("constant") else now)
         if recipe.weight_decay_end and group["weight_decay"]:
             group["weight_decay"] = decay
 

@@ -13,7 +13,7 @@ from ssbench.errors import one_line, warn
 from ssbench.method import Method
 from ssbench.results.store import write_bytes
 from ssbench.rng import derive
-from ssbench.training.diagnostics import undisturbed
+from ssbench.training.loop import undisturbed
 
 IMAGES = 8  # how many are pictured
 SIDE = 96  # pixels that an image is at least enlarged to

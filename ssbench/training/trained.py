@@ -16,7 +16,7 @@ from ssbench.encoders.build import build
 from ssbench.encoders.encoder import Encoder
 from ssbench.encoders.names import trunk_of
 from ssbench.encoders.weights import weights_digest
-from ssbench.errors import Broken, NotApplicable
+from ssbench.errors import Broken, NotApplicable, UserError
 from ssbench.method import Method
 from ssbench.registry import load
 from ssbench.results.provenance import commit, environment
@@ -124,6 +124,7 @@ def trained_encoder(job: Job) -> tuple[Encoder, Trained, dict[str, Any]]:
     architecture = encoder.architecture and asdict(encoder.architecture)
     told_now = {"trained": asdict(done), "made": made, "architecture": architecture}
     write_bytes(story, json.dumps(told_now).encode())
+    weights.with_suffix(".partial").unlink(missing_ok=True)
     return encoder, done, made
 
 
@@ -148,17 +149,24 @@ def _told(story: Path) -> tuple[Trained, dict[str, Any]] | None:
 
 
 def _train(job: Job, run: Loop, checkpoint: Path) -> Trained:
-    """What the method must learn first, then the training itself, with pictures along the way."""
+    """What the method must learn first, then the training itself, with pictures along the way.
+
+    Raises no UserError. `checkpoint` stays until the encoder is written.
+    """
     spec, method = job.pretraining, run.method
     assert spec.budget is not None
     job.tell("preparing")
     images = job.origin.fit.images
     owner = f"{spec.owner} {code.of_method(job.cell.method)}"
     of_what = spec.data.digest() + (f" {spec.share} {spec.seed}" if spec.share else "")
-    seconds = artifacts.prepare(method, images, job.cache / "artifacts", owner, of_what, spec.seed)
-    method.to(job.device)  # artifacts come on the CPU
-    log = steplog.begin(steplog.file_of(job.cache, spec), spec)
-    done = pretrain(run, spec.budget, checkpoint, Watcher(job.tell, partial(_look, job, run, []), job.judge_every, log))
+    try:
+        seconds = artifacts.prepare(method, images, job.cache / "artifacts", owner, of_what, spec.seed)
+        method.to(job.device)  # artifacts come on the CPU
+        log = steplog.begin(steplog.file_of(job.cache, spec), spec)
+        watcher = Watcher(job.tell, partial(_look, job, run, []), job.judge_every, log)
+        done = pretrain(run, spec.budget, checkpoint, watcher)
+    except UserError as error:  # too late to refuse the command: the other cells go on
+        raise RuntimeError(str(error)) from error
     return replace(done, prepare_seconds=seconds)
 
 
@@ -194,11 +202,11 @@ def pictured(job: Job) -> list[Path]:
 def forget(cache: Path, pretrainings: Iterable[Pretraining]) -> None:
     """Drop their cached encoders and pictures, and all artifacts and features: a rerun makes them anew."""
     for folder in ("artifacts", "features"):
-        for file in (cache / folder).glob("*"):
-            file.unlink()
+        for file in (cache / folder).glob("[!.]*"):  # what begins with a dot is being written
+            file.unlink(missing_ok=True)
     for spec in pretrainings:
         for file in (cache / "encoders").glob(f"{spec.digest()}.*"):
-            file.unlink()
+            file.unlink(missing_ok=True)
         shutil.rmtree(picture_folder(cache, spec), ignore_errors=True)
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -105,3 +106,13 @@ def test_bad_input_gets_one_clear_line(
         command("export", *words, *(() if "--results" in words else ("--results", results)))
     assert message in str(error.value) and "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_can_not_be_written_is_one_line(
+    tmp_path: Path, ssbench: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    (tmp_path / "r" / "records").mkdir(parents=True)
+    (tmp_path / "out.csv").mkdir()
+    ran = ssbench("export-results", tmp_path / "out.csv", "--results", tmp_path / "r")
+    assert ran.returncode == 2 and ran.stderr.startswith("ssbench: ") and "Traceback" not in ran.stderr
+    assert "out.csv" in ran.stderr and len(ran.stderr.splitlines()) == 1

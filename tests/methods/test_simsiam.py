@@ -11,7 +11,7 @@ from ssbench.encoders.build import build
 from ssbench.method import Batch
 from ssbench.methods.distillation.simsiam import SimSiam
 from ssbench.spec import Train
-from ssbench.training.optimisers import optimiser, schedule
+from ssbench.training.optimisers import optimiser, peak, schedule
 
 
 def made(**settings: Any) -> Any:
@@ -82,7 +82,7 @@ def test_the_predictors_rate_alone_is_constant_and_vectors_do_not_decay() -> Non
     of_predictor = {id(weight) for weight in method.predictor.parameters()}
     for group in steps.param_groups:
         constant = {id(weight) in of_predictor for weight in group["params"]}
-        assert constant == {group["lr"] == recipe.peak} and (group["lr"] == recipe.peak or group["lr"] < 1e-4)
+        assert constant == {group["lr"] == peak(recipe)} and (group["lr"] == peak(recipe) or group["lr"] < 1e-4)
 
 
 def test_the_projector_ends_in_a_norm_without_weights_and_the_predictor_in_none() -> None:

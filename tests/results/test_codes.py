@@ -133,6 +133,9 @@ def test_codes_are_one_by_way_of_a_third_and_never_across_parts(retrained: dict[
         {"first": {"share": "10%"}},
         {"first": {"precision": "bf16"}},
         {"first": {"train": {"lr": 1e-3, "optimiser": "lars"}}},
+        {"first": {"train": {"lr": 1e-3, "weight_decay_end": 0.4}}},
+        {"first": {"train": {"lr": 1e-3, "scaling": "sqrt"}}},
+        {"first": {"backbone_settings": {"patch": 8}}},
         {"first": {"settings": {"temperature": 0.5}}},
         {"first": {"budget": Budget(unit="seconds", amount=9)}},
         {"first": {"init": "file:vit.pth@0123456789abcdef"}},
@@ -145,7 +148,14 @@ def test_a_training_of_another_kind_is_not_settled(retrained: dict[str, str], ot
 
 
 @pytest.mark.parametrize(
-    "other", [{"labels": "10%"}, {"trial": "space 1, point 1"}, {"task_settings": {"k": 5}}, {"reading": {"block": 2}}]
+    "other",
+    [
+        {"labels": "10%"},
+        {"labels": "4"},
+        {"trial": "space 1, point 1"},
+        {"task_settings": {"k": 5}},
+        {"reading": {"block": 2}},
+    ],
 )
 def test_scores_are_settled_by_method_and_task_as_they_were_asked(
     retrained: dict[str, str], other: dict[str, Any]
@@ -181,3 +191,16 @@ def test_seeds_of_a_settled_code_share_a_mean_and_the_table_says_so(tmp_path: Pa
     made = table(tmp_path, shown, record(1, NOT_TODAY, 50))
     assert [cell.values for row in made.rows for cell in row.cells if row.name == "simclr"] == [(10, 50)]
     assert made.footnotes == () and codes.SETTLED.format(count=1, all=2, where="cpu") in made.notes
+
+
+def test_labels_a_class_and_a_share_of_them_are_two_scopes() -> None:
+    asked = [spec("simclr", about={"labels": labels}) for labels in ("4", "8", "10%", "30%")]
+    scopes = [codes.scope_of("data", one) for one in asked]
+    assert scopes[0] == scopes[1] != scopes[2] == scopes[3]
+
+
+def test_the_devices_named_are_those_that_settled_the_row(retrained: dict[str, str]) -> None:
+    shown = again(record(0, retrained), NOT_TODAY).model_copy(update={"environment": {"device": "cpu"}})
+    other = done(spec("byol"), "top1", TOP1, digests=retrained, environment={"device": "cuda"})
+    found = codes.settled([shown, record(1, NOT_TODAY), again(other, NOT_TODAY)])
+    assert found[1].confirmed == {"by": "cpu"}

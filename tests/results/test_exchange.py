@@ -13,8 +13,11 @@ from ssbench.results.every import every
 from ssbench.results.exchange import model_index, write_results
 from ssbench.results.frame import framed
 from ssbench.results.published import FILE, Published, add, published, read
+from ssbench.results.record import Record, Score
 from ssbench.results.store import Store
+from ssbench.spec import DataRef
 
+from .records import done, spec
 from .test_table import CONTROLS, make
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -134,3 +137,18 @@ def test_the_commands(store: Store, tmp_path: Path, ssbench: Command) -> None:
     )
     ran = ssbench("import-published", tmp_path / "nothing.csv", "--results", store.folder)
     assert ran.returncode == 2 and "name a CSV file" in ran.stderr
+
+
+def test_seeds_of_two_data_sets_of_one_name_or_of_two_codes_are_in_no_mean() -> None:
+    def one(seed: int, value: float, site: str, code: str) -> Record:
+        data = DataRef(name="test", fingerprint=site, settings={})
+        score = Score(value=value, low=value, high=value, unit="%", better="higher", kind="accuracy", samples=9)
+        digests = {"scores": code, "method": "0"}
+        return done(spec("simclr", seed, about={"data": data}), "top1", score, digests=digests)
+
+    records = [one(0, 10, "a", "1"), one(0, 90, "b", "1"), one(1, 30, "a", "1"), one(2, 80, "a", "2")]
+    newest = records[3].model_copy(update={"created": "2026-01-01T00:00:00+00:00"})
+    (model,) = model_index(records[:3])
+    assert sorted(one["metrics"][0]["value"] for one in model["results"]) == [20, 90]
+    (model,) = model_index([*records[:3], newest])
+    assert sorted(one["metrics"][0]["value"] for one in model["results"]) == [80, 90]

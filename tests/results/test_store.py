@@ -253,6 +253,13 @@ def test_a_long_folder_name_is_cut_in_the_records_name_and_found_again(tmp_path:
     assert {one.id for one in store.all()} == {one.id for one in of}
 
 
+def test_the_pictures_of_a_long_name_have_room_too(tmp_path: Path) -> None:
+    store, data = Store(tmp_path), DataRef(name="猫" * 70, fingerprint="f0", settings={})
+    made = records.failed(records.spec("simclr", task="segmentation", data=data))
+    store.write(made, {}, {"segmentation of a few": b"png"})
+    assert store.find(made.spec) and len([*(tmp_path / "pictures").iterdir()]) == 1
+
+
 def test_a_short_name_is_whole(tmp_path: Path) -> None:
     one = record()
     assert Store(tmp_path).write(one, {}).name == f"simclr.knn.folder-my_photos.s0.{one.id}.json"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from ssbench import tuning
+from ssbench import code, tuning
 from ssbench.api import ready
 from ssbench.data import Dataset
 from ssbench.data.inner import inner
@@ -213,3 +213,23 @@ def test_the_command_tunes_goes_on_and_computes_nothing_twice(ssbench: Command, 
     (file,) = (tmp_path / "tables").glob("*-knn-1-tuning.md")
     written = file.read_text()
     assert "best of 2" in written and "| rotation" in written and "| supervised" in written
+
+
+def test_trials_of_earlier_code_choose_nothing_and_are_said_to_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code, "now", lambda spec: {"method": "new"})
+    old, *new = trial("simclr", 1, 90), trial("simclr", 2, 40), trial("simclr", 3, 50)
+    trials = [old.model_copy(update={"digests": {"method": "old"}})]
+    trials += [one.model_copy(update={"digests": {"method": "new"}}) for one in new]
+    assert tuning.choices(trials)["simclr"]["lr"] == 3e-3
+    (frame,) = tunings(trials, {})
+    assert [value.text for value in frame.rows[0][:3]] == ["simclr", "2", "50.0"]
+    assert "1 trials are of earlier code and left out" in frame.notes
+    (frame,) = tunings(trials[:1], {})
+    assert frame.rows[0][2].text == "90.0", "where there are no others, they are shown"
+
+
+def test_other_draws_of_the_task_are_no_trials() -> None:
+    own = planned("simclr", probe_seeds=3)
+    assert {cell.spec.probe for cell in own} == {0, 1, 2}
+    found = [cell for cell in tuning.trial_cells(own, POINTS) if cell.method.name == "simclr"]
+    assert len(found) == len(POINTS)

@@ -14,7 +14,6 @@ from torch import Tensor
 from ssbench.encoders.build import build
 from ssbench.encoders.encoder import Encoder
 from ssbench.encoders.weights import weights_digest
-from ssbench.errors import UserError
 from ssbench.results.metrics import floor, score
 from ssbench.task import Bench, Outcome
 from ssbench.tasks.boxes import cleaned, constant
@@ -197,5 +196,5 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, make_bench: MakeBench
 ) -> None:
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
-    with pytest.raises(UserError, match=r"pip install 'ssbench\[detection\]'"):
+    with pytest.raises(RuntimeError, match=r"pip install 'ssbench\[detection\]'"):
         evaluated(make_bench(*planted(sum(SIZES)), SIZES))

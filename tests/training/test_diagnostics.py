@@ -10,7 +10,8 @@ from ssbench.data import Dataset, Split
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable
 from ssbench.method import Method
-from ssbench.training.diagnostics import collapsing, measure, rankme, told_by_others, undisturbed, warning, watch
+from ssbench.training.diagnostics import collapsing, measure, rankme, told_by_others, warning, watch
+from ssbench.training.loop import undisturbed
 
 
 def test_orthonormal_rows_have_their_number_as_rank() -> None:

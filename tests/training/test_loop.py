@@ -62,7 +62,8 @@ def test_training_lowers_the_loss_and_counts_what_it_spent(tiny: Dataset, tmp_pa
     assert (done.steps, done.images, done.views) == (100, 1600, 1)
     assert done.log[-1]["square"] < 0.1 * done.log[0]["square"] and done.log[-1]["none"] == 0
     assert "step 100/100" in said[-1] and "images/s" in said[-1]
-    assert not (tmp_path / "part").exists()
+    again = pretrain(run, Budget(unit="samples", amount=1600), tmp_path / "part", Watcher(said.append))
+    assert again.log == done.log and again.steps == 100, "what was trained, but not written yet, is not trained again"
 
 
 def test_a_budget_of_seconds_ends_on_time(tiny: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]

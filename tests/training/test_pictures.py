@@ -73,7 +73,7 @@ def weights(encoder: Encoder, tiny: Dataset, tmp_path: Path, folder: Path | None
         return {}
 
     look = keep if folder else None
-    pretrain(run, Budget(unit="steps", amount=8), tmp_path / "part", Watcher(look=look))
+    pretrain(run, Budget(unit="steps", amount=8), tmp_path / f"part {bool(folder)}", Watcher(look=look))
     assert method.training
     return method.state_dict()
 

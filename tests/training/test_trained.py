@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import torch
 
+from ssbench import api
 from ssbench.training.trained import pixel_statistics
 
 
@@ -26,3 +29,13 @@ def test_pixel_statistics_are_counted_once() -> None:
     first = pixel_statistics(images)
     assert pixel_statistics(images)[0] is first[0]
     assert pixel_statistics(images.clone())[0] is not first[0]
+
+
+def test_what_is_refused_only_when_training_begins_fails_alone(photos: Path, tmp_path: Path) -> None:
+    """`deepcluster-v2` has 96 clusters for the 48 images of a share."""
+    asked = {"tasks": "knn", "seeds": 0, "share": "50%", "budget": "steps=3", "set": {"train.batch": 16}}
+    found = api.run("deepcluster-v2", dataset=f"folder:{photos}", results=tmp_path, device="cpu", **asked)  # type: ignore[arg-type]
+    by_method = {one.spec.pretraining.method: one for one in found.records}
+    assert by_method["supervised"].status == "done"
+    assert by_method["deepcluster-v2"].status == "failed"
+    assert "deepcluster-v2.prototypes=96 is more than the" in by_method["deepcluster-v2"].reason
