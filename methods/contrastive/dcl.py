@@ -31,7 +31,7 @@ class DCL(Method):
 
     settings: Settings
     recipes = {
-        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 6e-3}),
+        "own/conv": Recipe("project: benchmarks/rates.py on shapes, resnet-nano", {"lr": 2.4e-2}),
         "cifar/conv": Recipe(
             "lightly, cifar10_benchmark.py, whose batch is 128",
             {"optimiser": "sgd", "lr": 0.06, "weight_decay": 5e-4, "batch": 128, "warmup": 0, "clip": 0},
