@@ -103,7 +103,8 @@ def common(rungs: Sequence[Rung]) -> tuple[list[Rung], list[str], list[str]]:
     left = sorted({name for rung in rungs for name in rung.rivals} - names)
     shown = ", ".join(left) if len(left) <= LISTED else f"{len(left)} methods"
     notes = [f"left out, since they have fewer than {SEEDS} seeds in a row or column: {shown}"] if left else []
-    gone = ", ".join(rung.said for rung in rungs if rung not in kept)
+    several = len({rung.trunk for rung in rungs}) > 1
+    gone = ", ".join(rung.said + f" on {rung.trunk}" * several for rung in rungs if rung not in kept)
     notes += [f"without {gone}, which not all of these methods have"] * bool(gone)
     return kept, [name for name in (kept[0].rivals if kept else ()) if name in names], notes
 

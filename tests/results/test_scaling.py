@@ -11,7 +11,7 @@ from scipy.stats import kendalltau
 
 from ssbench.results.foretell import foretelling, same_order
 from ssbench.results.groups import groups
-from ssbench.results.ladders import Ladder, Rung, ladders
+from ssbench.results.ladders import Ladder, Rung, common, ladders
 from ssbench.results.laws import EXPONENTS, fitted
 from ssbench.results.record import Costs, Score
 from ssbench.results.scaling import scaling
@@ -233,6 +233,13 @@ def test_one_budget_of_few_methods_takes_nothing_from_the_rest(store: Store) -> 
     (frame,) = scaling(found(store))
     assert [row[0].text for row in frame.rows] == ["a", "b"] and len(frame.header) == 1 + 3 + 1
     assert "without 64,000 samples, which not all of these methods have" in frame.notes
+
+
+def test_what_is_left_out_is_named_with_its_trunk_where_there_are_several() -> None:
+    same = {"a": 10.0, "b": 20.0}
+    kept, names, notes = common([rung(1000, same), rung(4000, same), rung(4000, {"c": 5.0}, "vit-micro")])
+    assert len(kept) == 2 and names == ["a", "b"]
+    assert "without 4,000 samples on vit-micro, which not all of these methods have" in notes
 
 
 def test_intervals_of_agreement_hold_what_is_true() -> None:
