@@ -13,7 +13,6 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from textwrap import shorten
 from traceback import extract_tb
 from types import ModuleType
 from typing import Any, Literal
@@ -119,7 +118,8 @@ def blame(error: Exception, parts: Sequence[Entry]) -> str:
 
     A broken contract has no such line: it is said whose it is, the first part's.
     """
-    text = shorten(str(error), LONGEST, placeholder=" …")
+    whole = " ".join(str(error).split())
+    text = whole if len(whole) <= LONGEST else f"{whole[:LONGEST]} …"  # not at a word's end: a path may be all of it
     own = own_line(error, parts)
     owner = "" if parts[0].owner == "ssbench" else Path(parts[0].owner).name
     if isinstance(error, Broken):

@@ -1,6 +1,7 @@
 """Mixtures: one encoder, the weighted sum of its parts' losses, and nothing of one part disturbs another."""
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -10,11 +11,11 @@ import torch
 
 from ssbench.contracts import CPU, RECIPE, assembled, loss_repeats, training_resumes
 from ssbench.data import Dataset
-from ssbench.errors import UserError
+from ssbench.errors import Broken, UserError
 from ssbench.features import represent
 from ssbench.method import Method, View
 from ssbench.plan import Cell, Suite, cells
-from ssbench.registry import find, load, own_line
+from ssbench.registry import Entry, find, load, own_line
 from ssbench.results.store import Store
 from ssbench.settings import make
 from ssbench.training.loop import loop
@@ -84,8 +85,18 @@ def test_masks_are_those_that_a_part_draws_alone(tiny: Dataset) -> None:
 def test_a_mixture_resumes_and_repeats(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = find("methods", "byol+mim-random")
     monkeypatch.setattr("ssbench.contracts.assembled", lambda entry, data: mixed(entry.name, data))
-    loss_repeats(entry, tiny)
+    loss_repeats(entry, tiny)  # both raise Broken where it does not hold
     training_resumes(entry, tiny)
+
+    def forgetful(entry: Entry, data: Dataset) -> Method:
+        made, steps = mixed(entry.name, data), count()
+        part = made.parts["mim-random"]
+        part.loss = lambda batch, loss=part.loss: {key: value + next(steps) for key, value in loss(batch).items()}
+        return made
+
+    monkeypatch.setattr("ssbench.contracts.assembled", forgetful)
+    with pytest.raises(Broken):
+        training_resumes(entry, tiny)
 
 
 def test_groups_hold_each_weight_once(tiny: Dataset) -> None:

@@ -156,3 +156,11 @@ def test_two_packages_that_claim_one_name_are_both_named(tmp_path: Path) -> None
     done = listed(tmp_path, "list", "methods")
     assert done.returncode == 2
     assert "claimed by both one 1.0 and two 1.0" in done.stderr
+
+
+def test_a_long_error_is_cut_and_never_lost() -> None:
+    """A path has no word to end at."""
+    for text in ("/".join(["folder"] * 100), "one word\nand " * 100):
+        said = blame(Broken(text), [find("methods", "simclr")])
+        assert said.startswith(" ".join(text.split())[:250]) and said.endswith(" …") and len(said) < 310
+    assert blame(Broken("short\n text"), [find("methods", "simclr")]) == "short text"

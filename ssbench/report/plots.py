@@ -178,7 +178,7 @@ def learning(runs: Mapping[str, Sequence[Record]]) -> Figure | None:
 def _multiples(runs: Mapping[str, Sequence[Record]], curve: Curve, alike: bool) -> Figure | None:
     """A small panel a row, those with two points or more; `alike`: all that see no labels on one scale.
 
-    All lie in one matplotlib panel, where each is a square of 1: panels of its own take ten times as long.
+    All lie in one matplotlib panel, where each is a square of 1: panels of their own take far longer to draw.
     """
     known = {name: [np.array(line) for line in map(curve, found) if len(line[0]) > 1] for name, found in runs.items()}
     shown = {name: lines for name, lines in known.items() if lines}
