@@ -78,14 +78,12 @@ def reproduce(
 ) -> Iterator[Again]:
     """Run each record's cell again, from nothing, and compare scores and predictions; a confirmed one is written.
 
-    `sources` are where data is that is not drawn. Raises UserError where nothing is there.
+    `sources` are where data is that is not drawn. What can't be run, such as for its data, says why.
     """
     from ssbench.line import execute
     from ssbench.workshop import Workshop
     from ssbench.workshop import device as find_device
 
-    for source in sources:
-        identify(source, DataSettings())
     with TemporaryDirectory() as folder:  # nothing that is cached is taken for a result
         shop = Workshop(Store(Path(folder)), find_device(device))
         for record in records:
@@ -125,13 +123,18 @@ def _settings(ref: DataRef) -> DataSettings:
 
 
 def _source(ref: DataRef, sources: tuple[str, ...]) -> str:
+    wrong = ""
     for source in (*DRAWN, *sources):
-        found = _identified(source, _settings(ref).model_dump_json())
+        try:
+            found = _identified(source, _settings(ref).model_dump_json())
+        except UserError as error:  # with this record's settings: another source may be the one
+            wrong = f" ({error})"
+            continue
         if (found.name, found.fingerprint) == (ref.name, ref.fingerprint):
             if source.partition(":")[0] not in EMBEDDED and ref.version != VERSION:
                 raise UserError(f"{ref.name} was read by rules of version {ref.version}, and today's are {VERSION}")
             return source
-    raise UserError(f"{ref.name} of this content is not at hand; say where it is with --dataset")
+    raise UserError(f"{ref.name} of this content is not at hand; say where it is with --dataset{wrong}")
 
 
 @cache

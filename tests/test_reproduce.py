@@ -172,9 +172,15 @@ def test_the_command_says_what_came_of_it(store: Store) -> None:
         command(app, ["reproduce", *where], catch_exceptions=False)
 
 
-def test_a_source_that_is_not_there_is_refused(store: Store) -> None:
-    with pytest.raises(UserError, match="nowhere"):
-        [*reproduce(store, [rotation(store)], ["folder:nowhere"], (), "cpu")]
+def test_a_source_that_is_not_there_is_named_and_stops_no_record_of_another(store: Store) -> None:
+    record = rotation(store)
+    (found,) = reproduce(store, [record], ["folder:nowhere"], (), "cpu")
+    assert found.verdict == "confirmed"  # its data is drawn
+    other = {"data": record.spec.data.model_copy(update={"fingerprint": "0"})}
+    (found,) = reproduce(
+        store, [record.model_copy(update={"spec": record.spec.model_copy(update=other)})], ["folder:nowhere"], (), "cpu"
+    )
+    assert found.verdict == "not run" and "not at hand" in found.said and "nowhere" in found.said
 
 
 def test_what_one_record_can_not_be_run_for_stops_no_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,5 +205,5 @@ def test_data_that_was_allowed_then_is_read_again(photos: Path, tmp_path: Path) 
     source = f"folder:{tmp_path / 'd'}"
     asked = {"tasks": "knn", "seeds": 0, "set": {"data.allow": "copies"}, "device": "cpu"}
     found = api.run("random-init", dataset=source, results=tmp_path / "r", **asked)  # type: ignore[arg-type]
-    made = [*reproduce(found.store, found.records, [source], (), "cpu")]
+    made = [*reproduce(found.store, found.records, ["folder:nowhere", source], (), "cpu")]
     assert {one.verdict for one in made} == {"confirmed"}, made[0].said
