@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from ssbench.errors import UserError, near
 from ssbench.settings import Settings, setting
@@ -90,6 +97,13 @@ class Train(Settings):
     weight_decay_end: float = setting(
         0, "weight decay at the end, by a cosine; 0: constant", source="project; DINO 0.04 to 0.4", ge=0
     )
+
+    @field_validator("weight_decay_end")
+    @classmethod
+    def _has_a_start(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("weight_decay") == 0:
+            raise ValueError("it would change nothing where weight_decay is 0; set both, or neither")
+        return value
 
     @model_serializer(mode="wrap")
     def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:

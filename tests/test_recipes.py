@@ -108,6 +108,12 @@ def test_weight_decay_rises_by_a_cosine_where_there_is_some() -> None:
         assert [group["weight_decay"] for group in made.param_groups] == pytest.approx([decay, 0])
 
 
+def test_weight_decay_that_has_nothing_to_rise_from_is_refused() -> None:
+    with pytest.raises(UserError, match=r"weight_decay_end=0\.4: it would change nothing where weight_decay is 0"):
+        planned("simclr", set=("train.weight_decay=0", "train.weight_decay_end=0.4"))
+    assert planned("simclr", set=("train.weight_decay=0.1", "train.weight_decay_end=0.4"))
+
+
 def test_lars_adapts_what_decays_by_the_ratio_of_norms_and_leaves_the_rest() -> None:
     weight, bias = nn.Parameter(torch.full((2, 2), 3.0)), nn.Parameter(torch.full((2,), 3.0))
     groups = [{"params": [weight], "weight_decay": 0.1}, {"params": [bias], "weight_decay": 0.0}]
