@@ -10,10 +10,12 @@ Each method was compared, line by line, with the code named beside it (`owner/re
 none was found, with its paper. What differs is below; `ssbench describe METHOD` shows the lines of one. Sizes that must
 follow the images and the trunk (heads, decoders, prototypes, queues, momentum of averages over many more steps, patches
 and crops in pixels) are smaller everywhere and not repeated. Nor is what holds for all: blur is off but in masked
-modelling, since it leaves little at 32 px, and recipes put it back; crops are bilinear; the steps of a colour jitter
-have one order a batch; where tasks read the mean of the patches, it stands for the class token; batch norms and losses
-see the whole batch, on one device. Trunk and budget are the table's, the same for every row of it, and so are
-optimiser and schedule (`ssbench describe train`) but under `--recipe cifar` and `imagenet`, which have each paper's.
+modelling, since it leaves little at 32 px, and recipes put it back; its kernel is a tenth of the side, as SimCLR's, so
+that a deviation of 2 px, which others' code does not cut off, is one of 0.8 px at 32 px, of 1.85 at 96 and whole at
+224; crops are bilinear; the steps of a colour jitter have one order a batch; where tasks read the mean of the patches,
+it stands for the class token; batch norms and losses see the whole batch, on one device. Trunk and budget are the
+table's, the same for every row of it, and so are optimiser and schedule (`ssbench describe train`) but under `--recipe
+cifar` and `imagenet`, which have each paper's, with one form of schedule: a warm-up, and half a cosine to zero.
 
 `ssbench list departures > docs/departures.md` writes this page; a test says that it is up to date."""
 

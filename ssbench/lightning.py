@@ -133,10 +133,12 @@ class Adapted(Method):
         labels = torch.zeros_like(batch.index) if batch.labels is None else batch.labels
         if getattr(self.net, "device", labels.device) != labels.device:
             self.net.to(labels.device)  # it was moved already, but Lightning's `self.device` has not heard of it
-        vars(self._trainer).update(_times(batch))
+        times = _times(batch)
+        if batch.epoch != self._epoch and self._epoch >= 0:
+            vars(self._trainer).update(times | {"current_epoch": self._epoch})  # the one that ends
+            self._hook("on_train_epoch_end")
+        vars(self._trainer).update(times)
         if batch.epoch != self._epoch:
-            if self._epoch >= 0:
-                self._hook("on_train_epoch_end")
             self._epoch = batch.epoch
             self._hook("on_train_epoch_start")
         theirs, number = self.batch(replace(batch, labels=labels)), batch.step % batch.batches

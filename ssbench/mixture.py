@@ -35,10 +35,15 @@ class Mixture(Method):
                 raise UserError(f"mix.{name}={weight:g}: a weight is above zero; leave the method out instead")
         parts = {}
         for entry in self.entries:
-            kind = load(entry)
+            kind, free = load(entry), [(name, p) for name, p in self.encoder.named_parameters() if p.requires_grad]
             parts[entry.name] = kind(
                 self.encoder, make(kind.Settings, self.settings.parts[entry.name]["settings"], entry.name), self.classes
             )
+            if held := [name for name, parameter in free if not parameter.requires_grad]:
+                raise UserError(
+                    f"{entry.name} holds {held[0]} of the encoder still, which other parts train: change that in its"
+                    f" settings (ssbench describe {entry.name})"
+                )
         self.parts = nn.ModuleDict(parts)
 
     def each(self) -> list[tuple[str, Method]]:

@@ -94,9 +94,19 @@ class Train(Settings):
         "none", "the rate is for 256 images a step, and grows so with them", source="project: one batch, one rate"
     )
     trust: float = setting(0.001, "LARS's trust coefficient", source="LARS, arXiv:1708.03888; SimCLR's eeta", gt=0)
+    trust_clip: bool = setting(
+        False, "whether LARS never goes above the rate itself", source="LARC; solo-learn, solo/utils/lars.py: clip_lr"
+    )
     weight_decay_end: float = setting(
         0, "weight decay at the end, by a cosine; 0: constant", source="project; DINO 0.04 to 0.4", ge=0
     )
+
+    @field_validator("optimiser")
+    @classmethod
+    def _adapts_something(cls, value: str, info: ValidationInfo) -> str:
+        if value == "lars" and info.data.get("weight_decay") == 0:
+            raise ValueError("it adapts the rates of what decays alone: set train.weight_decay above 0, or take sgd")
+        return value
 
     @field_validator("weight_decay_end")
     @classmethod
@@ -108,7 +118,7 @@ class Train(Settings):
     @model_serializer(mode="wrap")
     def _lean(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without defaults of what came after `clip`: identities are older than they are."""
-        later, fields = ("optimiser", "scaling", "trust", "weight_decay_end"), type(self).model_fields
+        later, fields = ("optimiser", "scaling", "trust", "trust_clip", "weight_decay_end"), type(self).model_fields
         return {k: v for k, v in whole(self).items() if k not in later or v != fields[k].default}
 
 

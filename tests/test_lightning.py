@@ -183,7 +183,7 @@ def test_the_trainer_tells_where_training_stands(untrained: Encoder) -> None:
             heard.append(("start", self.current_epoch))
 
         def on_train_epoch_end(self) -> None:
-            heard.append(("end", self.global_step))
+            heard.append(("end", self.current_epoch, self.global_step))
 
         def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
             return [[view * 0 for view in batch[0]], *batch[1:]]
@@ -206,7 +206,7 @@ def test_the_trainer_tells_where_training_stands(untrained: Encoder) -> None:
         method.loss(given(step, step / 20))["loss"].backward()
         method.before_step(step / 20)
         method.after_step(step / 20)
-    assert heard == [("start", 0), (4, 4, 20), "head", ("end", 5), ("start", 1), (0, 4, 20), "head"]
+    assert heard == [("start", 0), (4, 4, 20), "head", ("end", 0, 5), ("start", 1), (0, 4, 20), "head"]
     assert method.net.trainer.world_size == 1 and method.net.logger is None
     with pytest.raises(
         AttributeError, match="no 'train_dataloader' in ssbench's stand-in for Lightning's trainer: cur"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers.drop import DropPath
 
 from ssbench.contracts import CPU, RECIPE, assembled, loss_repeats, training_resumes
 from ssbench.data import Dataset
@@ -60,6 +61,22 @@ def test_each_part_loses_what_it_would_alone_times_its_weight(tiny: Dataset) -> 
     assert list(found) == ["mim-random.reconstruction", "simclr.ntxent"]
     alone = both.parts["mim-random"]
     assert found["mim-random.reconstruction"] == pytest.approx(terms(alone, tiny)["reconstruction"], rel=1e-5)
+
+
+def test_no_part_skips_blocks_or_holds_weights_of_another(tiny: Dataset) -> None:
+    found, skips = mixed("dino+byol", tiny), dict[str, list[bool]]()
+    networks = {"both": found.encoder, "dino": found.parts["dino"].teacher, "byol": found.parts["byol"].teacher}
+    part = found.parts["byol"]
+    part.loss = lambda batch, loss=part.loss: skips.update({k: dropping(v) for k, v in networks.items()}) or loss(batch)
+    terms(found, tiny)
+    assert skips == {"both": [], "dino": [], "byol": []}
+    with pytest.raises(UserError, match=r"moco-v3 holds trunk\.patch_embed\S+ of the encoder still, which other parts"):
+        mixed("byol+moco-v3", tiny)
+    assert mixed("byol+moco-v3", tiny, set=("moco-v3.frozen_patches=false",))
+
+
+def dropping(module: torch.nn.Module) -> list[bool]:
+    return [True for part in module.modules() if isinstance(part, DropPath)]
 
 
 def test_equal_views_are_made_once_and_each_part_gets_as_many_as_it_wants(tiny: Dataset) -> None:

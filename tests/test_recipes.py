@@ -108,6 +108,23 @@ def test_weight_decay_rises_by_a_cosine_where_there_is_some() -> None:
         assert [group["weight_decay"] for group in made.param_groups] == pytest.approx([decay, 0])
 
 
+def test_lars_never_goes_above_the_rate_where_it_is_clipped() -> None:
+    """solo-learn, solo/utils/lars.py: min(trust ratio / rate, 1), times the rate, is the step for a gradient of 1."""
+    for rate_, clipped in ((1.0, 0.02 * 3.0 * 2 / (2 + 0.1 * 6)), (0.01, 0.01)):
+        weight = nn.Parameter(torch.full((2, 2), 3.0))
+        recipe = Train(optimiser="lars", lr=rate_, warmup=0.0, trust=0.02, trust_clip=True)
+        stepped(recipe, [{"params": [weight], "weight_decay": 0.1}], 0.0)
+        assert weight[0, 0].item() == pytest.approx(3.0 - min(clipped, rate_) * (1 + 0.1 * 3.0), rel=1e-5)
+    with pytest.raises(UserError, match=r"train\.optimiser=lars: it adapts the rates of what decays alone"):
+        planned("simclr", set=("train.optimiser=lars", "train.weight_decay=0"))
+
+
+def test_the_cifar_recipes_of_solo_learns_lars_are_clipped_as_its_own_are() -> None:
+    for method in ("byol", "dino", "swav", "deepcluster-v2", "nnclr", "moco-v3", "barlow-twins", "vicreg"):
+        train = planned(method, recipe="cifar", backbone=("resnet18",))[method].spec.pretraining.train
+        assert train is not None and train["optimiser"] == "lars" and train["trust_clip"]
+
+
 def test_weight_decay_that_has_nothing_to_rise_from_is_refused() -> None:
     with pytest.raises(UserError, match=r"weight_decay_end=0\.4: it would change nothing where weight_decay is 0"):
         planned("simclr", set=("train.weight_decay=0", "train.weight_decay_end=0.4"))

@@ -54,7 +54,7 @@ class DeepClusterV2(Method):
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/deepclusterv2.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.6, "scaling": "linear", "weight_decay": 1e-6, "batch": 256}
-            | {"warmup": 0.011, "clip": 0},
+            | {"trust_clip": True, "warmup": 0.011, "clip": 0},
             {"hidden": 2048, "prototypes": (3000, 3000, 3000), "local_crops": 0, "jitter": 1.0, "crop_min": 0.08}
             | {"blur": 0.5},
         ),

@@ -58,7 +58,7 @@ class SwAV(Method):
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/swav.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.6, "scaling": "linear", "weight_decay": 1e-6, "batch": 256}
-            | {"warmup": 0.011, "clip": 0},
+            | {"trust_clip": True, "warmup": 0.011, "clip": 0},
             {"hidden": 2048, "prototypes": 3000, "queue": 3840, "queue_from": 0.05, "freeze": 0.002, "local_crops": 0}
             | {"jitter": 1.0, "crop_min": 0.08, "blur": 0.5, "epsilon": 0.05},
         ),

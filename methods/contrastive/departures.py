@@ -11,6 +11,10 @@ SHUFFLED = Departure(
 DECAY = Departure(
     "weight decay of the recipes", "biases and norms decay too", "they do not", "one rule for all methods"
 )
+BY_VIEW = (
+    Departure("batch norms of the cifar recipe", "lightly's see one view at a time", "both at once", "as `simclr`'s"),
+    DECAY._replace(what="weight decay of the cifar recipe"),
+)
 COMPARED = {
     "simclr": Compared(
         "google-research/simclr: data_util.py, model.py, model_util.py, objective.py, run.py, README.md",
@@ -25,7 +29,7 @@ COMPARED = {
                 "loss",
                 "the sum of both views' means",
                 "the mean over all views, half of it",
-                "neither AdamW nor LARS sees a factor",
+                "AdamW sees no factor, nor does LARS in what it adapts; biases and norms move half as far there",
             ),
         ),
     ),
@@ -63,12 +67,18 @@ COMPARED = {
     ),
     "dcl": Compared(
         "raminnakhli/Decoupled-Contrastive-Learning: loss/dcl.py; lightly-ai/lightly: lightly/loss/dcl_loss.py, "
-        "benchmarks/imagenet/resnet50/dcl.py; no code of the authors is known"
+        "benchmarks/imagenet/resnet50/dcl.py, docs/source/getting_started/benchmarks/cifar10_benchmark.py; "
+        "no code of the authors is known",
+        BY_VIEW,
     ),
     "dclw": Compared(
         "raminnakhli/Decoupled-Contrastive-Learning: loss/dcl.py; lightly-ai/lightly: lightly/loss/dcl_loss.py, "
-        "benchmarks/imagenet/resnet50/dclw.py; no code of the authors is known",
-        (Departure("weights of positives", "raminnakhli's pass the gradient on", "carry none", "as lightly's"),),
+        "benchmarks/imagenet/resnet50/dclw.py, docs/source/getting_started/benchmarks/cifar10_benchmark.py; "
+        "no code of the authors is known",
+        (
+            Departure("weights of positives", "raminnakhli's pass the gradient on", "carry none", "as lightly's"),
+            *BY_VIEW,
+        ),
     ),
     "nnclr": Compared(
         "vturrisi/solo-learn: solo/methods/nnclr.py, solo/losses/nnclr.py; lightly-ai/lightly: "
@@ -92,6 +102,7 @@ COMPARED = {
                 "0.4, constant",
                 "the authors'",
             ),
+            DECAY._replace(what="weight decay of the cifar recipe"),
         ),
     ),
 }

@@ -46,7 +46,7 @@ class MoCoV3(Method):
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/mocov3.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.3, "scaling": "linear", "weight_decay": 1e-6, "batch": 256}
-            | {"warmup": 0.01, "clip": 0},
+            | {"trust_clip": True, "warmup": 0.01, "clip": 0},
             {"hidden": 4096, "out": 256},
         ),
         "imagenet/conv": Recipe(

@@ -42,7 +42,7 @@ class NNCLR(Method):
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/nnclr.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.4, "scaling": "linear", "weight_decay": 1e-5, "batch": 256}
-            | {"warmup": 0.01, "clip": 0},
+            | {"trust_clip": True, "warmup": 0.01, "clip": 0},
             {"hidden": 2048, "predictor": 4096, "out": 256, "temperature": 0.2, "queue": 65536},
         ),
         "imagenet/conv": Recipe(

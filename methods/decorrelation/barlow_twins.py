@@ -38,7 +38,7 @@ class BarlowTwins(Method):
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/barlow.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.3, "scaling": "linear", "weight_decay": 1e-4, "batch": 256}
-            | {"warmup": 0.01, "clip": 0},
+            | {"trust_clip": True, "warmup": 0.01, "clip": 0},
             {"hidden": 2048, "out": 2048, "scale": 0.1},
         ),
         "imagenet/conv": Recipe(
@@ -59,8 +59,8 @@ class BarlowTwins(Method):
         self.criterion = BarlowTwinsLoss(s.redundancy)
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        vectors, weights = super().groups(weight_decay)
-        return [{**vectors, "lr_scale": self.settings.vectors}, weights]
+        vectors, weights = super().groups(weight_decay or 1.0)  # without any decay they would be one group
+        return [{**vectors, "lr_scale": self.settings.vectors}, {**weights, "weight_decay": weight_decay}]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         z = [self._embedded(view) for view in batch.views]  # 2 of (B, out); batch norms see one view at a time

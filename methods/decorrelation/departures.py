@@ -42,6 +42,12 @@ COMPARED = {
             Departure(
                 "loss", "less the nuclear norm", "what it lacks to its largest value", "zero is the best; same slope"
             ),
+            Departure(
+                "optimiser of the cifar recipe",
+                "Adam at a constant rate, its decay in the gradient, biases and norms too",
+                "AdamW with half a cosine, no decay of biases and norms",
+                "the nearest there is",
+            ),
         ),
     ),
     "lejepa": Compared(
@@ -59,6 +65,9 @@ COMPARED = {
                 "projector", "MINIMAL.md: on a linear layer of 512 behind the trunk", "on the trunk", "what tasks read"
             ),
             Departure("stochastic depth", "MINIMAL.md 0.1", "none", "said there to have no impact"),
+            Departure(
+                "weight decay", "MINIMAL.md: biases and norms decay too", "they do not", "one rule for all methods"
+            ),
         ),
     ),
     "tico": Compared(
@@ -81,6 +90,12 @@ COMPARED = {
                 "with none, less images than dimensions, or a dead dimension, end the training",
             ),
             Departure("order", "colours before the crop", "the crop before colours", "one rule for all methods"),
+            Departure(
+                "batch norms of a conv net",
+                "the trunk's see one view at a time",
+                "both at once",
+                "the head's do, there too",
+            ),
             Departure("optimiser of the recipe", "Adam, its decay in the gradient", "AdamW", "the nearest there is"),
         ),
     ),

@@ -39,7 +39,7 @@ class VICReg(Method):
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/vicreg.yaml; its loss adds the views' variances, so 25 is 50 here",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.3, "scaling": "linear", "weight_decay": 1e-4, "batch": 256}
-            | {"warmup": 0.01, "clip": 0},
+            | {"trust_clip": True, "warmup": 0.01, "clip": 0},
             {"hidden": 2048, "out": 2048, "variance": 50.0, "crop_min": 0.2},
         ),
         "imagenet/conv": Recipe(

@@ -37,7 +37,7 @@ class BYOL(Method):
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/byol.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 1.0, "scaling": "linear", "weight_decay": 1e-5, "batch": 256}
-            | {"warmup": 0.01, "clip": 0},
+            | {"trust_clip": True, "warmup": 0.01, "clip": 0},
             {"hidden": 4096, "out": 256},
         ),
         "imagenet/conv": Recipe(

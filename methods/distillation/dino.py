@@ -6,7 +6,6 @@ import torch
 from lightly.loss import DINOLoss
 from torch import Tensor
 
-from ssbench.encoders.copies import set_drop_path
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import UserError
 from ssbench.method import Batch, Method, Recipe, View
@@ -15,7 +14,7 @@ from ssbench.settings import setting
 from ssbench.teacher import Teacher, cosine
 
 from ..parts.heads import Prototypes
-from .prototypes import crops, usage, warmed
+from .prototypes import crops, skipping, usage, warmed
 
 TAUGHT = 2  # the full-size crops, of which the teacher tells what is in them
 PUBLISHED = {"prototypes": 65536, "hidden": 2048, "bottleneck": 256, "teacher_last": 0.04, "momentum": 0.996}
@@ -68,7 +67,7 @@ class DINO(Method):
         "cifar/conv": Recipe(
             "solo-learn, scripts/pretrain/cifar/dino.yaml",
             {"optimiser": "lars", "trust": 0.02, "lr": 0.3, "scaling": "linear", "weight_decay": 1e-6, "batch": 256}
-            | {"warmup": 0.01, "clip": 0},
+            | {"trust_clip": True, "warmup": 0.01, "clip": 0},
             {"prototypes": 4096, "hidden": 2048, "bottleneck": 256, "momentum": 0.9995, "freeze": 0.001}
             | {"teacher_last": 0.07, "warmup": 0, "drop_path": 0, "local_crops": 0, "crop_min": 0.08},
         ),
@@ -96,12 +95,13 @@ class DINO(Method):
             raise UserError(f"dino.local_min={s.local_min} is above dino.local_max={s.local_max}; lower it")
         self.head = Prototypes(self.encoder.dim, s.hidden, s.bottleneck, s.prototypes)
         self.teacher = Teacher(self.encoder, self.head)
-        set_drop_path(self.encoder.trunk, s.drop_path)  # the student's alone
         self.criterion = DINOLoss(s.prototypes, student_temp=s.temperature, center_momentum=s.centring)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         sizes = [batch.views[:TAUGHT], batch.views[TAUGHT:]]
-        students = torch.cat([self.head(self.encoder.pooled(torch.cat(seen))) for seen in sizes if seen])  # (V * B, K)
+        with skipping(self.encoder.trunk, self.settings.drop_path):
+            told = [self.head(self.encoder.pooled(torch.cat(seen))) for seen in sizes if seen]
+        students = torch.cat(told)  # (V * B, K)
         teachers = self.teacher(torch.cat(batch.views[:TAUGHT]))  # (2 * B, K)
         said, taught = students.chunk(len(batch.views)), teachers.chunk(TAUGHT)
         with torch.autocast(students.device.type, enabled=False):  # the head's outputs are float32

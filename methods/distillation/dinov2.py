@@ -6,7 +6,6 @@ import torch
 from lightly.loss import KoLeoLoss
 from torch import Tensor, nn
 
-from ssbench.encoders.copies import set_drop_path
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import UserError
 from ssbench.method import Batch, Method, Recipe, View
@@ -17,7 +16,7 @@ from ssbench.teacher import Teacher, cosine
 
 from ..parts.assign import sinkhorn
 from ..parts.heads import Prototypes
-from .prototypes import agreement, crops, take, usage, vector, warmed
+from .prototypes import agreement, crops, skipping, take, usage, vector, warmed
 
 TAUGHT = 2  # the full-size crops
 MASKED, RATIO = 0.5, (0.1, 0.5)  # share of them with hidden patches, and of patches (ssl_default_config.yaml)
@@ -86,7 +85,6 @@ class DINOv2(Method):
         self.head = Prototypes(self.encoder.dim, s.hidden, s.bottleneck, s.prototypes, lengths=True)
         self.mask_token = nn.Parameter(torch.zeros(self.encoder.dim))
         self.teacher = Teacher(self.encoder, self.head)
-        set_drop_path(self.encoder.trunk, s.drop_path, uniform=True)  # the student's alone
         self.distance = KoLeoLoss()
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -97,10 +95,11 @@ class DINOv2(Method):
         masked = int(len(large) * MASKED)
         hidden = onto(hide(masked, encoder.grid(large), batch.generator), large.device)  # (M, n)
         codes, patch_codes = self._taught(large, hidden, batch.progress)  # (2 * B, K), (M * n, K)
-        parted = encoder.sequence_with_masks(large[:masked], hidden, self.mask_token)
-        whole = encoder.sequence(large[masked:])
+        with skipping(encoder.trunk, s.drop_path, uniform=True):
+            parted = encoder.sequence_with_masks(large[:masked], hidden, self.mask_token)
+            whole = encoder.sequence(large[masked:])
+            local = [encoder.pooled(torch.cat(small))] if small else []
         vectors = torch.cat([vector(encoder, parted), vector(encoder, whole)])[back]  # (2 * B, D)
-        local = [encoder.pooled(torch.cat(small))] if small else []
         said = self.head(torch.cat([vectors, *local]))  # (V * B, K)
         patches = self.head(take(parted.patches, hidden).flatten(0, 1))  # (M * n, K)
         with torch.autocast(large.device.type, enabled=False):  # the head's outputs are float32

@@ -1,11 +1,14 @@
 """What methods of this family with prototypes share: crops, tokens, temperatures, cross-entropies, measures."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from math import log
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ssbench.encoders.copies import set_drop_path
 from ssbench.encoders.encoder import Encoder, Sequence
 from ssbench.method import View
 
@@ -20,6 +23,17 @@ def crops(large: Range, small: Range, count: int, blur: float) -> list[View]:
     first = View(crop=large, jitter=(0.4, 0.4, 0.2, 0.1), grey=0.2, blur=blur)
     second, local = replace(first, blur=blur / 10, solarise=0.2), replace(first, crop=small, blur=blur / 2)
     return [first, second, replace(local, count=count, size=0.5)]
+
+
+@contextmanager
+def skipping(trunk: nn.Module, most: float, uniform: bool = False) -> Iterator[None]:
+    """Blocks are skipped within alone: teachers, and other parts of a mixture, see the whole trunk."""
+    set_drop_path(trunk, most, uniform)
+    trunk.train(trunk.training)
+    try:
+        yield
+    finally:
+        set_drop_path(trunk, 0)
 
 
 def warmed(first: float, last: float, share: float, progress: float) -> float:

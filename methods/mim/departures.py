@@ -102,6 +102,12 @@ COMPARED: dict[str, Compared] = {
         "scripts/pretrain_base.sh",
         (
             Departure("target", "pixels as they are: its scripts don't set `--norm_pix_loss`", "normalised", SAME),
+            Departure(
+                "head that foretells the loss",
+                "on the reconstruction's first layer and mask token, with blocks of its own",
+                "all its own",
+                "parts stand alone",
+            ),
             Departure("expected loss", "the mean of as many outputs as a patch has values", "one output"),
             Departure("share of hard patches", "grows with each epoch", "grows with each step", "runs of few epochs"),
         ),
@@ -167,7 +173,7 @@ COMPARED: dict[str, Compared] = {
             ),
             Departure("ratio", "0.1 to 0.5, drawn for each image", "drawn for each step", "batches are rectangular"),
             Departure("teacher's passes", "each view once", "the first twice, once for each term", "parts stand alone"),
-            Departure("blur", "by 0.1 to 2 px of 224", "by as many px of any size", "as the other methods"),
+            Departure("blur", "by 0.1 to 2 px of 224", "by as many px of any size, cut off", "as the other methods"),
             Departure("local crops", "10 of 0.05 to 0.25", "none; `dino` and `dinov2` have them"),
             Departure(
                 "centre of patches", "of both views", "of the masked view", "the other one's patches predict nothing"

@@ -2,6 +2,7 @@
 
 from ssbench.departures import Compared, Departure
 
+COSINE = ("half a cosine to zero", "one form of schedule for all methods")
 COMPARED: dict[str, Compared] = {
     "rotation": Compared(
         "gidariss/FeatureLearningRotNet: dataloader.py, config/CIFAR10_RotNet_NIN4blocks.py, "
@@ -20,6 +21,7 @@ COMPARED: dict[str, Compared] = {
         "caffe-master-jps++/src/caffe/data_transformer.cpp, generate_jps_dataset.cpp",
         (
             Departure("crops", "the middle 255 of 256 px; 225 in the paper", "0.77 to 1 of the area, as 225 of 256 px"),
+            Departure("rate of the imagenet recipe", "a tenth of it every 100,000 of 350,000 steps", *COSINE),
             Departure("tiles", "64 of 85 px; 64 of 75 in the paper", "64 of 75 px, in whole patches"),
             Departure(
                 "channels", "moved against each other by up to 2 px", "not moved", "a quarter of a patch of 8 px"
@@ -60,6 +62,7 @@ COMPARED: dict[str, Compared] = {
         "richzhang/colorization: models/colorization_train_val_v2.prototxt, resources/caffe_traininglayers.py, "
         "train/solver.prototxt",
         (
+            Departure("rate of the imagenet recipe", "a tenth of it every 225,000 of 500,000 steps", *COSINE),
             Departure("bins", "a list of 313, beyond sRGB too", "the 261 that a colour of sRGB falls into"),
             Departure("soft targets", "the 10 nearest bins", "the 5 nearest, as in the paper"),
             Departure("places", "single pixels, every fourth", "means over the places of the encoder's map"),

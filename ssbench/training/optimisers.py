@@ -18,7 +18,7 @@ def optimiser(groups: list[dict[str, Any]], recipe: Train) -> Optimizer:
         return AdamW(groups, peak(recipe), betas=(0.9, recipe.beta2), fused=True)
     if recipe.optimiser == "sgd":
         return SGD(groups, peak(recipe), MOMENTUM, fused=True)
-    return Lars(groups, peak(recipe), MOMENTUM, trust_coeff=recipe.trust)
+    return Lars(groups, peak(recipe), MOMENTUM, trust_coeff=recipe.trust, trust_clip=recipe.trust_clip)
 
 
 def peak(recipe: Train) -> float:

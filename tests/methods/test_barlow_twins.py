@@ -101,6 +101,9 @@ def test_biases_and_norms_have_a_rate_of_their_own() -> None:
     vectors, weights = made(vectors=0.024).groups(1e-6)
     assert vectors["lr_scale"] == 0.024 and vectors["weight_decay"] == 0 and "lr_scale" not in weights
     assert all(weight.ndim == 1 for weight in made().groups(0.1)[0]["params"] if weight.requires_grad)
+    slow, undecayed = made(vectors=0.024).groups(0)
+    assert [len(one["params"]) for one in (slow, undecayed)] == [len(one["params"]) for one in (vectors, weights)]
+    assert slow["lr_scale"] == 0.024 and undecayed["weight_decay"] == 0 and "lr_scale" not in undecayed
 
 
 def test_the_second_view_alone_is_solarised() -> None:
