@@ -241,6 +241,16 @@ def test_an_encoder_must_be_ahead_of_its_own_twin_and_a_method_of_the_tables(fol
     assert rows(table)["file:a.safetensors (32 px)"].cells[0].bold
 
 
+def test_the_twin_of_a_given_encoder_is_no_floor_of_the_tables_own_rows(folder: Path, store: Store) -> None:
+    found = planned(folder, encoder="a", method=["rotation"], **SEEDS)
+    own = [cell for cell in found if cell.spec.pretraining.method == "random-init" and not cell.given]
+    put(store, [cell for cell in found if cell not in own], HITS)
+    put(store, own, HITS, status="failed")
+    _, table = only(store)
+    assert not any(cell.bold or cell.beyond for row in table.rows for cell in row.cells)
+    assert any("random-init failed or was not run" in note for note in table.notes)
+
+
 def test_methods_that_start_from_weights_share_a_table_with_them_as_given(folder: Path, store: Store) -> None:
     put(store, planned(folder, init="a", method=["rotation"], **SEEDS), HITS)
     _, table = only(store)

@@ -9,15 +9,16 @@ import numpy as np
 from scipy.stats import friedmanchisquare, rankdata, t
 
 from ssbench.results.grid import Frame, Value, largest
+from ssbench.results.groups import Line
 from ssbench.results.metrics import Array
 from ssbench.results.standing import MOST, block, letters, scale
-from ssbench.results.table import DASH, Table
+from ssbench.results.table import DASH, Table, lines_of
 from ssbench.rng import derive
 
 LEAST = 3  # data sets, and methods in all of them
 ROPE = 5.0  # points of skill
 DRAWS = 10_000  # of the posterior, which gives probabilities to half a point
-HEADER = ("method", "average rank", "skill %", "win rate %", "ahead of it", "equivalent", "behind it")
+HEADER = ("method", "average rank", "letters", "skill %", "win rate %", "ahead of it", "equivalent", "behind it")
 NOTES = (
     "a data set is one block, by all tasks of that of its tables which has the most methods; average rank: by skill, 1 "
     "is best, equals share their mean",
@@ -29,15 +30,19 @@ NOTES = (
 )
 
 
-def across(found: Iterable[tuple[str, Table]]) -> list[Frame]:
-    """One frame, of the methods that the most data sets have in common; none where there are too few of either.
+def across(found: Iterable[tuple[str, Table, Sequence[Line]]], controls: Mapping[str, str]) -> list[Frame]:
+    """One frame, of the rows that the most data sets have in common; none where there are too few of either.
 
-    Tables come with what tells their data apart.
+    Tables come with what tells their data apart, and with their rows' lines: a row is what it is, whatever a table
+    calls it, where the only variant of a method has its bare name.
     """
+    tables = [*found]
+    names = dict(lines_of({line for *_, lines in tables for line in lines}, controls))
     by_data: dict[str, tuple[str, dict[str, float]]] = {}
-    for data, one in found:
-        if len(known := _skill(one)) > len(by_data.get(data, ("", {}))[1]):
-            by_data[data] = one.title, known
+    for data, table, lines in tables:
+        known = _skill(table, [names[line] for line in lines])
+        if len(known) > len(by_data.get(data, ("", {}))[1]):
+            by_data[data] = table.title, known
     return _common(by_data)
 
 
@@ -50,13 +55,14 @@ def _common(found: Mapping[str, tuple[str, dict[str, float]]]) -> list[Frame]:
     return [ranked(names, np.array([[known[name] for name in names] for _, known in blocks]), [of for of, _ in blocks])]
 
 
-def _skill(table: Table) -> dict[str, float]:
-    """The skill of the rows without labels; empty where there is no scale."""
+def _skill(table: Table, called: Sequence[str]) -> dict[str, float]:
+    """The skill of the rows without labels, by what all tables together call them; empty where there is no scale."""
     columns, rows = block(table)
     by = scale(rows, columns)
     if by is None or not by.columns:
         return {}
-    return {row.name: by.skill(row) for row in rows if not row.labels and row != by.floor}
+    names = {row.name: name for row, name in zip(table.rows, called, strict=True)}
+    return {names[row.name]: by.skill(row) for row in rows if not row.labels and row != by.floor}
 
 
 def ranked(names: Sequence[str], skill: Array, blocks: Sequence[str]) -> Frame:
@@ -72,20 +78,23 @@ def ranked(names: Sequence[str], skill: Array, blocks: Sequence[str]) -> Frame:
     rows = []
     for name, own, rank, beyond, rate in zip(names, skill.T, ranks, reach, rates):
         mean = own.mean()
-        span = Value(f"{mean:.0f} [{mean - beyond:.0f}, {mean + beyond:.0f}]", float(mean))
+        low, high = float(mean - beyond), float(mean + beyond)
+        span = Value(f"{mean:.0f} [{low:.0f}, {high:.0f}]", float(mean), span=(low, high))
         likely = [Value(DASH)] * 3 if name == names[0] else likelihoods(skill[:, 0], own)
-        rank_cell = Value(f"{rank:.1f} {told[name]}", float(rank))
-        rows.append((Value(name), rank_cell, span, Value(f"{rate:.0f}", float(rate)), *likely))
+        rank_cells = Value(f"{rank:.1f}", float(rank)), Value(told[name])
+        rows.append((Value(name), *rank_cells, span, Value(f"{rate:.0f}", float(rate)), *likely))
     p = friedmanchisquare(*skill.T).pvalue
-    title = f"{len(names)} methods over {len(skill)} data sets: Friedman's p that none differs is {p:.2g}"
+    title = f"{len(names)} rows over {len(skill)} data sets: Friedman's p that none differs is {p:.2g}"
     return Frame("across", title, HEADER, tuple(rows), (*NOTES, *(f"a block: {one}" for one in blocks)))
 
 
 def likelihoods(one: Array, other: Array) -> list[Value]:
-    """How likely `one` is ahead of `other` by more than ROPE, equivalent, and behind."""
+    """How likely `one` is ahead of `other` by more than ROPE, equivalent, and behind: the posterior's mean of each.
+
+    baycomp's own `probs` say in how many draws each is the likeliest, which three data sets drive to 0.99.
+    """
     from baycomp import SignedRankTest  # loads matplotlib
 
-    behind, equal, ahead = SignedRankTest.probs(
-        other, one, ROPE, nsamples=DRAWS, random_state=derive(0, "across") % 2**32
-    )
+    drawn = SignedRankTest.sample(other, one, ROPE, nsamples=DRAWS, random_state=derive(0, "across") % 2**32)
+    behind, equal, ahead = np.asarray(drawn).mean(0)
     return [Value(f"{found:.2f}", float(found)) for found in (ahead, equal, behind)]

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 
 from ssbench.results.groups import Cells, Head, Line
-from ssbench.results.record import Record
 from ssbench.results.stats import SEEDS, Side, difference
 
 EXPLAINED = "continued: the mean difference to the encoder as given, with its 95 % interval over seeds and test samples"
@@ -45,13 +44,10 @@ def _said(found: Mapping[Line, Side], cells: Cells, line: Line, head: Head, init
     if made is None:
         return f"{name} can't be told, which takes {SEEDS} seeds"
     low, high = made.interval()
-    unit = _unit([record for record in cells[line, head] if record.status == "done"])
+    done = next(record for record in cells[line, head] if record.status == "done")
+    unit, to = (" points", ".1f") if done.scores[done.headline].unit == "%" else ("", ".3f")
     if low > 0:
-        return f"better in {name}, by {made.mean:.1f}{unit} ({low:.1f} to {high:.1f})"
+        return f"better in {name}, by {made.mean:{to}}{unit} ({low:{to}} to {high:{to}})"
     if high < 0:
-        return f"WORSE in {name}, by {-made.mean:.1f}{unit} ({-high:.1f} to {-low:.1f})"
-    return f"not told apart in {name}, {made.mean:+.1f}{unit} ({low:+.1f} to {high:+.1f})"
-
-
-def _unit(records: list[Record]) -> str:
-    return " points" if records[0].scores[records[0].headline].unit == "%" else ""
+        return f"WORSE in {name}, by {-made.mean:{to}}{unit} ({-high:{to}} to {-low:{to}})"
+    return f"not told apart in {name}, {made.mean:+{to}}{unit} ({low:+{to}} to {high:+{to}})"

@@ -8,7 +8,7 @@ from ssbench.results.character import character
 from ssbench.results.codes import settled, witnesses
 from ssbench.results.foretell import foretelling
 from ssbench.results.grid import grids, measures, optima, pivots
-from ssbench.results.groups import groups
+from ssbench.results.groups import Group, groups
 from ssbench.results.ladders import ladders
 from ssbench.results.mce import mce
 from ssbench.results.profiles import profiles
@@ -19,7 +19,7 @@ from ssbench.results.render import Shown
 from ssbench.results.scaling import scaling
 from ssbench.results.standing import standing
 from ssbench.results.store import Store
-from ssbench.results.table import tables
+from ssbench.results.table import rows_of, tables
 from ssbench.results.trunks import trunks
 from ssbench.results.tuned import tunings
 
@@ -35,7 +35,7 @@ def every(store: Store, controls: Mapping[str, str], records: Sequence[Record]) 
         *built,
         *standing(built),
         *character(built, records),
-        *across((group.records[0].spec.data.fingerprint, table) for group, table in zip(found, built)),
+        *across(((_data(one), table, rows_of(one, controls)) for one, table in zip(found, built)), controls),
         *grids(settings),
         *optima(settings),
         *measures(found, controls),
@@ -50,3 +50,7 @@ def every(store: Store, controls: Mapping[str, str], records: Sequence[Record]) 
         *tunings(records, controls),
         *published(store, records),
     ]
+
+
+def _data(group: Group) -> str:
+    return group.records[0].spec.data.fingerprint

@@ -33,7 +33,7 @@ EXPLAINED = (
     "choosing, the smallest of equals",
     "its test score: what that choice, made without the test split, gives on it",
     "optimum 95 %: between which values the best test score lies when test samples and seeds are drawn again, with "
-    "replacement, 2,000 times (percentiles; equals count as both)",
+    f"replacement, 2,000 times (percentiles; equals count as both); with fewer than {SEEDS} seeds it is too narrow",
 )
 LOSS = (
     "loss: first → last logged value of the training loss, all terms together, mean over seeds, and the curve between "
@@ -323,7 +323,7 @@ def measures(found: Iterable[Group], controls: Mapping[str, str]) -> list[Frame]
 def _measures(group: Group, controls: Mapping[str, str]) -> Frame | None:
     found: dict[Line, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))  # by seed and name
     curves: dict[Line, dict[int, list[float]]] = defaultdict(dict)  # by seed
-    for record in sorted(group.records, key=lambda r: (r.spec.pretraining.seed, r.spec.id)):
+    for record in sorted(group.shown, key=lambda r: (r.spec.pretraining.seed, r.spec.id)):
         line, seed = group.line(record), record.spec.pretraining.seed
         found[line][seed] = record.measures | found[line][seed]  # the tasks of one seed share them
         if record.loss:

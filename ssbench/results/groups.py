@@ -220,6 +220,11 @@ class Group:
                 cells[self.line(record), Head.of(record.spec)].append(record)
         return {key: for_a_mean(found) for key, found in cells.items()}
 
+    @property
+    def shown(self) -> list[Record]:
+        """The records that its cells have: one a seed, of one code."""
+        return [record for runs in self.cells.values() for record in runs]
+
     def probed(self) -> "dict[Head, list[list[Record]]]":
         """By column, the records of one encoder each that was judged several times, with other draws of the task's."""
         again = {record.spec.pretraining.digest() for record in self.records if record.spec.probe}

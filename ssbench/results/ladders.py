@@ -13,7 +13,7 @@ from ssbench.results.groups import Cells, Group, Head, Line, Place, Recipe
 from ssbench.results.naming import digest, labels
 from ssbench.results.standing import judging
 from ssbench.results.stats import SEEDS
-from ssbench.results.table import Column, Row, Table, columns_of, lines_of
+from ssbench.results.table import Column, Row, Table, columns_of, lines_of, rows_of
 from ssbench.results.trunks import networks, trained
 from ssbench.spec import Spec
 
@@ -151,7 +151,7 @@ def _by_task(title: str, key: str, kin: Kin, controls: Mapping[str, str]) -> lis
     found: dict[Head, list[Rung]] = defaultdict(list)
     for (_, step, group, table), trunk in zip(kin, networks([spec for spec, *_ in kin])):
         heads = [*columns_of(group.cells)]
-        lines = [line for line, _ in lines_of({line for line, _ in group.cells}, controls)]
+        lines = rows_of(group, controls)
         for at in judging(table):
             rows = _trained(names, lines, table, at)
             found[heads[at]].append(Rung(table, at, trunk, step.unit, step.amount, rows))

@@ -26,10 +26,14 @@ FEW = f"nothing is bold or marked: {TEST} needs {SEEDS} seeds"
 
 @dataclass(frozen=True)
 class Marks:
-    """Of one table: its bold cells, those not shown to be ahead of the controls, and what is said of both."""
+    """Of one table: its bold cells, those not shown to be ahead of the floors, and what is said of both.
+
+    `beyond` are ahead of every floor at 5 % for all rows and columns together, where ° marks each by itself.
+    """
 
     bold: frozenset[tuple[Line, Head]]
     behind: frozenset[tuple[Line, Head]]
+    beyond: frozenset[tuple[Line, Head]]
     notes: tuple[str, ...]
 
 
@@ -99,9 +103,12 @@ def marks(
     whole = {head: rows for head, rows in columns.items() if head not in absent}
     best = leaders(whole, barred)
     untried = [head for head, rows in whole.items() if (made := _lead(rows, barred)) is not None and isnan(made[1])]
-    behind, none = _behind(controls, floors, columns)
+    over = _over(controls, floors, columns)
+    behind = {key for key, p in over.items() if not p <= LEVEL}
+    own = {head: [line for line in rows if line.method not in controls] for head, rows in columns.items()}
+    none = [head for head, rows in own.items() if rows and all((line, head) in behind for line in rows)]
     if not any(len(side) >= SEEDS for rows in columns.values() for side in rows.values()):
-        return Marks(frozenset(), frozenset(), (FEW,))
+        return Marks(frozenset(), frozenset(), frozenset(), (FEW,))
     beaten = " and ".join(floors)
     notes = [BOLD]
     if behind:
@@ -119,7 +126,10 @@ def marks(
     lost = sorted({line.method for line in failed if line.method not in controls})
     if lost:
         notes.append(f"never bold, since a seed of it failed: {', '.join(lost)}")
-    return Marks(frozenset((line, head) for head, line in best.items()), frozenset(behind), tuple(notes))
+    tested = {key: p for key, p in over.items() if not isnan(p)}
+    beyond = (key for key, p in zip(tested, holm([*tested.values()])) if p <= LEVEL and key[1] not in absent)
+    bold = frozenset((line, head) for head, line in best.items())
+    return Marks(bold, frozenset(behind), frozenset(beyond), tuple(notes))
 
 
 def failing(cells: Cells) -> set[Line]:
@@ -128,25 +138,29 @@ def failing(cells: Cells) -> set[Line]:
 
 
 def _absent(floors: list[str], cells: Cells, head: Head) -> list[str]:
+    """The floors that were not run in a column. Those of a given encoder are not the table's, if it has own rows."""
+    own = any(not line.encoder and line.method not in floors for line, _ in cells)
     known = {
-        line.method for (line, at), found in cells.items() if at == head and any(r.status != "failed" for r in found)
+        line.method
+        for (line, at), found in cells.items()
+        if at == head and not (own and line.encoder) and any(r.status != "failed" for r in found)
     }
     return [name for name in floors if name not in known]
 
 
-def _behind(
+def _over(
     controls: Mapping[str, str], floors: list[str], columns: Mapping[Head, Mapping[Line, Side]]
-) -> tuple[set[tuple[Line, Head]], list[Head]]:
-    """The cells that are not ahead of every floor of their column, and the columns where none is ahead."""
-    found, none = set(), []
+) -> dict[tuple[Line, Head], float]:
+    """How likely each cell were as far above the floors of its column if it were not above all of them (p); NaN where
+    one of them can't be compared. What has no floor has no place."""
+    found = {}
     for head, rows in columns.items():
-        own = {line: side for line, side in rows.items() if line.method not in controls}
-        walls = {line: [rows[wall] for name in floors for wall in _walls(rows, name, line)] for line in own}
-        behind = {line for line, side in own.items() if any(not ahead(side, wall) <= LEVEL for wall in walls[line])}
-        found |= {(line, head) for line in behind}
-        if own and behind == own.keys():
-            none.append(head)
-    return found, none
+        for line, side in rows.items():
+            walls = [rows[wall] for name in floors for wall in _walls(rows, name, line)]
+            if line.method not in controls and walls:
+                each = [ahead(side, wall) for wall in walls]
+                found[line, head] = nan if any(map(isnan, each)) else max(each)
+    return found
 
 
 def _walls(rows: Iterable[Line], floor: str, line: Line) -> list[Line]:

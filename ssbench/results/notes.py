@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from ssbench.results.table import Column, Row
 
 BAND = 10  # untrained networks that show how far chance goes
+NOISE = "noise: in"  # how the note on columns begins in which nothing trained is above them
+MACHINES = "seconds of one do not compare with the other's"
 
 
 def band(rows: "Sequence[Row]", columns: Mapping[Head, "Column"], names: Mapping[Head, str]) -> list[str]:
     """Where untrained networks lie, if many were judged, and the columns in which nothing trained is above them all."""
     untrained = [row for row in rows if row.role == "floor" and row.parameters and not row.given]
-    trained = [row for row in rows if row.role != "floor" and not row.given]
+    trained = [row for row in rows if not (row.control or row.labels or row.given)]
     spans, noise, most = [], [], 0
     for at, (head, column) in enumerate(columns.items()):
         found = max((row.cells[at].runs for row in untrained), key=len, default={})
@@ -32,7 +34,9 @@ def band(rows: "Sequence[Row]", columns: Mapping[Head, "Column"], names: Mapping
         noise += [names[head]] * (bool(means) and max(means) <= high)
     notes = [f"{most} untrained networks have: {', '.join(spans)}"] if spans else []
     where = ", ".join(noise)
-    return notes + [f"noise: in {where} no trained row is above the best of {most} untrained networks"] * bool(noise)
+    return notes + [
+        f"{NOISE} {where} no row that is trained without labels is above the best of {most} untrained networks"
+    ] * bool(noise)
 
 
 def fineness(
@@ -121,7 +125,7 @@ def told(
         notes.append(f"its records were made by {len(commits)} commits of ssbench: {shown}")
     where = dict.fromkeys(r.environment.get("accelerator", r.environment.get("device", "")) for r in made)
     if len(machines := [one for one in where if one]) > 1:
-        notes.append(f"its records were made on {', '.join(machines)}: seconds of one do not compare with the other's")
+        notes.append(f"its records were made on {', '.join(machines)}: {MACHINES}")
     newest: dict[str, int] = {}
     for record in made:
         p = record.spec.pretraining

@@ -87,7 +87,9 @@ def _frame(
     slug = f"{group.slug}-{slugged(f'{column.task} {column.protocol} {name}')}"
     values = (value for found in lines.values() for of in found.values() for value in of.values())
     intervals = any(isinstance(value, list) for value in values)
-    title = f"{heading(group, seeds)}: {column.header}, {name}"
+    what = name.removeprefix("by ")  # `MAE by factor` is no share of the headline
+    said = f"{column.task} (protocol {column.protocol}), {what}" if " by " in what else f"{column.header}, {name}"
+    title = f"{heading(group, seeds)}: {said}"
     return Frame(slug, title, ("method", *points), tuple(rows), (SPREAD, *[INTERVAL] * intervals, *notes))
 
 

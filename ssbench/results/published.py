@@ -91,9 +91,10 @@ def published(store: Store, records: Iterable[Record]) -> list[Frame]:
 
 
 def _row(row: Published, here: Scores) -> tuple[Value, ...]:
-    ours = "; ".join(f"{fmean(of):.1f} ({how}, {len(of)} seeds)" for (how, _), of in sorted(here.items())) or DASH
+    to = ".1f" if row.unit == "%" else ".3f"
+    ours = "; ".join(f"{fmean(of):{to}} ({how}, {len(of)} seeds)" for (how, _), of in sorted(here.items())) or DASH
     words = (row.method, row.backbone, f"{row.task} {row.metric} {row.unit}")
-    return (*map(Value, words), Value(f"{row.value:.1f}", row.value), *map(Value, (row.protocol, row.source, ours)))
+    return (*map(Value, words), Value(f"{row.value:{to}}", row.value), *map(Value, (row.protocol, row.source, ours)))
 
 
 def _measured(records: Iterable[Record]) -> dict[tuple[str, str, str, str, str], Scores]:

@@ -89,7 +89,7 @@ def _predictors(group: Group, controls: Mapping[str, str]) -> dict[str, dict[Run
     """RankMe, the scores of `diagnostics`, and the loss of the most runs that share an objective, as recorded."""
     found: dict[str, dict[Run, float]] = defaultdict(dict)
     losses: dict[str, dict[Run, float]] = defaultdict(dict)
-    for record in sorted(group.records, key=lambda r: r.spec.id):
+    for record in sorted(group.shown, key=lambda r: r.spec.id):
         line, p = group.line(record), record.spec.pretraining
         run = line, p.seed
         if line.method in controls or record.status != "done":
@@ -165,4 +165,4 @@ def _value(found: Array) -> Value:
     if np.isnan(found[0]):
         return Value(DASH)
     low, high = np.nanpercentile(found[1:], [2.5, 97.5])
-    return Value(f"{found[0]:.2f} [{low:.2f}, {high:.2f}]", float(found[0]))
+    return Value(f"{found[0]:.2f} [{low:.2f}, {high:.2f}]", float(found[0]), span=(float(low), float(high)))

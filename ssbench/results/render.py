@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tabulate import tabulate
 
 from ssbench.errors import UserError, near
-from ssbench.results.grid import SPARKS, Frame, Value
+from ssbench.results.grid import SPARKS, Frame
 from ssbench.results.marks import MARK
 from ssbench.results.store import Store, write_bytes
 from ssbench.results.table import DASH, Cell, Column, Row, Table
@@ -104,22 +104,22 @@ def _csv_table(table: Table) -> tuple[list[str], list[list[object]]]:
 
 
 def _csv_frame(frame: Frame) -> tuple[list[str], list[list[object]]]:
-    """Mean and deviation of columns with numbers, to six digits; the text of others."""
-    numbers = [any(row[at].mean is not None for row in frame.rows) for at in range(len(frame.header))]
-    header = [
-        part
-        for name, number in zip(frame.header, numbers)
-        for part in ([f"{name} mean", f"{name} sd"] if number else [name])
-    ]
-    rows = [
-        [part for value, number in zip(row, numbers) for part in (_numbers(value) if number else [value.text])]
-        for row in frame.rows
-    ]
+    """Mean, deviation and interval of columns that have them, to six digits; the text of others."""
+    header: list[str] = []
+    rows: list[list[object]] = [[] for _ in frame.rows]
+    for at, name in enumerate(frame.header):
+        values = [row[at] for row in frame.rows]
+        found = {
+            f"{name} mean": [value.mean for value in values],
+            f"{name} sd": [value.sd for value in values],
+            f"{name} low": [value.span and value.span[0] for value in values],
+            f"{name} high": [value.span and value.span[1] for value in values],
+        }
+        known = {part: of for part, of in found.items() if any(one is not None for one in of)}
+        header += known or [name]
+        for row, value, *parts in zip(rows, values, *known.values()):
+            row += [None if one is None else float(f"{one:.6g}") for one in parts] if known else [value.text]
     return header, rows
-
-
-def _numbers(value: Value) -> list[object]:
-    return [None if one is None else float(f"{one:.6g}") for one in (value.mean, value.sd)]
 
 
 def latex(table: Shown) -> str:
@@ -273,11 +273,12 @@ TEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", DASH: "--"}
-    | {"→": r"$\rightarrow$", MARK: r"$^\circ$"}
+    | {"→": r"$\rightarrow$", MARK: r"$^\circ$", "≤": r"$\leq$", "≥": r"$\geq$"}
     | dict.fromkeys(SPARKS, "")  # no font of LaTeX's own has bars
 )
 
 
 def _tex(cell: Text) -> str:
     text = cell.text.translate(TEX).strip()
+    text = "{}" * text.startswith(("[", "*")) + text  # behind the end of a row these would belong to that
     return rf"\textbf{{{text}}}" if cell.bold else text

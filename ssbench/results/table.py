@@ -32,6 +32,7 @@ class Cell:
     status: Status = "missing"
     bold: bool = False
     behind: bool = False  # not shown to be ahead of the controls
+    beyond: bool = False  # shown to be, at 5 % for the whole table
     notes: tuple[int, ...] = ()  # numbers of the table's footnotes
     beside: float | None = None  # mean over seeds of what stands in brackets
     ids: tuple[str, ...] = ()  # of the records, those that were done first, in the order of their values
@@ -153,8 +154,7 @@ def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
             _cell(
                 cells.get((line, head), []),
                 column,
-                (line, head) in marked.bold,
-                (line, head) in marked.behind,
+                ((line, head) in marked.bold, (line, head) in marked.behind, (line, head) in marked.beyond),
                 footnotes,
                 judged[head].get(line, {}),
             )
@@ -205,6 +205,11 @@ def lines_of(lines: Iterable[Line], controls: Mapping[str, str]) -> Iterable[tup
                 yield line, title + label
 
 
+def rows_of(group: Group, controls: Mapping[str, str]) -> list[Line]:
+    """The lines of a group's table, in the order of its rows."""
+    return [line for line, _ in lines_of({line for line, _ in group.cells}, controls)]
+
+
 def columns_of(cells: Cells) -> dict[Head, Column]:
     """Columns by task, protocol and settings."""
     heads = sorted({head for _, head in cells})
@@ -229,7 +234,9 @@ def _done(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record.status == "done"]
 
 
-def _cell(records: list[Record], column: Column, bold: bool, behind: bool, footnotes: list[str], side: Side) -> Cell:
+def _cell(
+    records: list[Record], column: Column, marked: tuple[bool, bool, bool], footnotes: list[str], side: Side
+) -> Cell:
     """Values of the runs that were done; the others and warnings leave a footnote each, which cells share."""
     done = _done(records)
     values = tuple(record.scores[record.headline].value for record in done)
@@ -243,7 +250,7 @@ def _cell(records: list[Record], column: Column, bold: bool, behind: bool, footn
     near = [r.scores[column.beside].value for r in done if column.beside in r.scores]
     numbers = tuple(sorted(footnotes.index(text) + 1 for text in texts))
     ids = tuple(r.id for r in (*done, *(r for r in records if r.status != "done")))
-    return Cell(values, status, bold, behind, numbers, fmean(near) if near else None, ids, side)
+    return Cell(values, status, *marked, numbers, fmean(near) if near else None, ids, side)
 
 
 def _together(warnings: Mapping[int, str]) -> list[str]:

@@ -7,13 +7,15 @@ from math import inf, isnan
 import numpy as np
 from scipy.stats import rankdata
 
+from ssbench.results.notes import MACHINES, NOISE
 from ssbench.results.precision import seeds_for
 from ssbench.results.standing import LEVEL, block, judging, mean
 from ssbench.results.stats import SEEDS, ahead, difference, holm
 from ssbench.results.table import Row, Table
 
 MOST = 6  # names in a list
-LESS = 0.9  # of the seconds: what costs more is not called cheaper, since machines are busy at times
+LESS = 0.9  # of the cost: what has more is not called cheaper, since machines are busy at times
+TOGETHER = " (at 5 % for all rows and tasks together)"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Best:
     column: int
     leader: Row
     tied: tuple[Row, ...]  # no controls
-    unbeaten: tuple[Row, ...]  # controls
+    unbeaten: tuple[Row, ...]  # controls; what failed or was not run, has not been beaten
     barred: str = ""  # why it is not bold although it is ahead of all others
 
 
@@ -44,10 +46,8 @@ def verdict(table: Table) -> list[str]:
     doubtful = _listed(row.name for row in named if row.name in {*broken, *odd})
     caution = [f"But the training of {doubtful} looks collapsed or has failed; see below."] * bool(doubtful)
     rest = [table.columns[one.column].task for one in found if one not in asked]
-    beaten = [one.column for one in asked if not one.unbeaten]
-    for row in named[:1]:
-        low = _listed(table.columns[at].task for at in beaten if row.cells[at].behind)
-        caution += [f"In {low} {row.name} itself is not shown to be ahead of the controls."] * bool(low)
+    caution += [note[0].upper() + note[1:] + "." for note in table.notes if note.startswith(NOISE)]
+    caution += _untested(table, asked)
     silent = [table.columns[at].task for at in columns if at not in {one.column for one in found}]
     few = [f"{_listed(silent)}: no row has the {SEEDS} seeds that a test needs."] * bool(silent)
     caution += [f"Only some rows were judged by {_listed(rest)}: no part of this answer."] * bool(rest)
@@ -55,9 +55,10 @@ def verdict(table: Table) -> list[str]:
 
 
 def best(table: Table, column: int) -> Best | None:
-    """By the table's marks, bold and not ahead of controls, and of the other rows by Holm's step-down over them.
+    """By the table's marks, bold and ahead of the floors, and of the other rows by Holm's step-down over them.
 
-    What can't be compared is not beaten. None where no row has the seeds that a test needs.
+    Of all rows and columns one is ahead of the floors by chance sooner or later: what is to be taken must be so at 5 %
+    for all of them together. What can't be compared is not beaten. None where no row has the seeds that a test needs.
     """
     here = [row for row in table.rows if row.cells[column].runs and not row.labels]
     own = [row for row in here if not row.control]
@@ -70,83 +71,121 @@ def best(table: Table, column: int) -> Best | None:
         found = ahead(leader.cells[column].runs, other.cells[column].runs)
         return 1.0 if isnan(found) else found
 
-    cell, floors = leader.cells[column], [row for row in here if row.control]
-    if cell.bold:
+    cell, floors = leader.cells[column], [row for row in here if row.role == "floor"]
+    unbeaten = _gone(table, column)
+    if floors and not (unbeaten or cell.beyond):
+        unbeaten = [row for row in floors if p(row) > LEVEL] or floors
+    if cell.bold and not unbeaten:
         return Best(column, leader, (), ())
-    unbeaten = [row for row in floors if p(row) > LEVEL] or floors if cell.behind else []
     rivals = sorted((row for row in own if row is not leader), key=lambda row: -mean(row, column))
     told = dict(zip((row.name for row in rivals), holm([2 * p(row) for row in rivals])))
     tied = [row for row in rivals if told[row.name] > LEVEL]
-    barred = _barred(table, leader, column) if not (tied or unbeaten) else ""
+    lost = len(cell.ids) > len(cell.values) and not (tied or unbeaten)
+    barred = "a seed of it failed" if lost else ""
     if not (tied or unbeaten or barred):  # for the whole table that is not enough
         tied = sorted(rivals, key=lambda row: -told[row.name])[:1]
     return Best(column, leader, tuple(tied), tuple(unbeaten), barred)
 
 
-def _barred(table: Table, leader: Row, column: int) -> str:
-    """What keeps a cell from being bold besides its rivals: a seed that failed, a control that was not run."""
-    if len(leader.cells[column].ids) > len(leader.cells[column].values):
-        return "a seed of it failed"
+def _gone(table: Table, column: int) -> list[Row]:
+    """The floors that failed or were not run there."""
     lost = "failed", "missing"
-    gone = [row.name for row in table.rows if row.role == "floor" and row.cells[column].status in lost]
-    return f"{_listed(gone)} failed or was not run" if gone else ""
+    here = ((row, row.cells[column]) for row in table.rows if row.role == "floor")
+    return [row for row, cell in here if cell.status in lost and not cell.runs]
+
+
+def _untested(table: Table, found: Sequence[Best]) -> list[str]:
+    """What has a better mean than the leader of a column, from too few seeds for a test."""
+    said = []
+    for one in found:
+        column, own = table.columns[one.column], [row for row in table.rows if not (row.control or row.labels)]
+        few = [row for row in own if 0 < len(row.cells[one.column].runs) < SEEDS]
+        better = [row for row in few if mean(row, one.column) > mean(one.leader, one.column)]
+        said += [
+            f"{row.name} ({column.text(row.cells[one.column].mean or 0.0, None)} in {column.task})" for row in better
+        ]
+    return [f"Not tested, since it has fewer than {SEEDS} seeds, and higher: {_listed(said)}."] * bool(said)
 
 
 def _answer(found: Sequence[Best], table: Table) -> tuple[str, list[Row]]:
     """Over all columns, and the rows that it names to be taken."""
     where = f"for this data at this budget ({table.title})"
     if all(one.unbeaten for one in found):
-        controls = _listed(dict.fromkeys(row.name for one in found for row in one.unbeaten))
-        return f"Take none yet {where}: nothing is shown to be ahead of {controls} in any task.", []
+        controls = _listed(dict.fromkeys(_floor(row, one.column) for one in found for row in one.unbeaten))
+        return f"Take none yet {where}: nothing is shown to be ahead of {controls} in any task{TOGETHER}.", []
     sound = [one for one in found if not one.unbeaten]
     but, lead = _but(found, table), sound[0].leader
     if all((one.leader.cells[one.column].bold or one.barred) and one.leader is lead for one in sound):
         return f"Take {lead.name} {where}: it is ahead of every other row without labels{but}.", [lead]
-    first, *others = [{row.name: row for row in (one.leader, *_tested(one.tied, one.column))} for one in sound]
+    first, *others = [{row.name: row for row in _eligible(one)} for one in sound]
     common = [row for name, row in first.items() if all(name in other for other in others)]
     if not common:
         return f"It depends on the task {where}: no row is among the best of each{but}.", []
     if len(common) == 1:
         only = common[0]
-        return f"Take {only.name} {where}: it alone is not shown to be behind the best of any task{but}.", [only]
+        return (
+            f"Take {only.name} {where}: it alone is ahead of the controls and not shown to be behind the best of any "
+            f"task{but}.",
+            [only],
+        )
     places = [rankdata([-mean(row, one.column) for row in common]) for one in sound]
     lead = common[int(np.mean(places, 0).argmin())]
-    cheap = min(common, key=lambda row: inf if row.seconds is None else row.seconds)
-    cost, named = "", [lead]
-    if cheap is lead and cheap.seconds is not None:
-        cost = f", which costs least of them, {cheap.seconds:,.0f} s"
-    elif cheap.seconds is not None and lead.seconds is not None and cheap.seconds < LESS * lead.seconds:
-        cost = f", or at less cost {cheap.name} ({cheap.seconds:,.0f} s instead of {lead.seconds:,.0f} s)"
+    costs, unit = _costs(table, common)
+    cheap = min(common, key=lambda row: costs[row.name])
+    least, own, cost, named = costs[cheap.name], costs[lead.name], "", [lead]
+    if cheap is lead and own < inf:
+        cost = f", which costs least of them, {own:,.0f} {unit}"
+    elif least < LESS * own < inf:
+        cost = f", or at less cost {cheap.name} ({least:,.0f} {unit} instead of {own:,.0f} {unit})"
         named.append(cheap)
     names = _listed(row.name for row in common)
     return f"Take {lead.name}{cost}, {where}: of {names} none is shown to be behind the best of any task{but}.", named
 
 
-def _tested(rows: Iterable[Row], column: int) -> list[Row]:
-    """Those that have the seeds of a test: what has fewer is not told from anything, and not to be taken for that."""
-    return [row for row in rows if len(row.cells[column].runs) >= SEEDS]
+def _eligible(one: Best) -> list[Row]:
+    """What may be taken for the best of a column: it has the seeds of a test, and is ahead of the floors."""
+    tried = [row for row in (one.leader, *one.tied) if len(row.cells[one.column].runs) >= SEEDS]
+    return [row for row in tried if row.cells[one.column].beyond or row is one.leader]
+
+
+def _costs(table: Table, rows: Iterable[Row]) -> tuple[dict[str, float], str]:
+    """What pretraining took: seconds, or GFLOPs where machines differ; infinite where it is not known."""
+    if any(MACHINES in note for note in table.notes):
+        made = {row.name: row.gflops * row.images if row.gflops and row.images else inf for row in rows}
+        return made, "GFLOPs"
+    return {row.name: inf if row.seconds is None else row.seconds for row in rows}, "s"
+
+
+def _floor(row: Row, column: int) -> str:
+    return row.name + ", which failed or was not run" * (not row.cells[column].runs)
 
 
 def _but(found: Sequence[Best], table: Table) -> str:
     """`, but in knn, where nothing is ahead of raw-pixels`."""
     lost = [one for one in found if one.unbeaten]
     tasks = _listed(table.columns[one.column].task for one in lost)
-    controls = _listed(dict.fromkeys(row.name for one in lost for row in one.unbeaten))
-    return f", but in {tasks}, where nothing trained is shown to be ahead of {controls}" if lost else ""
+    controls = _listed(dict.fromkeys(_floor(row, one.column) for one in lost for row in one.unbeaten))
+    return f", but in {tasks}, where nothing trained is shown to be ahead of {controls}{TOGETHER}" if lost else ""
 
 
 def _told(table: Table, one: Best) -> str:
     """What one column says: the best mean, what it is ahead of, what it can't be told from and what would tell them."""
     column, at, leader = table.columns[one.column], one.column, one.leader
     score = column.text(leader.cells[at].mean or 0.0, leader.cells[at].sd)
-    start = f"{column.task}: {leader.name} has the best mean but for controls, {score}"
+    few = any(0 < len(row.cells[at].runs) < SEEDS for row in table.rows if not (row.control or row.labels))
+    of = f" of what has {SEEDS} seeds" * few
+    start = f"{column.task}: {leader.name} has the best mean{of} but for controls, {score}"
     if one.unbeaten:
-        controls = _listed(f"{row.name} ({column.text(row.cells[at].mean or 0.0, None)})" for row in one.unbeaten)
+        scores = ((row, row.cells[at].mean) for row in one.unbeaten)
+        controls = _listed(
+            _floor(row, at) if value is None else f"{row.name} ({column.text(value, None)})" for row, value in scores
+        )
         return f"{start}, and is not shown to be ahead of {controls}."
     others = [row for row in table.rows if not (row.control or row.labels or row is leader) and row.cells[at].runs]
     near = max(one.tied or others, key=lambda row: mean(row, at), default=None)
     if near is None:
-        return f"{start}, ahead of the controls."
+        walls = any(row.role == "floor" and row.cells[at].runs for row in table.rows)
+        return f"{start}, ahead of the controls." if walls else f"{start}; there is nothing to compare it with."
     tied = f", and can't be told from {_listed(row.name for row in one.tied)}" if one.tied else ""
     made = difference(leader.cells[at].runs, near.cells[at].runs)
     if made is None:
@@ -159,7 +198,9 @@ def _told(table: Table, one: Best) -> str:
     count = min(len(row.cells[at].runs) for row in (leader, near))
     seeds = seeds_for(made, count) if made.mean > 0 else None
     most = "too little for any number of seeds on these test images"
-    more = f"which {seeds} seeds would show in a test of these two alone" if seeds else most
+    more = f"which {seeds} seeds would show in 4 of 5 tests of these two alone" if seeds else most
+    if low > 0:
+        more = "which a test of these two alone shows, and one beside all rivals does not"
     return f"{start}{tied}; it is {by}, {more}."
 
 
@@ -168,7 +209,10 @@ def _unsaid(table: Table) -> str:
     own = [row for row in table.rows if not row.control and not row.labels]
     if not own:
         return "There are controls and rows with labels alone, so that there is nothing to choose."
-    most = max((len(cell.runs) for row in own for cell in row.cells), default=0)
+    tried = [row.cells[at] for row in own for at in judging(table)]
+    most = max((len(cell.runs) for cell in tried), default=0)
+    if not most:
+        return "No answer: none of the runs that judge was done; see below, or ssbench run again."
     return f"No answer yet: a test needs {SEEDS} seeds of each row in a task, and there are {most}; say --seeds 0-2."
 
 

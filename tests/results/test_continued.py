@@ -125,7 +125,7 @@ def test_where_lower_is_better_less_is_better(tmp_path: Path) -> None:
     put(store, "given", (2.0, 2.0, 2.0), better="lower")
     put(store, "mim", (1.0, 1.1, 1.2), better="lower")
     (said, _) = notes(store)
-    assert said.startswith("mim, continued: better in knn, by 0.9 (0.") and "points" not in said
+    assert said.startswith("mim, continued: better in knn, by 0.900 (0.") and "points" not in said
 
 
 def test_too_few_seeds_are_said(store: Store) -> None:

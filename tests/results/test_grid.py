@@ -46,11 +46,14 @@ def make(
     select: float | None = None,
     seeds: tuple[int, ...] = (),
     version: int = 1,
+    own: float = 0,
     **record: Any,
 ) -> None:
-    """One record a seed, from its accuracy or its hits on the test samples; `select` is its score on the held-out."""
+    """One record a seed, from its accuracy or its hits on the test samples; `select` is its score on the held-out,
+    `own` a rate of its own."""
     for seed, value in zip(seeds or range(len(values)), values):
-        of = spec(method, seed, task, data, settings=settings, version=version)
+        rate: dict[str, Any] = {"train": {"lr": own}, "about": {"recipe": "own"}} if own else {}
+        of = spec(method, seed, task, data, settings=settings, version=version, **rate)
         arrays = {
             "predicted": (value if isinstance(value, np.ndarray) else hits(value)).astype(np.int64),
             "truth": np.ones(200, np.int64),
@@ -462,6 +465,18 @@ def test_measures_are_those_of_each_seed_once_whatever_the_tasks(store: Store) -
     assert [name for name in rows if name != "supervised"] == [row[0].text for row in frame.rows]
 
 
+def test_measures_are_of_the_records_that_the_table_shows(store: Store) -> None:
+    """A run of older code beside today's is in no mean, whatever its id."""
+    for at, rate in enumerate((1e-3, 2e-3)):
+        for seed in (0, 1, 2):
+            more = {"measures": {"rank": 10.0 + 100 * at}, "digests": {"method": f"code {at}"}}
+            make(store, {}, 50, method="simclr", seeds=(seed,), own=rate, created=f"2025-01-0{2 - at}", **more)
+    (group,) = groups(store.all())
+    (frame,) = measures([group], CONTROLS)
+    assert len(group.records) == 6 and len(group.shown) == 3
+    assert [row[0] for row in texts(frame)] == ["simclr"] and frame.rows[0][1].mean == 10.0
+
+
 def test_curves_of_different_lengths_are_laid_over_each_other(store: Store) -> None:
     for seed, count in enumerate((3, 41)):
         log = [{"step": i, "a": float(value)} for i, value in enumerate(np.linspace(8, 1, count))]
@@ -531,6 +546,13 @@ def test_csv_has_mean_and_deviation_in_columns_of_their_own(store: Store) -> Non
     assert [*frame.columns] == ["name", "x ↑ mean", "x ↑ sd", "loss"]
     assert frame.iloc[0].tolist() == ["a_b", 1.0, 0.123457, "2 → 1 █▁"]
     assert frame.isna().iloc[1].tolist() == [False, True, True, False]
+
+
+def test_csv_and_latex_keep_intervals_and_what_latex_takes_for_something_else() -> None:
+    rows = ((Value("[a]"), Value("1 [0, 2]", 1.0, span=(0.0, 2.0))), (Value("≤ b"), Value("–")))
+    frame = Frame("s", "t", ("name", "x"), rows, ())
+    assert csv(frame).splitlines() == ["name,x mean,x low,x high", "[a],1.0,0.0,2.0", "≤ b,,,"]
+    assert "\n{}[a] & " in latex(frame) and r"$\leq$ b & --" in latex(frame)
 
 
 def test_markdown_and_latex_show_texts_bold_and_notes() -> None:

@@ -111,9 +111,11 @@ def test_ten_untrained_networks_are_a_band_and_what_none_is_above_is_noise(store
     ends = "47.5 to 52.0"
     assert notes_on(store, "untrained networks have") == [f"10 untrained networks have: linear-probe {ends}"]
     assert notes_on(store, "noise") == [
-        "noise: in linear-probe no trained row is above the best of 10 untrained networks"
+        "noise: in linear-probe no row that is trained without labels is above the best of 10 untrained networks"
     ]
     assert only(build(store, CONTROLS)).title.endswith("3 seeds")  # of the rows that are compared
+    make(store, "supcon", *[middle + sign * step for step in (30, 31, 32)], better=better, supervised=True)
+    assert notes_on(store, "noise"), "what labels teach says nothing of methods without"
     make(store, "swav", *[middle + sign * step for step in (3, 4, 5)], better=better)
     assert not notes_on(store, "noise") and notes_on(store, "untrained networks have")
 
