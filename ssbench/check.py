@@ -38,7 +38,7 @@ def check(cells: list[Cell], shop: Workshop) -> None:
         job = shop.open(cell)
         refuse_targets(cell.task.name, load(cell.task).needs, cell.data, job.judged, cell.data_settings)
         if not cell.spec.trial:  # whose test is select
-            refuse_copies(shop.copied(job), len(job.judged.test), cell.data, cell.data_settings)
+            refuse_copies(shop.copied(job), len(job.judged.test), cell.test_on or cell.data, cell.data_settings)
         channels = job.judged.fit.images.shape[1], job.origin.fit.images.shape[1]
         if channels[0] not in (1, channels[1]):  # grey is seen by each channel
             raise UserError(f"{cell.data} has {channels[0]} channels and {cell.pretrain_on} has {channels[1]}")

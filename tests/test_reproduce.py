@@ -154,7 +154,11 @@ def test_few_are_run_again_and_settle_the_others(store: Store) -> None:
     assert {one.id for one in pick(store, stale=True, sample=0)} == {gone.id}
 
 
-def test_the_command_says_what_came_of_it(store: Store) -> None:
+def refused(cells: list[Cell], shop: Workshop) -> Iterator[Record]:
+    raise UserError("not here")
+
+
+def test_the_command_says_what_came_of_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
     from ssbench.cli import app
@@ -168,6 +172,9 @@ def test_the_command_says_what_came_of_it(store: Store) -> None:
     raw["scores"]["top1"]["value"] += 1
     file.write_text(json.dumps(raw))
     assert command(app, ["reproduce", "rotation", *where]).exit_code == 1
+    monkeypatch.setattr("ssbench.line.execute", refused)
+    ran = command(app, ["reproduce", "rotation", *where])
+    assert ran.exit_code == 1 and "1 not run" in ran.output, "nothing was confirmed"
     with pytest.raises(UserError, match="name a record, or say --stale, --fewest"):
         command(app, ["reproduce", *where], catch_exceptions=False)
 

@@ -442,6 +442,7 @@ def test_loose_photos_can_be_pretrained_on_and_judged_elsewhere(ssbench: Command
 
 
 def test_describe_shows_settings_with_their_sources(ssbench: Command) -> None:
+    assert "recipe own/vit: train.lr=0.0007 [project: benchmarks/rates.py" in ssbench("describe", "simclr").stdout
     text = ssbench("describe", "mim-block").stdout
     assert (
         "--set mim-block.mask=block" in text

@@ -36,10 +36,18 @@ def describe(
     print(cleandoc(kind.__doc__ or ""))
     if name in methods:
         shared = [] if entry.scope == name else [f"what it shares with {entry.scope}: ssbench describe {entry.scope}"]
-        print("\n" + "\n".join([*said(entry.compared), *shared]))
+        print("\n" + "\n".join([*said(entry.compared), *shared, *map(_recipe, kind.recipes.items())]))
     for metric in getattr(kind, "metrics", ()):
         print(f"metric: {metric.name} in {metric.unit}, {metric.better} is better")
     _print_settings(entry.scope, kind.Settings, entry)
+
+
+def _recipe(named: tuple[str, Any]) -> str:
+    """What --recipe changes, `own` being what runs: `recipe own/vit: train.lr=0.0007 [source]`."""
+    name, recipe = named
+    train = [f"train.{key}={value}" for key, value in recipe.train.items()]
+    own = [f"{key}={value}" for key, value in recipe.settings.items()]
+    return f"recipe {name}: {' '.join([*train, *own])} [{recipe.source}]"
 
 
 def _print_settings(scope: str, model: Any, entry: Any = None) -> None:

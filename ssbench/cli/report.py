@@ -24,6 +24,8 @@ def report(
     store, plugins = Store.of_records(results), tuple(plugin or ())
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; name a file in it")
+    if figures is not None and figures.exists() and not figures.is_dir():
+        raise UserError(f"--figures {figures}: there is a file of that name; name a folder")
     records = store.all()
     known = {record.id: record for record in records}
     made = every(store, controls(plugins), records)

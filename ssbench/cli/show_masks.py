@@ -50,7 +50,7 @@ def _show(cells: "list[Cell]", results: Path, device: str, out: Path) -> None:
     store = Store(results)
     store.check_writable()
     with Progress(len(cells)) as progress:
-        shop = Workshop(store, find_device(device), progress.tell)
+        shop, made = Workshop(store, find_device(device), progress.tell), dict[Path, Path]()
         try:
             for cell in cells:  # what can be wrong with any of them is said before the first one trains
                 assemble(shop.open(cell))
@@ -59,9 +59,7 @@ def _show(cells: "list[Cell]", results: Path, device: str, out: Path) -> None:
                 found = pictured(shop.open(cell))
                 if not found:
                     raise UserError(f"{cell.method.name} makes no pictures with these settings")
-                file = out / _name(cell)
-                write_bytes(file, found[-1].read_bytes())
-                print(f"{file} (along training: {found[-1].parent})")
+                made[out / _name(cell)] = found[-1]
         except UserError:
             raise
         except NotApplicable as error:
@@ -71,6 +69,9 @@ def _show(cells: "list[Cell]", results: Path, device: str, out: Path) -> None:
         except KeyboardInterrupt:
             print("ssbench: interrupted; the same command goes on from here", file=sys.stderr)
             raise Exit(130) from None
+    for file, picture in made.items():
+        write_bytes(file, picture.read_bytes())
+        print(f"{file} (along training: {picture.parent})")
 
 
 def _name(cell: "Cell") -> str:

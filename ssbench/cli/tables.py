@@ -36,7 +36,7 @@ def tables(
         raise Exit(bool(found))
     if readme is not None:
         write_bytes(readme, render.readme(readme.read_text(), made).encode())
+    written = render.write(store, made)  # before printing: a reader such as `head` may hang up
     for one in made:
         print(formats[format](one))
-    written = render.write(store, made)
     print(f"{len(written)} files in {store.tables}")

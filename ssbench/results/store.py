@@ -180,6 +180,8 @@ class Store:
         place = next(folder for folder in (self.records, *self.records.parents) if folder.exists())
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             raise UserError(f"--results {self.folder}: {place} is not a folder that can be written to")
+        if self.cache.exists() and not self.cache.is_dir():
+            raise UserError(f"--results {self.folder}: {self.cache} is not a folder; move it away")
 
     def read(self, file: Path) -> Record:
         """The record in a file; raises UserError naming it."""
@@ -192,7 +194,10 @@ class Store:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise UserError(f"{file} is not a record of this version: {where}: {first['msg']}") from None
+            raise UserError(
+                f"{file} is not a record of this version: {where}: {first['msg']}; if it is cut off, delete it and run "
+                "its cell again"
+            ) from None
 
 
 def _write(file: Path, record: Record) -> None:

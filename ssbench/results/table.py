@@ -216,6 +216,8 @@ def columns_of(cells: Cells) -> dict[Head, Column]:
     made = {}
     for head in heads:
         label = named(other for other in heads if (other.task, other.protocol) == (head.task, head.protocol))[head]
+        if "labels" in head.settings and "labels=" not in label:
+            label += f" [labels={head.settings['labels']}]"  # never to be taken for all of them
         done = [r for (_, at), runs in cells.items() if at == head for r in runs if r.status == "done"]
         metric = done[0].headline if done else ""
         score = done[0].scores[metric] if done else None

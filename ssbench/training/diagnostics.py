@@ -21,17 +21,18 @@ EARLY = 0.25  # share of the budget before which nothing is called a collapse: m
 # Of the runs that results/ held when these were set, the loss of all that learned ended below 0.85 of chance, that of
 # all whose prototypes had become alike above 0.91; features had a RankMe of 3.6 and more, and 1 is one direction.
 NEAR_CHANCE, FLAT = 0.9, 2.0
+LEAST = 16  # images whose rank says something: that of N images is at most N
 
 
 def measure(method: Method, select: Split, seed: int, ignore_index: int, most: int = MEASURED) -> dict[str, float]:
-    """RankMe of the judged encoder on all of `select`, then the method's own measures; only what is finite.
+    """RankMe of the judged encoder on all of `select`, if there are LEAST, then the method's own; only what is finite.
 
     The method sees at most `most` images, evenly spaced, and their masks (B, S, S) where the data has some, with
     ignored pixels as background. Where it fails, its measures are left out with a word.
     """
     with undisturbed(method, derive(seed, "measures")):
         vectors = _vectors(method, select)
-    found = {} if vectors is None else {"rankme": rankme(vectors)}
+    found = {} if vectors is None or len(vectors) < LEAST else {"rankme": rankme(vectors)}
     return _finite(found | _own(method, select, seed, ignore_index, most))
 
 
@@ -72,12 +73,12 @@ def watch(method: Method, select: Split, seed: int, ignore_index: int, most: int
     """
     judged = _spaced(select, JUDGED if "label" in select.targets else WATCHED)
     few = torch.linspace(0, len(judged) - 1, min(len(judged), WATCHED)).long()  # of them
-    found = {}
+    found = dict[str, float]()
     with undisturbed(method, derive(seed, "measures")):
         vectors = _vectors(method, judged)
     if vectors is not None:
         unit = torch.nn.functional.normalize(vectors[few], dim=1)
-        found["rankme"] = rankme(vectors[few])
+        found |= {"rankme": rankme(vectors[few])} if len(few) >= LEAST else {}
         found["deviation"] = float(unit.std(0).mean() * unit.shape[1] ** 0.5)
         if "label" in select.targets and len(select) > NEIGHBOURS:
             found["select_knn"] = told_by_others(vectors, judged.targets["label"].to(vectors.device))
@@ -107,7 +108,7 @@ def collapsing(watched: dict[str, float], progress: float) -> str:
     """Why a method looks collapsed at a `progress` of 0..1, empty where it does not."""
     if progress < EARLY or watched.get("rankme", math.inf) >= FLAT:
         return ""
-    return f"features of {WATCHED} held-out images are all but one direction (RankMe {watched['rankme']:.1f})"
+    return f"features of held-out images are all but one direction (RankMe {watched['rankme']:.1f})"
 
 
 def warning(log: list[dict[str, float]], chance: dict[str, float], measures: dict[str, float]) -> str:

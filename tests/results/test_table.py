@@ -527,6 +527,14 @@ def test_what_was_made_under_other_conditions_is_in_another_table(store: Store, 
     assert sorted(row.name for table in (one, two) for row in table.rows if not row.control) == ["simclr", "swav"]
 
 
+def test_a_column_of_few_labels_says_so_though_it_stands_alone(store: Store) -> None:
+    make(store, "simclr", 50, 51, labels="30%")
+    assert [column.task for column in only(build(store, CONTROLS)).columns] == ["linear-probe [labels=30%]"]
+    make(store, "simclr", 50, 51)
+    wanted = ["linear-probe [labels=30%]", "linear-probe [labels=100%]"]
+    assert [column.task for column in only(build(store, CONTROLS)).columns] == wanted
+
+
 def test_the_slug_names_data_backbone_budget_and_where_it_comes_from(store: Store) -> None:
     make(store, "simclr", 50)
     make(store, "simclr", 50, first={"data": PHOTOS, "budget": Budget(unit="flops", amount=2e12)})

@@ -10,7 +10,7 @@ from ssbench.data import Dataset, Split
 from ssbench.encoders.encoder import Encoder
 from ssbench.errors import NotApplicable
 from ssbench.method import Method
-from ssbench.training.diagnostics import collapsing, measure, rankme, told_by_others, warning, watch
+from ssbench.training.diagnostics import LEAST, collapsing, measure, rankme, told_by_others, warning, watch
 from ssbench.training.loop import undisturbed
 
 
@@ -125,6 +125,8 @@ def test_vectors_that_point_one_way_have_no_deviation_and_are_named(untrained: E
     found = watch(Method(alike, Method.Settings()), tiny.select, 0, 255)
     assert found["deviation"] == pytest.approx(0, abs=1e-5) and found["rankme"] == pytest.approx(1, abs=1e-2)
     assert "one direction" in collapsing(found, 0.5) and not collapsing(found, 0.1)
+    few = watch(Method(alike, Method.Settings()), tiny.select.take([*range(LEAST - 1)]), 0, 255)
+    assert "rankme" not in few and not collapsing(few, 0.5), "the rank of a few images is low whatever they are"
 
 
 def test_vectors_that_point_everywhere_have_a_deviation_of_one(untrained: Encoder, tiny: Dataset) -> None:
