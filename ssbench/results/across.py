@@ -36,33 +36,37 @@ def across(found: Iterable[tuple[str, Table, Sequence[Line]]], controls: Mapping
     Tables come with what tells their data apart, and with their rows' lines: a row is what it is, whatever a table
     calls it, where the only variant of a method has its bare name.
     """
-    tables = [*found]
-    names = dict(lines_of({line for *_, lines in tables for line in lines}, controls))
     by_data: dict[str, tuple[str, dict[str, float]]] = {}
-    for data, table, lines in tables:
-        known = _skill(table, [names[line] for line in lines])
-        if len(known) > len(by_data.get(data, ("", {}))[1]):
-            by_data[data] = table.title, known
-    return _common(by_data)
+    known: dict[str, Line] = {}
+    for data, table, lines in found:
+        keys = [line.canonical() for line in lines]
+        known |= dict(zip(keys, lines))
+        if len(skill := _skill(table, keys)) > len(by_data.get(data, ("", {}))[1]):
+            by_data[data] = table.title, skill
+    return _common(by_data, known, controls)
 
 
-def _common(found: Mapping[str, tuple[str, dict[str, float]]]) -> list[Frame]:
-    common = largest({slug: frozenset(known) for slug, (_, known) in found.items()}) if found else frozenset()
-    blocks = [(title, known) for title, known in found.values() if common <= known.keys()]
+def _common(
+    found: Mapping[str, tuple[str, dict[str, float]]], known: Mapping[str, Line], controls: Mapping[str, str]
+) -> list[Frame]:
+    common = largest({slug: frozenset(skill) for slug, (_, skill) in found.items()}) if found else frozenset()
+    blocks = [(title, skill) for title, skill in found.values() if common <= skill.keys()]
     if min(len(blocks), len(common)) < LEAST or len(common) > MOST:
         return []
-    names = sorted(common)
-    return [ranked(names, np.array([[known[name] for name in names] for _, known in blocks]), [of for of, _ in blocks])]
+    called = dict(lines_of({known[key] for key in common}, controls))
+    keys = sorted(common)
+    values = np.array([[skill[key] for key in keys] for _, skill in blocks])
+    return [ranked([called[known[key]] for key in keys], values, [of for of, _ in blocks])]
 
 
-def _skill(table: Table, called: Sequence[str]) -> dict[str, float]:
-    """The skill of the rows without labels, by what all tables together call them; empty where there is no scale."""
+def _skill(table: Table, keys: Sequence[str]) -> dict[str, float]:
+    """The skill of the rows without labels, by the keys of all rows; empty where there is no scale."""
     columns, rows = block(table)
     by = scale(rows, columns)
     if by is None or not by.columns:
         return {}
-    names = {row.name: name for row, name in zip(table.rows, called, strict=True)}
-    return {names[row.name]: by.skill(row) for row in rows if not row.labels and row != by.floor}
+    keyed = {row.name: key for row, key in zip(table.rows, keys, strict=True)}
+    return {keyed[row.name]: by.skill(row) for row in rows if not row.labels and row != by.floor}
 
 
 def ranked(names: Sequence[str], skill: Array, blocks: Sequence[str]) -> Frame:

@@ -20,7 +20,7 @@ TOGETHER = " (at 5 % for all rows and tasks together)"
 
 @dataclass(frozen=True)
 class Best:
-    """Of one column: the row of the best mean but controls, and those that it is not shown to be ahead of."""
+    """Of one column: the row of the best mean of those ahead of the floors, and those that it is not ahead of."""
 
     column: int
     leader: Row
@@ -65,7 +65,8 @@ def best(table: Table, column: int) -> Best | None:
     sound = [row for row in own if len(row.cells[column].runs) >= SEEDS]
     if not sound:
         return None
-    leader = max(sound, key=lambda row: mean(row, column))
+    beyond = [row for row in sound if row.cells[column].beyond]  # a higher mean may be one of seeds that lie far apart
+    leader = max(beyond or sound, key=lambda row: mean(row, column))
 
     def p(other: Row) -> float:
         found = ahead(leader.cells[column].runs, other.cells[column].runs)
@@ -172,16 +173,18 @@ def _told(table: Table, one: Best) -> str:
     """What one column says: the best mean, what it is ahead of, what it can't be told from and what would tell them."""
     column, at, leader = table.columns[one.column], one.column, one.leader
     score = column.text(leader.cells[at].mean or 0.0, leader.cells[at].sd)
-    few = any(0 < len(row.cells[at].runs) < SEEDS for row in table.rows if not (row.control or row.labels))
-    of = f" of what has {SEEDS} seeds" * few
-    start = f"{column.task}: {leader.name} has the best mean{of} but for controls, {score}"
+    own = [row for row in table.rows if not (row.control or row.labels) and row.cells[at].runs]
+    higher = [row for row in own if mean(row, at) > mean(leader, at)]
+    few = any(len(row.cells[at].runs) < SEEDS for row in own)
+    of = " of what is shown to be ahead of the controls" if higher and not few else f" of what has {SEEDS} seeds" * few
+    start = f"{column.task}: {leader.name} has the best mean{of or ' but for controls'}, {score}"
     if one.unbeaten:
         scores = ((row, row.cells[at].mean) for row in one.unbeaten)
         controls = _listed(
             _floor(row, at) if value is None else f"{row.name} ({column.text(value, None)})" for row, value in scores
         )
         return f"{start}, and is not shown to be ahead of {controls}."
-    others = [row for row in table.rows if not (row.control or row.labels or row is leader) and row.cells[at].runs]
+    others = [row for row in own if row is not leader]
     near = max(one.tied or others, key=lambda row: mean(row, at), default=None)
     if near is None:
         walls = any(row.role == "floor" and row.cells[at].runs for row in table.rows)
@@ -192,6 +195,8 @@ def _told(table: Table, one: Best) -> str:
         return f"{start}{tied}."
     low, high = made.interval()
     by = f"{column.text(made.mean, None)} ({column.text(low, None)} to {column.text(high, None)}) above {near.name}"
+    if made.mean <= 0:
+        return f"{start}{tied}; {near.name} has {column.text(near.cells[at].mean or 0.0, near.cells[at].sd)}."
     if not one.tied:
         why = f"; nothing is bold there, since {one.barred}" if one.barred else ""
         return f"{start}, {by}, and ahead of every other row{why}."
