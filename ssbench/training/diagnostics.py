@@ -21,7 +21,7 @@ EARLY = 0.25  # share of the budget before which nothing is called a collapse: m
 # Of the runs that results/ held when these were set, the loss of all that learned ended below 0.85 of chance, that of
 # all whose prototypes had become alike above 0.91; features had a RankMe of 3.6 and more, and 1 is one direction.
 NEAR_CHANCE, FLAT = 0.9, 2.0
-LEAST = 16  # images whose rank says something: that of N images is at most N
+LEAST = 8  # images whose rank says something: that of N images is at most N
 
 
 def measure(method: Method, select: Split, seed: int, ignore_index: int, most: int = MEASURED) -> dict[str, float]:
