@@ -469,7 +469,7 @@ def test_measures_are_of_the_records_that_the_table_shows(store: Store) -> None:
     """A run of older code beside today's is in no mean, whatever its id."""
     for at, rate in enumerate((1e-3, 2e-3)):
         for seed in (0, 1, 2):
-            more = {"measures": {"rank": 10.0 + 100 * at}, "digests": {"method": f"code {at}"}}
+            more: dict[str, Any] = {"measures": {"rank": 10.0 + 100 * at}, "digests": {"method": f"code {at}"}}
             make(store, {}, 50, method="simclr", seeds=(seed,), own=rate, created=f"2025-01-0{2 - at}", **more)
     (group,) = groups(store.all())
     (frame,) = measures([group], CONTROLS)
