@@ -201,7 +201,7 @@ def _told(table: Table, one: Best) -> str:
         why = f"; nothing is bold there, since {one.barred}" if one.barred else ""
         return f"{start}, {by}, and ahead of every other row{why}."
     count = min(len(row.cells[at].runs) for row in (leader, near))
-    seeds = seeds_for(made, count) if made.mean > 0 else None
+    seeds = seeds_for(made, count)
     most = "too little for any number of seeds on these test images"
     more = f"which {seeds} seeds would show in 4 of 5 tests of these two alone" if seeds else most
     if low > 0:
