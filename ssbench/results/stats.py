@@ -61,7 +61,7 @@ def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[K, Arra
         size = max(WIDE // shape[1], 1)
         for start in range(0, len(keys), size):  # many at once, as far as they have room
             some = keys[start : start + size]
-            draws = sign * drawn(kind, np.stack([each[key] for key in some], 1))  # (DRAWS, runs)
+            draws = sign * drawn([(kind, each[key]) for key in some])  # (DRAWS, runs)
             for key, own in zip(some, draws.T):
                 made[key] = Run(sign * score(kind, arrays[key]), own, shape[0])
     return {key: made[key] for key in arrays}

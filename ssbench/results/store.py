@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
 from io import BytesIO
@@ -140,6 +140,10 @@ class Store:
 
     def arrays(self, record: Record, metric: str) -> Arrays:
         """The per-sample arrays behind one score; raises UserError unless they are the ones that the record names."""
+        return self.predictions(record, [metric])[metric]
+
+    def predictions(self, record: Record, metrics: Iterable[str]) -> dict[str, Arrays]:
+        """Those behind several scores, none for a score that has none."""
         file = self.records / (record.predictions or f"{record.id}.npz")
         if not file.is_file():
             raise UserError(
@@ -149,7 +153,12 @@ class Store:
         if hashlib.sha256(content).hexdigest() != record.predictions_sha256:
             raise UserError(f"{file} is not what record {record.id} was made from; run its cell again with --rerun")
         with np.load(BytesIO(content)) as stored:
-            return {name.partition("/")[2]: stored[name] for name in stored.files if name.startswith(f"{metric}/")}
+            found: dict[str, dict[str, NDArray[np.generic]]] = {metric: {} for metric in metrics}
+            for name in stored.files:
+                metric, _, array = name.partition("/")
+                if metric in found:
+                    found[metric][array] = stored[name]
+            return dict(found)
 
     def older(self) -> int:
         """How many records are of an older schema: they are not found by today's identity until they are upgraded."""

@@ -5,8 +5,6 @@ from math import isclose
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from ssbench.errors import UserError
 from ssbench.results import metrics, render
 from ssbench.results.bootstrap import GROUP, Arrays, intervals, units
@@ -14,7 +12,7 @@ from ssbench.results.metrics import Array
 from ssbench.results.record import Record, Score, seals
 from ssbench.results.store import Store
 
-AT_ONCE = 512  # columns of statistics that are resampled together: 8 MB for 2,000 test samples
+AT_ONCE = 100  # scores that are resampled together: some 30 MB of statistics for 2,000 test samples
 CLOSE = 1e-9  # relative; another machine's sums differ in their last digits
 
 
@@ -30,7 +28,7 @@ class Finding(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """A score whose interval is still to be made, and its statistics a unit of resampling (U, k)."""
+    """A score whose interval is still to be made, and its statistics a unit of resampling, (U, k)."""
 
     file: Path
     name: str
@@ -41,7 +39,7 @@ class Pending(NamedTuple):
 
 def check_records(store: Store) -> Iterator[Finding]:
     """Of every record: its name, its identity, its fields' seals, the digest of its predictions, its scores."""
-    waiting: dict[tuple[str, bool, tuple[int, ...]], list[Pending]] = {}
+    waiting: dict[tuple[bool, int], list[Pending]] = {}
     for file in store.files():
         try:
             record = store.read(file)
@@ -53,9 +51,9 @@ def check_records(store: Store) -> Iterator[Finding]:
             if isinstance(one, Finding):
                 yield one
                 continue
-            key = one.score.kind, one.clustered, one.statistics.shape
+            key = one.clustered, len(one.statistics)
             waiting.setdefault(key, []).append(one)
-            if len(waiting[key]) * one.statistics.shape[1] >= AT_ONCE:
+            if len(waiting[key]) == AT_ONCE:
                 yield from _intervals(waiting.pop(key))
     for found in waiting.values():
         yield from _intervals(found)
@@ -98,13 +96,13 @@ def _scores(store: Store, file: Path, record: Record) -> Iterator[Finding | Pend
         return
     if record.headline not in record.scores:
         yield Finding(file, "headline", f"{record.headline} has no score")
+    try:
+        predictions = store.predictions(record, record.scores)
+    except UserError as error:
+        yield Finding(file, "predictions_sha256", str(error))
+        return
     for name, score in record.scores.items():
-        try:
-            arrays = store.arrays(record, name)
-        except UserError as error:
-            yield Finding(file, "predictions_sha256", str(error))
-            return
-        if not arrays:
+        if not (arrays := predictions[name]):
             yield Finding(file, f"scores.{name}", "there are no predictions of it")
             continue
         yield from _compared(file, f"scores.{name}", score, _again(score, arrays))
@@ -118,16 +116,24 @@ def _again(score: Score, arrays: Arrays) -> dict[str, float | None]:
 
 
 def _intervals(found: list[Pending]) -> Iterator[Finding]:
-    ends = intervals(found[0].score.kind, np.stack([one.statistics for one in found], 1), found[0].clustered)
+    ends = intervals([(one.score.kind, one.statistics) for one in found], found[0].clustered)
     for one, (low, high) in zip(found, ends):
-        yield from _compared(one.file, f"scores.{one.name}", one.score, {"low": float(low), "high": float(high)})
+        again = {"low": float(low), "high": float(high)}
+        yield from _compared(one.file, f"scores.{one.name}", one.score, again, "; ssbench migrate writes it")
 
 
-def _compared(file: Path, key: str, score: Score, again: Mapping[str, float | None]) -> Iterator[Finding]:
+def _compared(
+    file: Path, key: str, score: Score, again: Mapping[str, float | None], cure: str = ""
+) -> Iterator[Finding]:
     for name, value in again.items():
         said = getattr(score, name)
-        if value is None or not isclose(said, value, rel_tol=CLOSE, abs_tol=CLOSE):
-            yield Finding(file, f"{key}.{name}", f"{said} is not {value}, which follows from the predictions")
+        if value is None or not close(said, value):
+            yield Finding(file, f"{key}.{name}", f"{said} is not {value}, which follows from the predictions{cure}")
+
+
+def close(said: float, value: float) -> bool:
+    """Whether they are one number, but for how it was summed."""
+    return isclose(said, value, rel_tol=CLOSE, abs_tol=CLOSE)
 
 
 def _unlike(found: bytes, wanted: bytes) -> str:

@@ -11,10 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from ssbench.cli import app
+from ssbench.code import RENAMED
+from ssbench.errors import UserError
 from ssbench.results import metrics, render
 from ssbench.results.bootstrap import interval
 from ssbench.results.every import every
 from ssbench.results.record import Costs, Score
+from ssbench.results.renew import renew
 from ssbench.results.store import Store
 from ssbench.results.verify import check_records, check_tables
 
@@ -78,10 +81,11 @@ def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str |
 
 
 def changed(value: Any) -> Any:
-    """The last digit is another one."""
+    """The last digit is another one, so that the value is: several of 17 digits may be one float."""
     text = str(value)
     at = max(i for i, letter in enumerate(text) if letter.isdigit())
-    return type(value)(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
+    others = (type(value)(text[:at] + str((int(text[at]) + more) % 10) + text[at + 1 :]) for more in range(1, 10))
+    return next(other for other in others if other != value)
 
 
 def test_what_is_whole_passes(store: Store, tmp_path: Path) -> None:
@@ -117,6 +121,24 @@ def test_a_score_that_its_predictions_do_not_give_is_named_though_it_is_sealed(s
     store.write(record.model_copy(update={"scores": record.scores | {"top1": wrong}}), arrays)
     (found,) = check_records(store)
     assert found.key == f"scores.top1.{key}" and "follows from the predictions" in found.said
+
+
+def test_an_interval_of_other_code_is_made_again_but_not_what_is_not_what_was_written(store: Store) -> None:
+    record = next(one for one in store.all() if one.status == "done")
+    other = record.scores["top1"].model_copy(update={"low": 1.0})
+    store.update(record.model_copy(update={"scores": record.scores | {"top1": other}}))
+    (found,) = check_records(store)
+    assert "ssbench migrate writes it" in found.said
+    assert renew(store) == 1 and not [*check_records(store)] and renew(store) == 0
+    assert store.find(record.spec) == record
+    (old, new), *_ = RENAMED.items()
+    store.update(record.model_copy(update={"digests": {"scores": old}, "earlier": [{"method": "m", "scores": old}]}))
+    assert renew(store) == 1 and (known := store.find(record.spec))
+    assert known.digests == {"scores": new} and known.earlier == [{"method": "m", "scores": new}]
+    file = store.file(record.spec)
+    file.write_text(file.read_text().replace(f'"low": {record.scores["top1"].low}', '"low": 1.5'))
+    with pytest.raises(UserError, match="is not what was written; see ssbench verify"):
+        renew(store)
 
 
 def test_a_changed_prediction_is_found(store: Store) -> None:
