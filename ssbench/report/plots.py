@@ -5,6 +5,7 @@ Text stays text in SVG, and black is `currentColor`, so that a page's own colour
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from html import escape
 from io import BytesIO, StringIO
 from math import ceil, inf, log10
@@ -298,9 +299,23 @@ def svg(figure: Figure, title: str, name: str) -> str:
     out = StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = out.getvalue()
-    element = text[text.index("<svg") :].replace(INK, "currentColor")
-    own = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", element)
-    return own.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+    element = _lean(text[text.index("<svg") :].replace(INK, "currentColor"))
+    own = sha256(name.encode()).hexdigest()[:10]
+    element = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{own}-", element)
+    return element.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+
+
+def _lean(element: str) -> str:
+    """Half as long: without comments, names of groups, turns by nothing, line breaks, thousandths of a point, fonts."""
+    element = re.sub(r'<!--.*?-->| transform="rotate\(-0 [^"]*"', "", element, flags=re.DOTALL)
+    element = re.sub(r'<g id="[^"]*">', "<g>", element)
+    element = re.sub(r'font-family: [^;"]*', "font-family: sans-serif", element)
+    element = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\s+", " ", re.sub(r"\d+\.\d{3,}", _rounded, tag[0])), element)
+    return re.sub(r">\s+<", "><", element)
+
+
+def _rounded(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 @matplotlib.rc_context(STYLE)
