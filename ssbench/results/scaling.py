@@ -1,6 +1,6 @@
 """Ladders -> what a larger budget gives: scores by budget, the laws that they follow, which pairs cross. No torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -12,8 +12,8 @@ from ssbench.results.laws import EXPONENTS, fitted
 from ssbench.results.metrics import Array
 from ssbench.results.naming import digest, slugged
 from ssbench.results.standing import LEVEL, mean, spanned, tested
-from ssbench.results.stats import beliefs, holm
-from ssbench.results.table import SPREAD, Column, Row
+from ssbench.results.stats import Difference, beliefs, difference, holm
+from ssbench.results.table import DASH, SPREAD, Column, Row
 
 LEAST = 3  # budgets: fewer are no curve
 LAW = 5  # budgets that a law needs, with the largest, which it is to foretell
@@ -28,6 +28,10 @@ CROSSED = (
     "pairs that a test tells apart in one order at one budget and in the other at a larger one (two-sided at 5 % for "
     "all pairs and budgets, Holm); they cross: between these two, straight in the budget's logarithm, with the 95 % "
     "interval of that"
+)
+MORE = (
+    "more: the score at the largest {by} less that at the smallest, above 0 where it is better, with its 95 % interval "
+    "over seeds and test samples, for each row by itself; {told} (two-sided at 5 % for all rows, Holm)"
 )
 NONE = "no two methods are told apart in one order at one budget and in the other at a larger one"
 
@@ -63,13 +67,18 @@ def digits(column: Column) -> int:
 
 def _frames(ladder: Ladder, rungs: Sequence[Rung], names: Sequence[str], left: Sequence[str]) -> list[Frame]:
     column, rows, offs, costs = ladder.column, [], [], []
+    more: dict[str, Difference | None] = {}
     seeing = [name for name in rungs[-1].rows if name not in rungs[-1].rivals]
     for name in [*names, *(name for name in seeing if all(name in rung.rows for rung in rungs))]:
         found = [rung.rows[name] for rung in rungs]
         cells = [row.cells[rung.at] for rung, row in zip(rungs, found)]
         shown = [Value(column.text(cell.mean or 0.0, cell.sd), cell.mean, cell.sd) for cell in cells]
-        told, off = _law(rungs, name, column) if len(rungs) >= LAW else ([], None)
-        offs += [off] if off else []
+        if len(rungs) >= LAW:
+            told, off = _law(rungs, name, column)
+            offs.append(off)
+        else:
+            more[name] = difference(cells[-1].runs, cells[0].runs)
+            told = [_gap(more[name], column)]
         costs.append(found[-1].gflops or 0.0)
         rows.append((Value(name), *shown, Value(f"{costs[-1]:.3g}", costs[-1]), *told))
     header = ["method", *(rung.said for rung in rungs), "GFLOPs / image"]
@@ -82,6 +91,8 @@ def _frames(ladder: Ladder, rungs: Sequence[Rung], names: Sequence[str], left: S
             *(law.replace("budget", ladder.by) for law in LAWS),
             f"on average the law is off by {law}, and the {ladder.by} before by {still}; {inside}",
         ]
+    if more:
+        header, notes = [*header, "more"], [*notes, MORE.format(by=ladder.by, told=_told(more))]
     by = ladder.by + " of the images" * (ladder.by == "share")
     title = f"{ladder.title}, {rungs[0].trunk}: {column.header} by {by}"
     about = slugged(f"{ladder.title} {rungs[0].trunk} {column.task} {column.protocol} by {by}")[:120]
@@ -96,6 +107,20 @@ def _frames(ladder: Ladder, rungs: Sequence[Rung], names: Sequence[str], left: S
         how = (CROSSED.replace("budget", ladder.by),)
         frames.append(Frame(f"{slug}-crossed", f"{title}: which methods cross", head, tuple(crossed), how))
     return frames
+
+
+def _gap(found: Difference | None, column: Column) -> Value:
+    if found is None:
+        return Value(DASH)
+    (low, high), to = found.interval(), digits(column)
+    return Value(f"{found.mean:+.{to}f} [{low:.{to}f}, {high:.{to}f}]", found.mean, span=(low, high))
+
+
+def _told(more: Mapping[str, Difference | None]) -> str:
+    """Which differences are told from none."""
+    each = {name: gap.above() for name, gap in more.items() if gap is not None}
+    sure = [name for name, p in zip(each, holm([min(2 * min(p, 1 - p), 1.0) for p in each.values()])) if p <= LEVEL]
+    return f"told from 0: {', '.join(sure)}" if sure else "none is told from 0"
 
 
 def _law(rungs: Sequence[Rung], name: str, column: Column) -> tuple[list[Value], tuple[float, float, bool]]:

@@ -15,6 +15,7 @@ from ssbench.results.ladders import Ladder, Rung, common, ladders
 from ssbench.results.laws import EXPONENTS, fitted
 from ssbench.results.record import Costs, Score
 from ssbench.results.scaling import scaling
+from ssbench.results.stats import difference
 from ssbench.results.store import Store
 from ssbench.results.table import Column, Row, tables
 from ssbench.spec import Budget
@@ -93,7 +94,8 @@ def test_scores_by_budget_say_what_the_law_of_the_smaller_ones_foretells() -> No
 def test_few_budgets_have_scores_and_no_law_and_two_have_neither() -> None:
     rungs = [rung(n, {"a": 20.0, "b": 30.0}) for n in SIZES]
     (frame,) = scaling([ladder(*rungs[:4])])
-    assert frame.header[1:] == ("1,000 samples", "2,000 samples", "4,000 samples", "8,000 samples", "GFLOPs / image")
+    budgets = "1,000 samples", "2,000 samples", "4,000 samples", "8,000 samples"
+    assert frame.header[1:] == (*budgets, "GFLOPs / image", "more")
     assert not scaling([ladder(*rungs[:2])])
     assert not scaling([ladder(*rungs[:2], rung(9e3, {"c": 1.0, "d": 2.0}))]), "other methods are no larger budget"
 
@@ -219,7 +221,7 @@ def test_two_networks_of_one_name_have_a_curve_each(store: Store) -> None:
         climb(store, method, 1000, 4000, 16000, lift=lift, first={"preset": {"depth": 3}})
     trunks = [trunk for one in found(store) for trunk in dict.fromkeys(rung.trunk for rung in one.rungs)]
     assert len(trunks) == 3 and {"vit-nano [depth=3]", "vit-nano [depth=9]"} < {*trunks}
-    assert all(len(frame.header) == 1 + 3 + 1 for frame in scaling(found(store)))
+    assert all(len(frame.header) == 1 + 3 + 2 for frame in scaling(found(store)))
 
 
 def test_twins_of_another_precision_are_told_by_their_titles(store: Store) -> None:
@@ -231,7 +233,7 @@ def test_twins_of_another_precision_are_told_by_their_titles(store: Store) -> No
 def test_one_budget_of_few_methods_takes_nothing_from_the_rest(store: Store) -> None:
     climb(store, "a", 64000)
     (frame,) = scaling(found(store))
-    assert [row[0].text for row in frame.rows] == ["a", "b"] and len(frame.header) == 1 + 3 + 1
+    assert [row[0].text for row in frame.rows] == ["a", "b"] and len(frame.header) == 1 + 3 + 2
     assert "without 64,000 samples, which not all of these methods have" in frame.notes
 
 
@@ -280,6 +282,20 @@ def test_shares_of_the_images_are_a_ladder_of_their_own(store: Store) -> None:
     assert frame.title == "shapes, samples=4000, vit-nano: knn top1 % ↑ (protocol 1) by share of the images"
     assert [value.text for value in frame.rows[0][1:4]] == ["21.0 ± 1.0", "25.0 ± 1.0", "26.0 ± 1.0"]
     assert frame.notes[-1].startswith("no two methods") and "at one share and" in frame.notes[-1]
+
+
+def test_few_budgets_say_what_the_largest_has_more_than_the_smallest() -> None:
+    rungs = [rung(n, {"slow": 30.0, "fast": 30 + at * 5, "less": 30 - at * 4}) for at, n in enumerate(SIZES[:3])]
+    (frame, *_) = scaling([ladder(*rungs)])
+    more = {one[0].text: one[-1] for one in frame.rows}
+    first, last = (one.rows["fast"].cells[0].runs for one in (rungs[0], rungs[-1]))
+    gap = difference(last, first)
+    assert frame.header[-1] == "more" and gap is not None
+    assert more["fast"].mean == pytest.approx(10) and more["fast"].span == gap.interval()
+    assert more["fast"].text.startswith("+10.0 [") and more["less"].mean == pytest.approx(-8)
+    assert "told from 0: fast, less (two-sided at 5 % for all rows, Holm)" in frame.notes[1]
+    (flat, *_) = scaling([ladder(*(rung(n, {"slow": 30.0, "fast": 30.1}) for n in SIZES[:3]))])
+    assert "none is told from 0" in flat.notes[1]
 
 
 def test_does_a_smaller_share_order_as_all_images_do() -> None:
