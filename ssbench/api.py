@@ -237,6 +237,8 @@ def opened(work: Work, device: str, progress: Progress, on_collapse: str = "go-o
         raise UserError(f"--on-collapse {on_collapse}: choose stop or go-on")
     if judge_every < 0:
         raise UserError(f"--judge-every {judge_every}: a number of steps, or 0 for the quarters alone")
+    if judge_every and not any(cell.spec.pretraining.budget for cell in work.cells):
+        raise UserError(f"--judge-every {judge_every}: nothing is trained, so there is nothing to look at on the way")
     where = find_device(device)
     shop = Workshop(work.store, where, progress.tell, progress.say, on_collapse == "stop", judge_every)
     check(work.todo, shop)

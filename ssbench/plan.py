@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # planning loads torch only for encoders that are given
     from ssbench.encoders.given import Given
 
 FIXED_SCOPES = {"train": Train, "data": DataSettings, "backbone": EncoderSettings, "encoder": Reading}
+TRAINED = "pretrain_on", "budget", "share", "recipe", "precision"  # what is asked of methods that are trained
 EVALUATED = ("knn", "linear-probe")  # what encoders in hand are judged by, unless said
 GIVEN = Entry("ssbench.method:Given", "given", "an encoder that came with its weights", scope="given", name="given")
 Scopes = Mapping[str, Mapping[str, str]]  # what was set, by scope and key
@@ -245,10 +246,8 @@ def _starts(asked: Suite, given: "Iterable[Given]") -> list[Start]:
             "no method: name one with --method, such as mim-block (see ssbench list methods), "
             "or an encoder that you have with --encoder"
         )
-    for option in ("pretrain_on", "budget", "share"):
-        if not asked.method and (found := getattr(asked, option)) != getattr(Suite(), option):
-            option, found = option.replace("_", "-"), found if isinstance(found, str) else ",".join(found)
-            raise UserError(f"--{option} {found}: no method is trained; leave it out or name a method")
+    if not asked.method:
+        _check_untrained(asked)
     starts = []
     if asked.init:
         first = _open(asked.init, asked)
@@ -264,6 +263,16 @@ def _starts(asked: Suite, given: "Iterable[Given]") -> list[Start]:
     if not asked.method:
         starts.append(Start(Suite().backbone[0], tuple(entry for entry, own in zip(floors, builds) if not own)))
     return starts
+
+
+def _check_untrained(asked: Suite) -> None:
+    """Raises UserError for what is asked of trainings, where there are none."""
+    keys = [key for key in TRAINED if getattr(asked, key) != getattr(Suite(), key)]
+    said = [(key.replace("_", "-"), getattr(asked, key)) for key in keys]
+    said += [(key, one) for key in ("set", "vary") for one in getattr(asked, key) if one.startswith("train.")]
+    for option, found in said:
+        shown = found if isinstance(found, str) else ",".join(found)
+        raise UserError(f"--{option} {shown}: no method is trained; leave it out or name a method")
 
 
 def _open(source: str, asked: Suite) -> "Given":

@@ -130,6 +130,10 @@ def test_an_encoder_is_known_by_its_name_and_content_and_not_by_its_path(folder:
         ({}, "no method: name one with --method"),
         ({"init": "a", "method": ["rotation"], "backbone": ["vit-micro"]}, "unknown backbone 'vit-micro'"),
         ({"encoder": "a", "pretrain_on": "shapes"}, "--pretrain-on shapes: no method is trained"),
+        ({"encoder": "a", "precision": "bf16"}, "--precision bf16: no method is trained"),
+        ({"encoder": "a", "recipe": "shared"}, "--recipe shared: no method is trained"),
+        ({"encoder": "a", "set": ["train.lr=0.1"]}, "--set train.lr=0.1: no method is trained"),
+        ({"encoder": "a", "vary": {"train.lr": ["0.1", "0.2"]}}, "--vary train.lr: no method is trained"),
     ],
 )
 def test_words_that_do_not_go_together_are_said(words: dict[str, Any], said: str, folder: Path) -> None:

@@ -7,7 +7,7 @@ from io import StringIO
 from pathlib import Path
 from statistics import fmean
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from ssbench.errors import UserError
 from ssbench.results.exchange import seeds_of
@@ -40,6 +40,12 @@ class Published(Frozen):
     protocol: str  # epochs, batch, how it was chosen and judged
     source: str  # where it stands
 
+    @model_validator(mode="after")
+    def _possible(self) -> "Published":
+        if self.unit == "%" and not 0 <= self.value <= 100:
+            raise ValueError(f"{self.value:g} % is no score; expected 0 to 100, or another unit")
+        return self
+
 
 def read(file: Path) -> list[Published]:
     """The rows of a CSV file; raises UserError naming file and line."""
@@ -53,9 +59,9 @@ def read(file: Path) -> list[Published]:
             rows.append(Published.model_validate({key: text for key, text in line.items() if text}))
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            wanted = ", ".join(Published.model_fields)
-            raise UserError(f"{file}, line {number}: {where}: {first['msg'].lower()}; columns: {wanted}") from None
+            where = ".".join(map(str, first["loc"])) or "value"
+            said, wanted = first["msg"].lower().removeprefix("value error, "), ", ".join(Published.model_fields)
+            raise UserError(f"{file}, line {number}: {where}: {said}; columns: {wanted}") from None
     if not rows:
         raise UserError(f"{file}: no rows; columns: {', '.join(Published.model_fields)}")
     return rows

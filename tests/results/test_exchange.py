@@ -104,6 +104,7 @@ def test_other_metrics_and_names_that_are_no_file_names(store: Store, tmp_path: 
     ("text", "said"),
     [
         (LINES.replace("86.8", "high"), "line 3: value: input should be a valid number"),
+        (LINES.replace("86.8", "868"), "line 3: value: 868 % is no score; expected 0 to 100, or another unit"),
         (LINES.replace(",source", ",page"), "line 2: source: field required"),
         ("", "no rows; columns: method, data"),
         (LINES.replace("200 epochs,lightly", "200 epochs,lightly,more"), "line 3: a column too many"),

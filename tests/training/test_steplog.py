@@ -42,6 +42,8 @@ def test_a_closer_look_is_said_and_changes_no_score(
     assert [row["step"] for row in second.health] == [0, 15, 20, 30, 40, 45, 60]
     with pytest.raises(UserError, match=r"--judge-every -1: a number of steps"):
         api.run("rotation", results=tmp_path / "n", device="cpu", judge_every=-1, **DIGITS)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"--judge-every 9: nothing is trained"):
+        api.run("raw-pixels", results=tmp_path / "n", device="cpu", judge_every=9, **DIGITS)  # type: ignore[arg-type]
 
 
 def test_a_plan_refuses_looks_that_can_not_be(tmp_path: Path, ssbench: Callable[..., "CompletedProcess[str]"]) -> None:
