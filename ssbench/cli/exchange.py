@@ -19,7 +19,7 @@ def export_results(
     results: Results = Path("results"),
 ) -> None:
     """Write all records to one file that other programs read, or to an experiment tracker."""
-    from ssbench.results.codes import settled, witnesses
+    from ssbench.results.codes import of_store
     from ssbench.results.exchange import ROWS, write_results
     from ssbench.results.store import Store
     from ssbench.results.trackers import TRACKERS, send
@@ -28,7 +28,7 @@ def export_results(
     if out.partition(":")[0] in TRACKERS:
         print(f"{out}: {send(store.all(), out)} runs, one a pretraining")
     else:
-        records = settled(store.all(), witnesses(store))  # a mean is of one code
+        records = of_store(store)  # a mean is of one code
         print(f"{out}: {write_results(records, Path(out))} {ROWS[Path(out).suffix]}")
 
 

@@ -22,7 +22,7 @@ def reproduce(
     from ssbench.errors import UserError
     from ssbench.reproduce import few, pick
     from ssbench.reproduce import reproduce as again
-    from ssbench.results.codes import changed, settled, witnesses
+    from ssbench.results.codes import changed, of_store
     from ssbench.results.export import called, chosen
     from ssbench.results.store import Store
 
@@ -49,7 +49,7 @@ def reproduce(
     counts = ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items()))
     print(f"{len(picked)} records: {counts or 'nothing to run again'}")
     if fewest:
-        left = [one for one in settled(store.all(), witnesses(store)) if one.status == "done"]
+        left = [one for one in of_store(store) if one.status == "done"]
         changes, unknown = sum(bool(changed(one)) for one in left), sum(not one.digests for one in left)
         print(f"of {len(left)} records {changes} are still of changed code, {unknown} of code that is not known")
     raise Exit(verdicts["differs"] > 0 or bool(picked and verdicts["not run"] == len(picked)))

@@ -48,6 +48,11 @@ def witnesses(store: Store) -> list[Record]:
     return Store(store.folder / "again").all()
 
 
+def of_store(store: Store) -> list[Record]:
+    """Every record of a results folder, as the others there settle it."""
+    return settled(store.all(), witnesses(store))
+
+
 def _as_today(record: Record, alike: Collection[Alike]) -> Record:
     today, digests, by = code.now(record.spec), dict(record.digests), set[str]()
     for part in changed(record):

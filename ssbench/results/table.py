@@ -128,9 +128,7 @@ def build(store: Store, controls: Mapping[str, str], chosen: Iterable[Record] | 
     `chosen` are the records to compare, else all of the store. Raises UserError on a record or predictions that can't
     be read.
     """
-    return tables(
-        store, controls, groups(codes.settled(store.all(), codes.witnesses(store)) if chosen is None else chosen)
-    )
+    return tables(store, controls, groups(codes.of_store(store) if chosen is None else chosen))
 
 
 def tables(store: Store, controls: Mapping[str, str], found: Iterable[Group]) -> list[Table]:
