@@ -1,9 +1,16 @@
 """What follows from something else, made again: identities, seals, scores, intervals, tables, the README. No torch."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from math import isclose
+from multiprocessing import get_context
+from os import cpu_count
 from pathlib import Path
+from signal import SIG_IGN, SIGINT, signal
 from typing import NamedTuple
+
+from threadpoolctl import threadpool_limits
 
 from ssbench.errors import UserError
 from ssbench.results import metrics, render
@@ -12,6 +19,7 @@ from ssbench.results.metrics import Array
 from ssbench.results.record import Record, Score, seals
 from ssbench.results.store import Store
 
+PART = 250  # records that one process checks before it takes others
 AT_ONCE = 100  # scores that are resampled together: some 30 MB of statistics for 2,000 test samples
 CLOSE = 1e-9  # relative; another machine's sums differ in their last digits
 
@@ -39,27 +47,42 @@ class Pending(NamedTuple):
 
 def check_records(store: Store) -> Iterator[Finding]:
     """Of every record: its name, its identity, its fields' seals, the digest of its predictions, its scores."""
-    waiting: dict[tuple[bool, int], list[Pending]] = {}
-    for file in store.files():
-        try:
-            record = store.read(file)
-        except UserError as error:
-            yield Finding(file, "", str(error).removeprefix(f"{file} "))
-            continue
-        yield from _itself(store, file, record)
-        for one in _scores(store, file, record):
-            if isinstance(one, Finding):
-                yield one
-                continue
-            key = one.clustered, len(one.statistics)
-            waiting.setdefault(key, []).append(one)
-            if len(waiting[key]) == AT_ONCE:
-                yield from _intervals(waiting.pop(key))
-    for found in waiting.values():
-        yield from _intervals(found)
-    named = {file.with_suffix(".npz").name for file in store.files()}
+    files = store.files()
+    parts = [files[at : at + PART] for at in range(0, len(files), PART)]
+    if len(parts) > 1:
+        count, apart = min(cpu_count() or 1, len(parts)), get_context("spawn")
+        # an interrupt is the first process's to tell
+        with ProcessPoolExecutor(count, apart, initializer=signal, initargs=(SIGINT, SIG_IGN)) as pool:
+            for found in pool.map(_checked, repeat(store.folder), parts):
+                yield from found
+    else:
+        yield from _checked(store.folder, files)
+    named = {file.with_suffix(".npz").name for file in files}
     for left in sorted({one.name for one in store.records.glob("*.npz")} - named):
         yield Finding(store.records / left, "", "predictions of no record")
+
+
+def _checked(folder: Path, files: Sequence[Path]) -> list[Finding]:
+    """What is wrong with some records, on one thread."""
+    store, made = Store(folder), list[Finding]()
+    waiting: dict[tuple[bool, int], list[Pending]] = {}
+    with threadpool_limits(1):
+        for file in files:
+            try:
+                record = store.read(file)
+            except UserError as error:
+                made.append(Finding(file, "", str(error).removeprefix(f"{file} ")))
+                continue
+            made += _itself(store, file, record)
+            for one in _scores(store, file, record):
+                if isinstance(one, Finding):
+                    made.append(one)
+                    continue
+                key = one.clustered, len(one.statistics)
+                waiting.setdefault(key, []).append(one)
+                if len(waiting[key]) == AT_ONCE:
+                    made += _intervals(waiting.pop(key))
+        return made + [one for found in waiting.values() for one in _intervals(found)]
 
 
 def check_tables(store: Store, tables: Sequence[render.Shown], readme: Path | None = None) -> Iterator[Finding]:

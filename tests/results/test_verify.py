@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from ssbench.cli import app
 from ssbench.code import RENAMED
 from ssbench.errors import UserError
-from ssbench.results import metrics, render
+from ssbench.results import metrics, render, verify
 from ssbench.results.bootstrap import interval
 from ssbench.results.every import every
 from ssbench.results.record import Costs, Score
@@ -121,6 +121,14 @@ def test_a_score_that_its_predictions_do_not_give_is_named_though_it_is_sealed(s
     store.write(record.model_copy(update={"scores": record.scores | {"top1": wrong}}), arrays)
     (found,) = check_records(store)
     assert found.key == f"scores.top1.{key}" and "follows from the predictions" in found.said
+
+
+def test_many_records_are_checked_by_several_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in store.files()[::4]:
+        file.write_text(file.read_text().replace('"low": ', '"low": 1'))
+    alone = verify.listed(check_records(store))
+    monkeypatch.setattr(verify, "PART", 4)
+    assert alone and verify.listed(check_records(store)) == alone
 
 
 def test_an_interval_of_other_code_is_made_again_but_not_what_is_not_what_was_written(store: Store) -> None:
