@@ -20,7 +20,7 @@ from ssbench.results.record import Record, Score, seals
 from ssbench.results.store import Store
 
 PART = 250  # records that one process checks before it takes others
-AT_ONCE = 100  # scores that are resampled together: some 30 MB of statistics for 2,000 test samples
+AT_ONCE = 4_000_000  # numbers that are resampled together, 32 MB
 CLOSE = 1e-9  # relative; another machine's sums differ in their last digits
 
 
@@ -80,7 +80,7 @@ def _checked(folder: Path, files: Sequence[Path]) -> list[Finding]:
                     continue
                 key = one.clustered, len(one.statistics)
                 waiting.setdefault(key, []).append(one)
-                if len(waiting[key]) == AT_ONCE:
+                if sum(each.statistics.size for each in waiting[key]) >= AT_ONCE:
                     made += _intervals(waiting.pop(key))
         return made + [one for found in waiting.values() for one in _intervals(found)]
 
