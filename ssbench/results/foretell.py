@@ -8,7 +8,7 @@ from scipy.stats import kendalltau
 from ssbench.results.grid import Frame, Value
 from ssbench.results.ladders import Ladder, Rung, common
 from ssbench.results.metrics import Array
-from ssbench.results.naming import slugged
+from ssbench.results.naming import digest, slugged
 from ssbench.results.scaling import believed
 from ssbench.results.standing import LEVEL, mean, tested
 from ssbench.results.stats import holm
@@ -32,23 +32,35 @@ NOTES = (
 
 
 def foretelling(found: Iterable[Ladder]) -> list[Frame]:
-    """A frame for each ladder that has LEAST methods in two rungs or more."""
-    return [frame for ladder in found if (frame := _frame(ladder)) is not None]
+    """A frame for each ladder that has LEAST methods in two rungs or more, and for each trunk where it has several.
+
+    Shares are compared on one trunk at a time.
+    """
+    return [frame for ladder in found for trunk in _trunks(ladder) if (frame := _frame(ladder, trunk)) is not None]
 
 
-def _frame(ladder: Ladder) -> Frame | None:
-    kept, names, left = common(ladder.rungs)
-    if len(kept) < 2 or len(names) < LEAST:
-        return None
+def _trunks(ladder: Ladder) -> list[str]:
+    """Those of the rungs that can be compared, one by one; before them '', all together."""
+    kept, *_ = common(ladder.rungs)
+    several = [*dict.fromkeys(rung.trunk for rung in kept)]
+    return ["", *several] if len(several) > 1 else [""]
+
+
+def _frame(ladder: Ladder, trunk: str) -> Frame | None:
+    kept, names, left = common([rung for rung in ladder.rungs if trunk in ("", rung.trunk)])
     shares = ladder.by == "share"
+    if len(kept) < 2 or len(names) < LEAST or (shares and len({rung.trunk for rung in kept}) > 1):
+        return None
     rungs = sorted(kept, key=lambda rung: (rung.amount * shares, rung.cost(names)))
     column, theirs = ladder.column, _apart(rungs[-1], names)
     rows = [_row(rung, rungs[-1], names, theirs) for rung in rungs]
-    title = f"{ladder.title}: {column.header}: does the small foretell the large"
-    about = slugged(f"{ladder.title} {column.task} {column.protocol} small and large")[:120]
+    of = f"{ladder.title}, {trunk}" if trunk else ladder.title
+    title = f"{of}: {column.header}: does the small foretell the large"
+    about = slugged(f"{of} {column.task} {column.protocol} small and large")[:120]
     largest = LARGEST.format(what="have the largest share of the images" if shares else "cost the most")
     notes = (largest, *NOTES, f"methods: {', '.join(names)}", *left)
-    return Frame(f"{about}-{ladder.key}", title, ("trunk", ladder.by, *HEADER), tuple(rows), notes)
+    key = digest([ladder.key, trunk]) if trunk else ladder.key
+    return Frame(f"{about}-{key}", title, ("trunk", ladder.by, *HEADER), tuple(rows), notes)
 
 
 def _row(rung: Rung, largest: Rung, names: Sequence[str], theirs: set[tuple[str, str]]) -> tuple[Value, ...]:

@@ -130,7 +130,9 @@ def test_what_orders_as_the_largest_is_told_from_what_does_not() -> None:
     backwards = {name: 60 - score for name, score in order.items()}
     close = {name: 30 + score / 100 for name, score in order.items()}
     rungs = rung(100, backwards), rung(200, close, apart=1.0), rung(400, order, "vit-micro"), rung(1000, order)
-    (frame,) = foretelling([ladder(*rungs)])
+    frame, alone = foretelling([ladder(*rungs)])
+    assert alone.title == f"shapes, vit-nano{frame.title.removeprefix('shapes')}" and alone.slug != frame.slug
+    assert [row[1].text for row in alone.rows] == ["100 samples", "200 samples", "1,000 samples, the largest"]
     told = [dict(zip(frame.header, (value.text for value in of))) for of in frame.rows]
     budgets = ["100 samples", "200 samples", "400 samples", "1,000 samples, the largest"]
     assert [one["budget"] for one in told] == budgets
@@ -304,3 +306,6 @@ def test_does_a_smaller_share_order_as_all_images_do() -> None:
     (frame,) = foretelling([ladder(replace(some, rows={**whole.rows}), whole)])
     assert [row[1].text for row in frame.rows] == ["10 % of the images", "100 % of the images, the largest"]
     assert "have the largest share" in frame.notes[0] and frame.header[:2] == ("trunk", "share")
+    wide = replace(whole, trunk="vit-micro")
+    (alone,) = foretelling([ladder(replace(some, rows={**whole.rows}), whole, wide)])
+    assert "vit-nano" in alone.title and alone.rows == frame.rows, "another trunk has no larger share"
