@@ -32,7 +32,7 @@ def report(
     shown = {
         one.slug: pictures.of_records(store, page.behind(one, known), plugins) for one in made if isinstance(one, Table)
     }
-    drawn = page.figures(made, known)
+    drawn = page.figures(made, known, page.FIGURED if figures is None else None)
     write_bytes(out, page.page(made, known, drawn, shown, title, str(results)).encode())
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     if figures is not None:

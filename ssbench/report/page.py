@@ -24,6 +24,7 @@ from ssbench.results.table import DASH, Cell, Column, Row, Table
 from ssbench.results.verdict import verdict
 
 Known = Mapping[str, Record]  # by id
+FIGURED = 30  # of the tables, the largest: a page of 10,000 records stays below 10 MB
 # a browser loads what is in the file and asks nobody for more
 NOTHING_ELSE = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 BEHIND = "not shown to be ahead of the untrained network and raw pixels"
@@ -61,9 +62,7 @@ def page(
 
     `folder` has the records.
     """
-    tables = [one for one in made if isinstance(one, Table)]
-    tables.sort(key=lambda table: -sum(len(cell.values) for row in table.rows for cell in row.cells))
-    beside = about(made)
+    tables, beside = largest(made), about(made)
     said = {table.slug: verdict(table) for table in tables}
     answers = "".join(
         f'<li><a href="#{escape(table.slug)}">{escape(table.title)}</a><br>{escape(_brief(table, said))}</li>\n'
@@ -71,6 +70,8 @@ def page(
     )
     done = len({one for table in tables for row in table.rows for cell in row.cells for one in cell.ids})
     where = f" Commands take <code>--results {escape(folder)}</code>." if folder != "results" else ""
+    if len(tables) > FIGURED:
+        where += f" Figures are of the first {FIGURED} tables; <code>ssbench report --figures FOLDER</code> draws all."
     body = [
         f"<header><h1>{escape(title)}</h1>\n<p>{len(tables)} tables of {done} records, the largest first. A verdict "
         f"says no more than the tests under its table do. ° behind a score: {BEHIND}. A score opens into its seeds."
@@ -79,11 +80,11 @@ def page(
         f'<nav aria-label="verdicts"><h2>What to take</h2><ol>\n{answers}</ol></nav>',
         *(
             _section(table, said[table.slug], records)
-            + "".join(map(_figure, drawn.get(table.slug, ())))
+            + "".join(map(_figure, drawn.get(table.slug, ()) if at < FIGURED else ()))
             + "".join(map(_picture, pictures.get(table.slug, ())))
             + "\n".join(map(_folded, beside[table.slug]))
             + "\n</section>"
-            for table in tables
+            for at, table in enumerate(tables)
         ),
         *_others(beside[""], drawn.get("", ())),
     ]
@@ -96,6 +97,12 @@ def page(
         + "\n".join(body)
         + f"\n<script>\n{script}</script>\n</body>\n</html>\n"
     )
+
+
+def largest(made: Iterable[Shown]) -> list[Table]:
+    """The tables, those with the most scores first."""
+    tables = [one for one in made if isinstance(one, Table)]
+    return sorted(tables, key=lambda table: -sum(len(cell.values) for row in table.rows for cell in row.cells))
 
 
 def _brief(table: Table, said: Mapping[str, Sequence[str]]) -> str:
@@ -176,10 +183,10 @@ def _run(record: Record) -> str:
     return f"{seed}: {escape(said)} <code>ssbench reproduce {escape(record.id)}</code>"
 
 
-def figures(made: Sequence[Shown], records: Known) -> dict[str, list[Drawn]]:
-    """Of each table by its slug: score against cost, where rows stand, training losses; under '' those of several."""
+def figures(made: Sequence[Shown], records: Known, most: int | None = FIGURED) -> dict[str, list[Drawn]]:
+    """Of so many tables, None for all, by slug: score against cost, ranks, losses; under '' those of several tables."""
     beside = about(made)
-    found = {one.slug: _figures(one, beside[one.slug], records) for one in made if isinstance(one, Table)}
+    found = {one.slug: _figures(one, beside[one.slug], records) for one in largest(made)[:most]}
     grown = [frame for frame in beside[""] if isinstance(frame, Scaled)]
     return found | {"": [Drawn(frame.slug, plots.scaling(frame), SCALING, frame.title) for frame in grown]}
 

@@ -146,6 +146,17 @@ def test_figures_are_svg_that_takes_the_pages_colour(store: Store, tmp_path: Pat
     assert len(written) == 2 * sum(map(len, drawn.values())) and all(file.stat().st_size > 500 for file in written)
 
 
+def test_a_page_of_many_tables_has_the_figures_of_the_largest(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = {record.id: record for record in store.all()}
+    made = every(store, CONTROLS, [*records.values()])
+    (first, *_) = report.largest(made)
+    assert first.slug in report.figures(made, records) and "draws all" not in page(store)
+    monkeypatch.setattr(report, "FIGURED", 0)
+    text = page(store)
+    assert "<svg" not in text and "Figures are of the first 0 tables" in text
+    assert first.slug not in report.figures(made, records, 0) and first.slug in report.figures(made, records, None)
+
+
 def test_bars_join_what_is_not_told_apart() -> None:
     rows = [row("best", near(50)), row("twin", near(49.9, 5)), row("worse", near(30))]
     figure = plots.apart(table(*rows), 0, {"best": "a", "twin": "a", "worse": "b"})
