@@ -309,7 +309,7 @@ def _lean(element: str) -> str:
     """Half as long: without comments, names of groups, turns by nothing, line breaks, thousandths of a point, fonts."""
     element = re.sub(r'<!--.*?-->| transform="rotate\(-0 [^"]*"', "", element, flags=re.DOTALL)
     element = re.sub(r'<g id="[^"]*">', "<g>", element)
-    element = re.sub(r'font-family: [^;"]*', "font-family: sans-serif", element)
+    element = re.sub(r' font-family: [^;"]*;?', "", element).replace("<svg", '<svg font-family="sans-serif"', 1)
     element = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\s+", " ", re.sub(r"\d+\.\d{3,}", _rounded, tag[0])), element)
     return re.sub(r">\s+<", "><", element)
 
