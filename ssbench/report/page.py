@@ -36,7 +36,7 @@ LEARNING = (
     "Along the steps, a line a seed: how many of the held-out images (select) their nearest neighbours there tell, in "
     "%. It chooses nothing."
 )
-SCALING = "Mean and deviation over seeds, by images seen and by what they cost. Laws and intervals stand in the table."
+SCALING = "Mean and deviation over seeds. Laws and intervals stand in the table."
 LOSSES = "Training loss along the steps, a line a seed. Losses of different methods have no scale in common."
 
 
