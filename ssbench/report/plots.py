@@ -307,11 +307,14 @@ def svg(figure: Figure, title: str, name: str) -> str:
 
 def _lean(element: str) -> str:
     """Half as long: without comments, names of groups, turns by nothing, line breaks, thousandths of a point, fonts."""
-    element = re.sub(r'<!--.*?-->| transform="rotate\(-0 [^"]*"', "", element, flags=re.DOTALL)
-    element = re.sub(r'<g id="[^"]*">', "<g>", element)
-    element = re.sub(r' font-family: [^;"]*;?', "", element).replace("<svg", '<svg font-family="sans-serif"', 1)
-    element = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\s+", " ", re.sub(r"\d+\.\d{3,}", _rounded, tag[0])), element)
-    return re.sub(r">\s+<", "><", element)
+    element = re.sub(r"<[^>]+>", _lean_tag, re.sub(r"<!--.*?-->", "", element, flags=re.DOTALL))
+    return re.sub(r">\s+<", "><", element).replace("<svg", '<svg font-family="sans-serif"', 1)
+
+
+def _lean_tag(found: re.Match[str]) -> str:
+    tag = re.sub(r'^<g id="[^"]*">$', "<g>", found[0])
+    tag = re.sub(r' transform="rotate\(-0 [^"]*"| font-family: [^;"]*;?', "", tag)
+    return re.sub(r"\s+", " ", re.sub(r"\d+\.\d{3,}", _rounded, tag))
 
 
 def _rounded(number: re.Match[str]) -> str:

@@ -79,8 +79,8 @@ def _sums(columns: Array) -> Array:
     for kind, some in (("f4", np.flatnonzero(whole)), ("f8", np.flatnonzero(~whole))):
         part, first = rows[some].astype(kind), dict[bytes, int]()
         same = [first.setdefault(row.tobytes(), at) for at, row in enumerate(part)]
-        kept, back = np.unique(same, return_inverse=True)
-        for start in range(0, DRAWS * bool(same), BLOCK):
+        kept, back = np.unique(np.array(same, int), return_inverse=True)
+        for start in range(0, DRAWS, BLOCK) if same else ():
             block = slice(start, start + BLOCK)
             sums[block, some] = (weights[block].astype(kind) @ part[kept].T)[:, back]
     return sums

@@ -32,25 +32,24 @@ NOTES = (
 
 
 def foretelling(found: Iterable[Ladder]) -> list[Frame]:
-    """A frame for each ladder that has LEAST methods in two rungs or more, and for each trunk where it has several.
-
-    Shares are compared on one trunk at a time.
-    """
+    """A frame for each ladder that has LEAST methods in two rungs or more, and for each trunk where it has several."""
     return [frame for ladder in found for trunk in _trunks(ladder) if (frame := _frame(ladder, trunk)) is not None]
 
 
 def _trunks(ladder: Ladder) -> list[str]:
-    """Those of the rungs that can be compared, one by one; before them '', all together."""
+    """'' for all of the rungs together, then each trunk by itself. Shares are compared on one trunk at a time."""
     kept, *_ = common(ladder.rungs)
     several = [*dict.fromkeys(rung.trunk for rung in kept)]
-    return ["", *several] if len(several) > 1 else [""]
+    if len(several) < 2:
+        return [""]
+    return several if ladder.by == "share" else ["", *several]
 
 
 def _frame(ladder: Ladder, trunk: str) -> Frame | None:
     kept, names, left = common([rung for rung in ladder.rungs if trunk in ("", rung.trunk)])
-    shares = ladder.by == "share"
-    if len(kept) < 2 or len(names) < LEAST or (shares and len({rung.trunk for rung in kept}) > 1):
+    if len(kept) < 2 or len(names) < LEAST:
         return None
+    shares = ladder.by == "share"
     rungs = sorted(kept, key=lambda rung: (rung.amount * shares, rung.cost(names)))
     column, theirs = ladder.column, _apart(rungs[-1], names)
     rows = [_row(rung, rungs[-1], names, theirs) for rung in rungs]
