@@ -44,6 +44,7 @@ _HOME = {  # no public name is also a module's: importing the module would put i
     "execute": "line",
     "file_of": "settings",
     "frame": "results.frame",
+    "optimism": "task",
     "run": "api",
     "setting": "settings",
 }
@@ -76,6 +77,7 @@ if TYPE_CHECKING:  # the same names once more, since a type checker follows no d
     from ssbench.task import Outcome as Outcome
     from ssbench.task import Task as Task
     from ssbench.task import choose as choose
+    from ssbench.task import optimism as optimism
     from ssbench.teacher import Teacher as Teacher
     from ssbench.workshop import Workshop as Workshop
 

@@ -9,7 +9,9 @@ from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssbench.data import Split
@@ -66,6 +68,13 @@ class Part:
         """`label` (N,) int64, `mask` (N, S, S) uint8, `factors` (N, F) and so on, as in `Split`; on the device."""
         return self._of(self._split.targets[name]).to(self._encoder.mean.device)
 
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """The number of each sample's group, (N,), as they come; its own where none are known."""
+        keys, groups = self._named()
+        number = {name: at for at, name in enumerate(dict.fromkeys(groups))}
+        return np.array([number[name] for name in groups]) if groups else np.arange(len(keys))
+
     def take(self, rows: Tensor) -> "Part":
         """Some of its samples, by position; their features are those that all of them have."""
         taken = copy(self)
@@ -75,8 +84,8 @@ class Part:
     def changed(self, images: Tensor) -> "Part":
         """The same samples seen as other images, uint8 (N, C, S, S); their features are kept in memory alone."""
         targets = {name: self._of(values) for name, values in self._split.targets.items()}
-        keys = self._split.keys if self._rows is None else tuple(self._split.keys[row] for row in self._rows.tolist())
-        return Part(self._encoder, Split(images, keys, targets), None, "")
+        keys, groups = self._named()
+        return Part(self._encoder, Split(images, keys, targets, groups=groups), None, "")
 
     @property
     def readings(self) -> tuple[str, ...]:
@@ -126,6 +135,14 @@ class Part:
         last = min(last, self.depth)
         kind = "readings" if last == self._last else f"readings-{last}"
         return self._features(kind, lambda images: self._encoder.readings(images, last))
+
+    def _named(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What the samples are called, and the group of each, where groups are known."""
+        keys, groups = self._split.keys, self._split.groups
+        if self._rows is None:
+            return keys, groups
+        rows = self._rows.tolist()
+        return tuple(keys[row] for row in rows), tuple(groups[row] for row in rows) if groups else ()
 
     def _of(self, whole: Tensor) -> Tensor:
         return whole if self._rows is None else whole[self._rows.to(whole.device)]

@@ -15,7 +15,7 @@ from ssbench import settings as declared
 from ssbench.data import Facts
 from ssbench.encoders.encoder import Encoder
 from ssbench.features import Part
-from ssbench.results.metrics import GROUPS, KINDS, Metric
+from ssbench.results.metrics import GROUPS, KINDS, Metric, score
 
 
 @dataclass
@@ -144,6 +144,23 @@ def choose(
 
     numeric = [axis for axis in axes if isinstance(sweep[best][axis], int | float)]
     return best, any(at_edge(axis) for axis in numeric)
+
+
+def optimism(
+    sweep: Sequence[Mapping[str, Any]],
+    metric: Metric,
+    best: int,
+    arrays: Callable[[int], Mapping[str, NDArray[np.generic]]],
+) -> dict[str, float]:
+    """By how much the best point of a sweep on the test split is ahead of the `best`-th, which `select` chose.
+
+    In the metric's unit, for a record's details: it chooses nothing. `arrays(i)` is what point i predicts on the test
+    split; points that diverged are not asked.
+    """
+    sign = 1 if metric.better == "higher" else -1
+    sound = (i for i, point in enumerate(sweep) if not point["diverged"])
+    reached = {i: sign * score(metric.kind, arrays(i)) for i in sound}
+    return {"optimism": max(reached.values()) - reached[best]}
 
 
 def _standard_error(metric: Metric, arrays: Mapping[str, NDArray[np.generic]]) -> float:

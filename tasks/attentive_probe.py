@@ -8,23 +8,20 @@ from itertools import product
 from math import sqrt
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ssbench.features import Part
 from ssbench.results.metrics import Metric
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work, choose
+from ssbench.task import Bench, Outcome, Task, Work, choose, optimism
 from ssbench.training.optimisers import rate
 
-from .classes import BESIDE, SURE, classified
+from .classes import BESIDE, SURE, classified, predictions
 from .joint import adamw
 from .maps import standard
-from .optimism import optimism
 
 INIT, WARMUP = 0.02, 0.1  # CAPI's deviation of all weights, and its share of steps with a rising rate
 HEAD = 64  # dimensions of a head, at least
@@ -74,23 +71,20 @@ class AttentiveProbe(Task):
 
     def evaluate(self, bench: Bench) -> Outcome:
         s, truth, rates = self.settings, bench.select.target("label"), [*self.settings.lrs]
-        sweep, probes, predicted = list[dict[str, Any]](), list[Weights](), list[Tensor]()
-        scale = standard(bench.fit.map())
-
-        def predictions(point: int) -> dict[str, NDArray[np.generic]]:
-            return {"predicted": predicted[point].cpu().numpy(), "truth": truth.cpu().numpy()}
+        sweep, probes, scores = list[dict[str, Any]](), list[Weights](), list[Tensor]()
+        scale, axes = standard(bench.fit.map()), ("lr", "weight_decay")
 
         while True:
             grid = list(product(rates[len(sweep) // len(s.weight_decays) :], s.weight_decays))
             trained = train(bench, grid, s, scale)
             for point, (lr, decay) in enumerate(grid):
                 probes.append({name: value[point : point + 1] for name, value in trained.items()})
-                predicted.append(scored(probes[-1], bench.select, scale).argmax(1))
+                scores.append(scored(probes[-1], bench.select, scale))
                 broken = not all(value.isfinite().all() for value in probes[-1].values())
-                score = 0.0 if broken else 100 * (predicted[-1] == truth).double().mean().item()
+                score = 0.0 if broken else 100 * (scores[-1].argmax(1) == truth).double().mean().item()
                 sweep.append({"lr": lr, "weight_decay": decay, "select_top1": score, "diverged": broken})
-            axes = ("lr", "weight_decay")
-            best, at_edge = choose(sweep, self.metrics[0], axes, predictions, "lower attentive-probe.lrs")
+            made = predictions(scores, truth)
+            best, at_edge = choose(sweep, self.metrics[0], axes, made, "lower attentive-probe.lrs")
             lr = sweep[best]["lr"]
             if not at_edge or lr not in (min(rates), max(rates)) or len(rates) == len(s.lrs) + WIDER:
                 break
@@ -99,7 +93,7 @@ class AttentiveProbe(Task):
 
         test = bench.test(selected)
         answer, said = test.target("label"), [scored(probe, test, scale) for probe in probes]
-        outcome = Outcome(selected, sweep, details=optimism(said, answer, best))
+        outcome = Outcome(selected, sweep, details=optimism(sweep, self.metrics[0], best, predictions(said, answer)))
         classified(outcome, bench, said[best], answer, logits=True)
         return outcome
 

@@ -86,7 +86,7 @@ class Clustering(Task):
             def agreed(index: NDArray[np.int64], agreement: Agreement = agreement) -> float:
                 return float(agreement(truth[index], clusters[index]))
 
-            value = influences(agreed, len(truth))
+            value = influences(agreed, test.units)
             outcome.add(name, value=torch.from_numpy(value), constant=torch.zeros(len(truth)))
         matched = match(clusters, truth, classes)[clusters]
         for name, predicted in {"accuracy": matched, "majority": said[many.predict(features)]}.items():

@@ -43,7 +43,7 @@ class CueConflict(Task):
         answer = apply(head, standardised(bench.fit.pooled(), test.pooled())[1]).argmax(1).cpu()
         shape, surface = test.target("label").cpu(), test.target("surface").cpu()
         outcome = Outcome(selected, sweep)
-        outcome.add("shape-bias", value=shape_bias(answer, shape, surface))
+        outcome.add("shape-bias", value=shape_bias(answer, shape, surface, test.units))
         outcome.add("shape", predicted=answer, truth=shape)
         outcome.add("surface", predicted=answer, truth=surface)
         outcome.details["conflicts"] = int((shape != surface).sum())
@@ -54,12 +54,15 @@ class CueConflict(Task):
         return outcome
 
 
-def shape_bias(answer: Tensor, shape: Tensor, surface: Tensor) -> Tensor:
-    """A value a sample (N,) whose mean is the share of shape in answers that are one of both, in %."""
+def shape_bias(answer: Tensor, shape: Tensor, surface: Tensor, units: NDArray[np.int64]) -> Tensor:
+    """A value a sample (N,) whose mean is the share of shape in answers that are one of both, in %.
+
+    `units` (N,) are the images' (`Part.units`).
+    """
     own, other = ((answer == cue) & (shape != surface) for cue in (shape, surface))
 
     def share(some: NDArray[np.int64]) -> float:
         right, wrong = float(own[some].sum()), float(other[some].sum())
         return 100 * right / (right + wrong) if right + wrong else 50.0
 
-    return torch.from_numpy(influences(share, len(answer)))
+    return torch.from_numpy(influences(share, units))

@@ -10,7 +10,7 @@ from torch import Tensor
 from ssbench.features import Part
 from ssbench.results.metrics import Metric
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work, choose
+from ssbench.task import Bench, Outcome, Task, Work, choose, optimism
 from ssbench.windows import Windowed
 
 from .closed_form import Ridge
@@ -69,9 +69,15 @@ class DenseRegression(Task):
         )
         test = bench.test(selected := {**sweep[best], "at_edge": at_edge, "refit": "none"})
         truth = test.target("depth").float()  # (N, S, S)
-        said = predict(head(ridge, exponents[best]), scale(test.map(s.window)), truth)
+        seen = scale(test.map(s.window))
+        said = predict(head(ridge, exponents[best]), seen, truth)
         values, constant = errors(said, truth), errors(torch.full_like(truth, depth.nanmean().item()), truth)
-        outcome = Outcome(selected, sweep, details={"r2": r2(said, truth), "label_resolution": truth.shape[-1]})
+
+        def made(i: int) -> dict[str, Any]:
+            return {"value": errors(predict(head(ridge, exponents[i]), seen, truth), truth)["rmse"].cpu().numpy()}
+
+        details = {"r2": r2(said, truth), "label_resolution": truth.shape[-1]}
+        outcome = Outcome(selected, sweep, details=details | optimism(sweep, headline, best, made))
         for metric in self.metrics:
             outcome.add(metric.name, value=values[metric.name], constant=constant[metric.name])
         outcome.pictures["depth"] = pictures(test, said, truth)

@@ -12,7 +12,7 @@ from ssbench.features import Part
 from ssbench.results.metrics import Metric, influences
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work
+from ssbench.task import Bench, Outcome, Task, Work, optimism
 from ssbench.training.optimisers import rate
 
 from .boxes import cleaned, constant, drawn
@@ -45,12 +45,12 @@ class Detection(Task):
     settings: Settings
 
     def work(self, bench: Bench) -> Work:
-        """A tuned encoder sees `select` and the test again; the detector's own are 0.5 MFLOPs a place."""
+        """A tuned encoder sees `select` and the test again for each rate; the detector's own are 0.5 MFLOPs a place."""
         s, (_, select, test) = self.settings, bench.sizes
         seen = len(s.lrs) * s.steps * s.batch
         places = bench.fit.grid[0] * bench.fit.grid[1]
-        gflops = (3 * seen + len(s.lrs) * select + test) * places * 3e-4
-        tuned = seen + (len(s.lrs) * select + test) // 3
+        gflops = (3 * seen + len(s.lrs) * (select + test)) * places * 3e-4
+        tuned = seen + len(s.lrs) * (select + test) // 3
         return Work(sum(bench.sizes), trained=tuned if s.trunk == "tuned" else 0, gflops=gflops)
 
     def evaluate(self, bench: Bench) -> Outcome:
@@ -63,7 +63,7 @@ class Detection(Task):
         truth, _ = cleaned(bench.select.target("boxes"), size)
 
         def judge(one: Trained) -> Judged:
-            value = values(matched(one.detect(bench.select), truth, kinds))["ap"]
+            value = values(matched(one.detect(bench.select), truth, kinds), bench.select.units)["ap"]
             return Judged(float(value.mean()), one.finite(), {"value": value}, {})
 
         found = search(bench, s.lrs, lambda lr: Trained(bench, lr, s), self.metrics[0], "lower detection.lrs", judge)
@@ -72,16 +72,21 @@ class Detection(Task):
         truth, dropped = cleaned(test.target("boxes"), size)
         boxes, limit = found.network.detect(test), found.network.limit
         fixed = constant(known, kinds, limit).expand(len(truth), -1, -1)
-        judged, floor = matched(boxes, truth, kinds), values(matched(fixed, truth, kinds))
+        judged, floor = matched(boxes, truth, kinds), values(matched(fixed, truth, kinds), test.units)
+
+        def made(i: int) -> dict[str, NDArray[np.float64]]:
+            return {"value": values(matched(found.networks[i].detect(test), truth, kinds), test.units)["ap"]}
+
         details = {
             "profile": profiles(judged, data.box_classes),
             "empty_boxes": dropped,
             "detections_an_image": limit,
             "images_with_more_boxes": int(((truth[..., 4] >= 0).sum(1) > limit).sum()),
+            **optimism(found.sweep, self.metrics[0], found.best, made),
         }
         outcome = Outcome(selected, found.sweep, details=details)
         outcome.pictures["detection"] = drawn(test.images[:8], truth[:8], boxes[:8])
-        for name, value in values(judged).items():
+        for name, value in values(judged, test.units).items():
             outcome.add(name, value=torch.from_numpy(value), constant=torch.from_numpy(floor[name]))
         return outcome
 
@@ -96,11 +101,11 @@ def profiles(judged: Matched, classes: tuple[str, ...]) -> dict[str, dict[str, f
     }
 
 
-def values(judged: Matched) -> dict[str, NDArray[np.float64]]:
-    """Of each score a value an image, (N,), whose mean is the score."""
+def values(judged: Matched, units: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """Of each score a value an image, (N,), whose mean is the score; `units` (N,) are the images' (`Part.units`)."""
     scores = cache(lambda index: judged.scores(index))
     return {
-        name: influences(lambda index, name=name: scores(tuple(index.tolist()))[name], judged.images)  # type: ignore[misc]
+        name: influences(lambda index, name=name: scores(tuple(index.tolist()))[name], units)  # type: ignore[misc]
         for name in SCORES
     }
 

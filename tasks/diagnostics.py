@@ -102,9 +102,9 @@ def told(bench: Bench, part: Part, temperatures: Sequence[float]) -> tuple[dict[
     """Each number that is defined as a value an image (N,), whose mean it is; and so InfoNCE at each temperature."""
     bench.progress("diagnostics: features")
     rows, pairs, few = (spaced(len(part), most) for most in (MOST, PAIRED, VIEWED))
-    x = spectra.compact(numbers(part)[rows.numpy()])
+    x, units = spectra.compact(numbers(part)[rows.numpy()]), part.take(rows).units
     groups = 20 if x.shape[1] <= WIDE[0] else 5 if x.shape[1] <= WIDE[1] else 1
-    placed = {name: (values, rows) for name, values in still(x, groups, bench.generator("halves")).items()}
+    placed = {name: (values, rows) for name, values in still(x, units, groups, bench.generator("halves")).items()}
 
     two = in_views(bench, part.take(pairs), 2)
     one, other = (spectra.unit(two[:, view]) for view in (0, 1))
@@ -112,13 +112,13 @@ def told(bench: Bench, part: Part, temperatures: Sequence[float]) -> tuple[dict[
     one, other = (spectra.unit(two[:, view] - two.mean((0, 1))) for view in (0, 1))
     bounds = {temperature: spectra.infonce(one, other, temperature) for temperature in temperatures}
     many = in_views(bench, part.take(few), VIEWS)
-    placed["lidar"] = influences(lambda i: spectra.lidar(many[i]), len(few), groups), few
+    placed["lidar"] = influences(lambda i: spectra.lidar(many[i]), part.take(few).units, groups), few
     defined = {name: spread(*of, len(part)) for name, of in placed.items() if np.isfinite(of[0]).all()}
     return defined, {temperature: spread(bound, pairs, len(part)) for temperature, bound in bounds.items()}
 
 
-def still(x: Array, groups: int, generator: torch.Generator) -> dict[str, Array]:
-    """What features (N, D) say without views, as values an image (N,)."""
+def still(x: Array, units: NDArray[np.int64], groups: int, generator: torch.Generator) -> dict[str, Array]:
+    """What features (N, D) of images with these `units` (N,) say without views, as values an image (N,)."""
     z = spectra.unit(x)
     distances, logs = spectra.squared(z), spectra.ratios(spectra.squared(x))
     potential = np.exp(-2 * distances)
@@ -129,7 +129,7 @@ def still(x: Array, groups: int, generator: torch.Generator) -> dict[str, Array]
         "collapse-std": lambda i: spectra.collapse(z[i]),
         **{name: covariance(x, of) for name, of in SPECTRAL.items()},
     }
-    found = {name: influences(score, len(x), groups) for name, score in scores.items()}
+    found = {name: influences(score, units, groups) for name, score in scores.items()}
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
     clusters = kmeans(z.astype(np.float32), max(round(math.sqrt(len(z))), 1), seed, ITERATIONS).labels_
     half = (torch.randperm(len(z), generator=generator) % 2).bool().numpy()

@@ -12,10 +12,10 @@ from ssbench.results.metrics import Metric
 from ssbench.rng import derive, onto
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work
+from ssbench.task import Bench, Outcome, Task, Work, optimism
 
 from .augment import erasing, rand_augment
-from .classes import BESIDE, SURE, classified
+from .classes import BESIDE, SURE, classified, predictions
 from .training import Network, batches, crops, descend, search, seeded
 
 REGULARISERS = ("mixup", "cutmix", "smoothing", "drop_path")
@@ -87,15 +87,17 @@ class Finetune(Task):
     def work(self, bench: Bench) -> Work:
         """Forward passes on `select` and the test are a third of a trained image's; a grid may grow by two rates."""
         (fit, select, test), s = bench.sizes, self.settings
-        return Work(0, trained=len(s.lrs) * (s.epochs * fit + select // 3) + test // 3)
+        return Work(0, trained=len(s.lrs) * (s.epochs * fit + (select + test) // 3))
 
     def evaluate(self, bench: Bench) -> Outcome:
         s = self.settings
         found = search(bench, s.lrs, lambda lr: train(bench, lr, s), self.metrics[0], "lower finetune.lrs")
         selected = {**found.point, "regularised": s.regularised, "at_edge": found.at_edge, "refit": "none"}
         test = bench.test(selected)
-        outcome = Outcome(selected, found.sweep)
-        classified(outcome, bench, found.network.scores(test), test.target("label"), logits=True)
+        scores, truth = [network.scores(test) for network in found.networks], test.target("label")
+        made = predictions(scores, truth)
+        outcome = Outcome(selected, found.sweep, details=optimism(found.sweep, self.metrics[0], found.best, made))
+        classified(outcome, bench, scores[found.best], truth, logits=True)
         return outcome
 
 

@@ -45,12 +45,16 @@ class Head(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The head that `select` picked, and all that were tried."""
+    """All heads that were tried, one for each point of the sweep, and which of them `select` picked."""
 
-    head: Head
-    point: dict[str, Any]
-    at_edge: bool
+    heads: list[Head]
     sweep: list[dict[str, Any]]
+    best: int
+    at_edge: bool
+
+    @property
+    def point(self) -> dict[str, Any]:
+        return self.sweep[self.best]
 
 
 def sample(maps: Tensor, truth: Tensor, classes: int, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -116,4 +120,4 @@ def chosen(
     found = [tried[row["penalty"], row["shift"]] for row in sweep]
     guesses = confusions([table for _, table in found])
     best, at_edge = choose(sweep, metric, ("penalty", "shift"), guesses, "raise the penalties")
-    return Trained(found[best][0], sweep[best], at_edge, sweep)
+    return Trained([head for head, _ in found], sweep, best, at_edge)

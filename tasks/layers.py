@@ -52,7 +52,8 @@ class Layers(Task):
         scores = {place: apply(heads[place][0], standardised(fit[place], tested[place])[1]) for place in heads}
         right = {f"{b} {pooling}": (said.argmax(1) == truth) for (b, pooling), said in scores.items()}
         profile = {name: 100 * hit.double().mean().item() for name, hit in right.items()}
-        outcome = Outcome(selected, sweep, details={"profile": {"block": profile}})
+        ahead = max(profile.values()) - profile[f"{best[0]} {best[1]}"]
+        outcome = Outcome(selected, sweep, details={"profile": {"block": profile}, "optimism": ahead})
         classified(outcome, bench, scores[best], truth)
         return outcome
 

@@ -1,18 +1,21 @@
 """Logistic regression on frozen features, solved to the end for each penalty, and the information that it can use."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssbench.results.metrics import Metric
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work, choose
+from ssbench.task import Bench, Outcome, Task, Work, choose, optimism
 
-from .classes import BESIDE, SURE, classified, one_hot, prior
+from .classes import BESIDE, SURE, classified, one_hot, predictions, prior
 from .closed_form import standardised
 from .grids import search
 from .lbfgs import Path, Solved
@@ -60,15 +63,13 @@ class Logreg(Task):
         s, classes, truth = self.settings, len(bench.data.classes), bench.select.target("label")
         labels = bench.fit.target("label")
         x, chosen_on = standardised(bench.fit.pooled(), bench.select.pooled())
-        path, scores = (
-            Path(x, one_hot(labels, classes), iterations=s.iterations, tolerance=TRIED),
-            dict[float, Tensor](),
-        )
+        path = Path(x, one_hot(labels, classes), iterations=s.iterations, tolerance=TRIED)
+        tried, samples = dict[float, Solved](), len(x)
 
         def solve(exponent: float) -> dict[str, Any]:
-            solved = path.at(coefficient(10.0**exponent, len(x)))
-            scores[10.0**exponent] = solved.scores(chosen_on)
-            point = judged(10.0**exponent, solved, scores[10.0**exponent], truth, len(x))
+            c = 10.0**exponent
+            solved = tried[c] = path.at(coefficient(c, samples))
+            point = judged(c, solved, solved.scores(chosen_on), truth, samples)
             bench.progress(f"logreg: C {point['C']:.3g}  select top1 {point['select_top1']:.1f} %")
             return point
 
@@ -76,26 +77,26 @@ class Logreg(Task):
         sweep = sorted(
             found.values(), key=lambda point: (point["select_nll"], point["C"])
         )  # so that equals stand by it
-        best, at_edge = choose(
-            sweep,
-            self.metrics[0],
-            ("C",),
-            lambda i: {"predicted": scores[sweep[i]["C"]].argmax(1).cpu().numpy(), "truth": truth.cpu().numpy()},
-            "check the features",
-        )
+
+        def made(features: Tensor, wanted: Tensor) -> Callable[[int], Mapping[str, NDArray[np.generic]]]:
+            return predictions([tried[point["C"]].scores(features) for point in sweep], wanted)
+
+        best, at_edge = choose(sweep, self.metrics[0], ("C",), made(chosen_on, truth), "check the features")
         informed = next((point for point in sweep if not point["diverged"]), sweep[best])["C"]
         chosen = {**sweep[best], "C of v-information": informed, "pooling": bench.fit.poolings[0]}
         selected = {**chosen, "at_edge": at_edge, "refit": "fit+select"}
 
         test = bench.test(selected)
+        target = test.target("label")
+        ahead = optimism(sweep, self.metrics[0], best, made(standardised(bench.fit.pooled(), test.pooled())[1], target))
         labels = torch.cat([labels, truth])
         x, tested = standardised(torch.cat([bench.fit.pooled(), bench.select.pooled()]), test.pooled())
         path = Path(x, one_hot(labels, classes), iterations=s.iterations)
         heads = {c: path.at(coefficient(c, len(x))) for c in sorted({sweep[best]["C"], informed})}
-        head, target = heads[sweep[best]["C"]], test.target("label")
+        head = heads[sweep[best]["C"]]
         steps = {"coefficient": coefficient(sweep[best]["C"], len(x)), "iterations": head.iterations}
         converged = {"converged": head.gradient <= path.tolerance, "gradient": head.gradient}
-        outcome = Outcome(selected, [*found.values()], details={"refit": steps | converged})
+        outcome = Outcome(selected, [*found.values()], details={"refit": steps | converged, **ahead})
         classified(outcome, bench, head.scores(tested), target, logits=True)
         cost = F.cross_entropy(heads[informed].scores(tested), target, reduction="none")
         bits = -prior(labels, classes).log()[target] - cost

@@ -1,6 +1,7 @@
 """Several labels an image from frozen features: one logistic regression a label, against all images without it."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,11 +11,11 @@ from torch import Tensor
 from ssbench.results.metrics import Metric, score
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work, choose
+from ssbench.task import Bench, Outcome, Task, Work, choose, optimism
 
 from .closed_form import standardised
 from .grids import search
-from .lbfgs import Path
+from .lbfgs import Path, Solved
 
 STEPS = 100  # of L-BFGS a penalty, about, from which the plan tells the time
 
@@ -49,11 +50,12 @@ class MultiLabel(Task):
     def evaluate(self, bench: Bench) -> Outcome:
         s, labels, truth = self.settings, bench.fit.target("labels"), bench.select.target("labels")
         x, chosen_on = standardised(bench.fit.pooled(), bench.select.pooled())
-        path, scores = Path(x, labels, "sigmoid", s.iterations), dict[float, Tensor]()
+        path, tried = Path(x, labels, "sigmoid", s.iterations), dict[float, Solved]()
 
         def solve(exponent: float) -> dict[str, Any]:
-            c, solved = 10.0**exponent, path.at(1 / (10.0**exponent * len(x)))
-            found = scores[c] = solved.scores(chosen_on)
+            c = 10.0**exponent
+            solved = tried[c] = path.at(1 / (c * len(x)))
+            found = solved.scores(chosen_on)
             finite = bool(found.isfinite().all())
             value = score("ap", _arrays(found, truth)) if finite and truth.any() else 0.0
             nll = F.binary_cross_entropy_with_logits(found, truth.double()).item() if finite else math.inf
@@ -65,18 +67,25 @@ class MultiLabel(Task):
         sweep = sorted(
             found.values(), key=lambda point: (point["select_nll"], point["C"])
         )  # so that equals stand by it
-        best, at_edge = choose(
-            sweep, self.metrics[0], ("C",), lambda i: _arrays(scores[sweep[i]["C"]], truth), "check the features"
-        )
+
+        def made(features: Tensor, wanted: Tensor) -> Callable[[int], dict[str, Any]]:
+            return lambda i: _arrays(tried[sweep[i]["C"]].scores(features), wanted)
+
+        best, at_edge = choose(sweep, self.metrics[0], ("C",), made(chosen_on, truth), "check the features")
         selected = {**sweep[best], "pooling": bench.fit.poolings[0], "at_edge": at_edge, "refit": "fit+select"}
 
         test = bench.test(selected)
+        wanted = test.target("labels")
+        seen = standardised(bench.fit.pooled(), test.pooled())[1]
+        ahead = optimism(sweep, self.metrics[0], best, made(seen, wanted))
         x, tested = standardised(torch.cat([bench.fit.pooled(), bench.select.pooled()]), test.pooled())
         path = Path(x, torch.cat([labels, truth]), "sigmoid", s.iterations)
-        head, wanted = path.at(1 / (sweep[best]["C"] * len(x))), test.target("labels")
+        head = path.at(1 / (sweep[best]["C"] * len(x)))
         said = head.scores(tested)
         converged = {"converged": head.gradient <= path.tolerance, "gradient": head.gradient}
-        outcome = Outcome(selected, [*found.values()], details={"refit": {"iterations": head.iterations} | converged})
+        outcome = Outcome(
+            selected, [*found.values()], details={"refit": {"iterations": head.iterations} | converged, **ahead}
+        )
         outcome.add("map", scores=said.float(), truth=wanted)
         outcome.add("macro-f1", predicted=(said >= 0).to(torch.uint8), truth=wanted)
         names = zip(bench.data.classes, said.T, wanted.T)

@@ -4,11 +4,10 @@ import torch
 
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work
+from ssbench.task import Bench, Outcome, Task, Work, optimism
 
-from .classes import BESIDE, classified, one_hot
+from .classes import BESIDE, classified, one_hot, predictions
 from .closed_form import Ridge, apply, standardised
-from .optimism import optimism
 from .ridge_head import DECADES, TOP1, chosen
 
 
@@ -44,7 +43,7 @@ class RidgeProbe(Task):
         labels = torch.cat([bench.fit.target("label"), bench.select.target("label")])
         ridge, truth = Ridge(x, one_hot(labels, len(bench.data.classes))), test.target("label")
         said = {point["penalty"]: apply(ridge.head(point["penalty"]), tested) for point in sweep}
-        best = [*said].index(selected["penalty"])
-        outcome = Outcome(selected, sweep, details=optimism(said.values(), truth, best))
+        best, made = [*said].index(selected["penalty"]), predictions([*said.values()], truth)
+        outcome = Outcome(selected, sweep, details=optimism(sweep, TOP1, best, made))
         classified(outcome, bench, said[selected["penalty"]], truth)
         return outcome

@@ -7,7 +7,7 @@ from torch import Tensor
 from ssbench.results.metrics import Metric
 from ssbench.task import Bench, choose
 
-from .classes import one_hot
+from .classes import one_hot, predictions
 from .closed_form import Ridge, apply, standardised
 from .grids import search
 
@@ -41,9 +41,6 @@ def chosen_of(fit: Tensor, select: Tensor, bench: Bench, decades: tuple[float, .
 
     found = search(decades, solve, lambda point: (point["select_top1"], -point["error"]))
     sweep = sorted(found.values(), key=lambda point: point["error"])  # so that equals stand by it
-
-    def predictions(point: int) -> dict[str, Any]:
-        return {"predicted": scores[sweep[point]["penalty"]].argmax(1).cpu().numpy(), "truth": truth.cpu().numpy()}
-
-    best, at_edge = choose(sweep, TOP1, ("penalty",), predictions, "check the features")
+    made = predictions([scores[point["penalty"]] for point in sweep], truth)
+    best, at_edge = choose(sweep, TOP1, ("penalty",), made, "check the features")
     return ridge.head(sweep[best]["penalty"]), [*found.values()], {**sweep[best], "at_edge": at_edge}

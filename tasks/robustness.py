@@ -6,7 +6,9 @@ images' own size (`corruptions.py`). Their mCE, errors relative to those of a na
 
 from typing import Annotated
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -63,15 +65,26 @@ class Robustness(Task):
                 bench.progress(f"robustness: {kind} {severity}")
                 drawn = bench.generator(f"corruption {kind} {severity}")
                 hits[k, i] = (told(test.changed(corrupt(test.images, kind, severity, drawn))) == truth).cpu()
-        return handed_in(Outcome(selected, sweep), hits, told(test).cpu(), truth.cpu(), s.severities)
+        outcome = Outcome(selected, sweep)
+        return handed_in(outcome, hits, told(test).cpu(), truth.cpu(), s.severities, test.units)
 
 
-def handed_in(outcome: Outcome, hits: Tensor, answer: Tensor, truth: Tensor, severities: tuple[int, ...]) -> Outcome:
-    """Scores and breakdowns from what was right (K, severities, N), the answers on clean images and the truth (N,)."""
+def handed_in(
+    outcome: Outcome,
+    hits: Tensor,
+    answer: Tensor,
+    truth: Tensor,
+    severities: tuple[int, ...],
+    units: NDArray[np.int64],
+) -> Outcome:
+    """Scores and breakdowns from what was right (K, severities, N), the answers on clean images and the truth (N,).
+
+    `units` (N,) are the images' (`Part.units`).
+    """
     held, clean = 100 * hits.double().mean((0, 1)), 100 * (answer == truth).double()  # (N,)
     outcome.add("corrupted", value=held, constant=100 * (truth == truth.mode().values).double())
     outcome.add("clean", predicted=answer, truth=truth)
-    kept = influences(lambda some: 100 * float(held[some].sum() / clean[some].sum().clamp(min=1e-9)), len(truth))
+    kept = influences(lambda some: 100 * float(held[some].sum() / clean[some].sum().clamp(min=1e-9)), units)
     outcome.add("kept", value=torch.from_numpy(kept))
     each = 100 * hits.double().mean(2)  # (K, severities)
     outcome.details["profile"] = {

@@ -4,14 +4,16 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor
 
 from ssbench.features import Part
 from ssbench.results.metrics import Metric
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work, choose
+from ssbench.task import Bench, Outcome, Task, Work, choose, optimism
 from ssbench.windows import Windowed
 
 from .heads import Trained, chosen, sample, shifts
@@ -104,12 +106,13 @@ class Segmentation(Task):
         outcome = Outcome(selected, [point for head in heads.values() for point in head.sweep] + tries)
         truth = masks(test, bench.data)  # (N, S, S)
         for metric, head in heads.items():
-            found = head.head.predict(views[metric](test)[0], truth.shape[1:])
+            maps = views[metric](test)[0]
+            found = head.heads[head.best].predict(maps, truth.shape[1:])
             outcome.add(metric.name, confusion=(table := confusion(found, truth, classes)))
             if metric == linear:
                 outcome.add(contours.name, **boundaries(found, truth, classes))
                 outcome.pictures["segmentation"] = pictures(test.images, truth, found, classes)
-                outcome.details |= details(table)
+                outcome.details |= details(table) | ahead(head, metric, maps, truth)
         both = [torch.cat(each) for each in zip(see(bench.fit), see(bench.select))]
         bank = Bank.of(both[0], both[1], classes, s.bank, bench.generator("bank"))
         outcome.add(nearest.name, confusion=bank.tables(*see(test), (s.ks[at],))[0])
@@ -126,6 +129,16 @@ class View:
 
     def __call__(self, part: Part) -> tuple[Tensor, Tensor]:
         return self.scale(self.read(part)), masks(part, self.data)
+
+
+def ahead(found: Trained, metric: Metric, maps: Tensor, truth: Tensor) -> dict[str, float]:
+    """`optimism` on maps and masks of the test split."""
+
+    def made(i: int) -> dict[str, NDArray[np.generic]]:
+        head = found.heads[i]
+        return {"confusion": confusion(head.predict(maps, truth.shape[1:]), truth, len(head.bias)).cpu().numpy()}
+
+    return optimism(found.sweep, metric, found.best, made)
 
 
 def trained(bench: Bench, see: View, metric: Metric, settings: Segmentation.Settings) -> Trained:

@@ -9,11 +9,11 @@ from ssbench.results.metrics import Metric
 from ssbench.rng import derive, onto
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work
+from ssbench.task import Bench, Outcome, Task, Work, optimism
 from ssbench.training.views import crop_boxes, resample
 
 from .heads import Head, shifts, tables
-from .maps import boundaries, confusion, details, masks, miou, pictures
+from .maps import boundaries, confusion, confusions, details, masks, miou, pictures
 from .training import Judged, Network, batches, descend, search, seeded
 
 
@@ -52,7 +52,7 @@ class SegmentationFinetune(Task):
     def work(self, bench: Bench) -> Work:
         """Forward passes on `select` and the test are a third of a trained image's."""
         (fit, select, test), s = bench.sizes, self.settings
-        return Work(0, trained=len(s.lrs) * (s.epochs * fit + select // 3) + test // 3)
+        return Work(0, trained=len(s.lrs) * (s.epochs * fit + (select + test) // 3))
 
     def evaluate(self, bench: Bench) -> Outcome:
         s, classes, truth = self.settings, bench.data.mask_classes, masks(bench.select, bench.data)
@@ -71,13 +71,17 @@ class SegmentationFinetune(Task):
         )
         test = bench.test(selected := {**found.point, "at_edge": found.at_edge, "refit": "none"})
         wanted = masks(test, bench.data)
-        head = found.network.linear().less(moved[s.shifts.index(found.point["shift"])])
-        said = head.predict(found.network.maps(test), wanted.shape[1:])
+        said = [
+            network.linear().less(moved[s.shifts.index(point["shift"])]).predict(network.maps(test), wanted.shape[1:])
+            for network, point in zip(found.networks, found.sweep)
+        ]
+        each, at = [confusion(one, wanted, classes) for one in said], found.best
         outcome = Outcome(selected, found.sweep)
-        outcome.add("miou", confusion=(table := confusion(said, wanted, classes)))
-        outcome.add("boundary-iou", **boundaries(said, wanted, classes))
-        outcome.details = details(table) | {"label_resolution": wanted.shape[-1]}
-        outcome.pictures["segmentation"] = pictures(test.images, wanted, said, classes)
+        outcome.add("miou", confusion=each[at])
+        outcome.add("boundary-iou", **boundaries(said[at], wanted, classes))
+        outcome.details = details(each[at]) | {"label_resolution": wanted.shape[-1]}
+        outcome.details |= optimism(found.sweep, self.metrics[0], at, confusions(each))
+        outcome.pictures["segmentation"] = pictures(test.images, wanted, said[at], classes)
         return outcome
 
 

@@ -168,12 +168,16 @@ N = TypeVar("N")
 
 
 class Found(NamedTuple, Generic[N]):
-    """What was trained at the rate that `select` chose, and how the choice came about."""
+    """What was trained at each rate, which of them `select` chose, and how the choice came about."""
 
-    network: N
+    networks: list[N]  # one for each point of the sweep
     sweep: list[dict[str, Any]]
     best: int
     at_edge: bool
+
+    @property
+    def network(self) -> N:
+        return self.networks[self.best]
 
     @property
     def point(self) -> dict[str, Any]:
@@ -215,7 +219,7 @@ def search(
             arrays.append(found.arrays)
         best, at_edge = choose(sweep, metric, ("lr",), lambda point: arrays[point], remedy)
         if not at_edge or len(rates) == len(lrs) + WIDER:
-            return Found(networks[best], sweep, best, at_edge)
+            return Found(networks, sweep, best, at_edge)
         rates.append(rates[best] * 2 if rates[best] == max(rates) else rates[best] / 2)
 
 

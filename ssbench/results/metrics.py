@@ -74,7 +74,7 @@ def _areas(arrays: Mapping[str, NDArray[np.generic]]) -> Array:
     """
     scores, truth = arrays["scores"].astype(np.float64), arrays["truth"].astype(np.int64)
     found = np.zeros((4, *scores.shape))
-    for one in range(scores.shape[1]):
+    for one in np.flatnonzero(np.bincount(truth, minlength=scores.shape[1]) < len(truth)):  # of all, no area is known
         own = truth == one
         for slot, side, other in ((0, own, ~own), (2, ~own, own)):
             ordered = np.sort(scores[other, one])
@@ -278,17 +278,20 @@ _FLOORS: dict[str, Callable[[Mapping[str, NDArray[np.generic]]], float]] = {
 }
 
 
-def influences(score: Callable[[NDArray[np.int64]], float], samples: int, groups: int = GROUPS) -> Array:
+def influences(score: Callable[[NDArray[np.int64]], float], units: NDArray[np.int64], groups: int = GROUPS) -> Array:
     """A value a sample, (N,), for a score that is no sum over samples: their mean is the score of all of them.
 
-    `score(index)` is that of the samples at these positions. A sample's value says what its group, of `groups` that
-    are left out one after another, does to the score: their spread is the error of the delete-a-group jackknife
-    (Kott 2001), so that a bootstrap of the values has that error.
+    `score(index)` is that of the samples at these positions. `units` (N,) are numbers from 0, `Part.units`: samples
+    with the same one, such as images of one patient, are left out together. A sample's value says what its group, of
+    `groups` that units are dealt to and that are left out one after another, does to the score: the spread of units'
+    sums is the error of the delete-a-group jackknife (Kott 2001), so that a bootstrap of units has that error.
     """
-    groups = min(groups, samples)
-    group, everyone = np.arange(samples) % groups, np.arange(samples)
+    count, everyone = int(units.max()) + 1, np.arange(len(units))
+    groups = min(groups, count)
+    group = units % groups
     whole = score(everyone)
     without = np.array([score(everyone[group != one]) for one in range(groups)]) if groups > 1 else np.array([whole])
-    pull = (without.mean() - without) * np.sqrt(samples * (groups - 1))  # (groups,)
-    values = pull[group]
+    members = np.bincount(np.arange(count) % groups)  # units of each group
+    sums = (without.mean() - without) * len(units) * np.sqrt((groups - 1) / groups / members)  # of each of its units
+    values = sums[group] / np.bincount(units)[units]
     return np.asarray(whole + values - values.mean())

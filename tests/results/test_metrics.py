@@ -14,7 +14,7 @@ from sklearn.metrics import (
 )
 from torchmetrics.functional.classification import binary_calibration_error
 
-from ssbench.results.bootstrap import interval
+from ssbench.results.bootstrap import GROUP, interval
 from ssbench.results.metrics import KINDS, floor, influences, iou_per_class, score
 
 
@@ -234,6 +234,13 @@ def test_calibration_error_is_that_of_torchmetrics() -> None:
     assert score("ece", {"confidence": confidence, "hit": hit}) == pytest.approx(100 * float(wanted), abs=1e-3)
 
 
+def test_a_class_that_all_samples_have_has_no_area() -> None:
+    truth, scores = np.array([0, 0, 0]), np.random.default_rng(0).normal(size=(3, 2))
+    with pytest.warns(RuntimeWarning, match="empty"):
+        assert np.isnan(score("auroc", {"scores": scores, "truth": truth}))
+    assert score("auroc", {"scores": scores, "truth": np.array([0, 0, 1])}) >= 0
+
+
 def test_a_mean_has_a_floor_where_the_constant_answer_is_known() -> None:
     value, constant = np.array([1.0, 3.0]), np.array([0.0, 1.0])
     assert floor("mean", {"value": value}) is None
@@ -243,12 +250,27 @@ def test_a_mean_has_a_floor_where_the_constant_answer_is_known() -> None:
 def test_influences_average_to_the_score_and_spread_as_the_jackknife_does() -> None:
     draw = np.random.default_rng(0)
     sample = draw.normal(size=400)
-    found = influences(lambda index: float(np.std(sample[index])), 400)
+    found = influences(lambda index: float(np.std(sample[index])), np.arange(400))
     assert found.mean() == pytest.approx(np.std(sample))
     group = np.arange(400) % 20
     without = np.array([np.std(sample[group != one]) for one in range(20)])
     assert found.var() / 400 == pytest.approx(19 / 20 * ((without - without.mean()) ** 2).sum())
 
 
+def test_influences_of_groups_spread_as_a_bootstrap_of_groups_does() -> None:
+    """Each group in a row, as frames of a video are, so that dealing samples out would give all groups the same."""
+    draw = np.random.default_rng(0)
+    inside, count = 20, 60
+    units = np.repeat(np.arange(count), inside)
+    hold = 0
+    for _ in range(200):
+        sample = np.repeat(draw.normal(size=count), inside) + 0.3 * draw.normal(size=count * inside)
+        found = influences(lambda index, sample=sample: float(np.std(sample[index])), units)  # type: ignore[misc]
+        assert found.mean() == pytest.approx(np.std(sample))
+        low, high = interval("mean", {"value": found, GROUP: units})
+        hold += low <= np.sqrt(1 + 0.3**2) <= high
+    assert 180 <= hold <= 197
+
+
 def test_influences_of_one_sample_are_its_score() -> None:
-    assert influences(lambda index: float(len(index)), 1).tolist() == [1.0]
+    assert influences(lambda index: float(len(index)), np.arange(1)).tolist() == [1.0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -48,9 +49,9 @@ def test_features_of_both_cues_stand_in_between(evaluated: Callable[..., Outcome
 
 def test_shape_bias_leaves_out_answers_that_are_neither_and_images_without_a_conflict() -> None:
     answer, shape, surface = (torch.tensor(one) for one in ([0, 0, 1, 2, 3], [0, 0, 2, 0, 3], [1, 1, 1, 1, 3]))
-    assert shape_bias(answer, shape, surface).mean().item() == pytest.approx(100 * 2 / 3)
+    assert shape_bias(answer, shape, surface, np.arange(5)).mean().item() == pytest.approx(100 * 2 / 3)
     nobody = torch.full((5,), 7)
-    assert shape_bias(nobody, shape, surface).tolist() == [50.0] * 5
+    assert shape_bias(nobody, shape, surface, np.arange(5)).tolist() == [50.0] * 5
 
 
 def test_raw_pixels_of_drawn_conflicts_answer_neither_all_shape_nor_all_surface(

@@ -153,3 +153,12 @@ def test_the_first_pooling_is_the_headlines_and_the_other_stands_beside_it(
     torch.testing.assert_close(encoder.pooled(images), images.flatten(1))
     select = Split(images[:50], tuple(map(str, range(50))))
     assert 1 < measure(Method(encoder, Method.Settings()), select, seed=0, ignore_index=255)["rankme"] <= 50
+
+
+def test_a_test_split_of_one_class_has_no_area_under_a_curve(make_bench: MakeBench) -> None:
+    labels = torch.tensor([0] * 30 + [1] * 10 + [0, 1] * 5 + [0] * 20)
+    features = torch.randn(70, 4, 1, 1, generator=torch.Generator().manual_seed(0))
+    for end, has in ((69, False), (70, True)):
+        labels[end - 1] = int(has)
+        found = KNN(KNN.Settings()).evaluate(make_bench(features, {"label": labels}, (40, 10, 20)))
+        assert ("auroc" in found.arrays) == has

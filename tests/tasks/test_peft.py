@@ -234,7 +234,7 @@ def test_layers_that_a_network_passes_by_are_no_place_for_lora(make_bench: MakeB
 def test_the_work_is_told_before_it_starts(make_bench: MakeBench, untrained: Encoder) -> None:
     table = make_bench(*bright_and_dark(48), (32, 8, 8), untrained)
     found = Peft(Peft.Settings(ways=("head", "full"), epochs=3, lrs=(1e-3, 2e-3))).work(table)
-    assert found.trained == round(2 * 3 * 32 * 4 / 3) + 2 * (2 * 8 + 8) // 3
+    assert found.trained == round(2 * 3 * 32 * 4 / 3) + 2 * 2 * (8 + 8) // 3
 
 
 def test_a_missing_extra_is_one_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ def test_a_sample_counts_by_its_share_of_corruptions_and_kept_is_a_ratio_of_sums
     hits = torch.zeros(15, 2, 4, dtype=torch.bool)
     hits[:, 0, 0], hits[:, :, 1] = True, True
     outcome = robustness.handed_in(
-        Outcome({}, []), hits, torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, 0, 0]), (2, 4)
+        Outcome({}, []), hits, torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, 0, 0]), (2, 4), np.arange(4)
     )
     assert outcome.arrays["corrupted"]["value"].tolist() == [50, 100, 0, 0]
     assert outcome.arrays["corrupted"]["constant"].tolist() == [100, 0, 100, 100]

@@ -60,7 +60,7 @@ def test_the_cost_is_stated_in_images(make_bench: MakeBench, untrained: Encoder)
     images, targets = quadrants(40)
     settings = SegmentationFinetune.Settings(lrs=(1e-3, 4e-3), epochs=2)
     work = SegmentationFinetune(settings).work(make_bench(images, targets, (20, 12, 8), untrained))
-    assert work.forward == 0 and work.trained == 2 * (2 * 20 + 4) + 2
+    assert work.forward == 0 and work.trained == 2 * (2 * 20 + (12 + 8) // 3)
 
 
 def test_rates_at_which_nothing_is_finite_are_an_error(make_bench: MakeBench, untrained: Encoder) -> None:
