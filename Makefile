@@ -18,17 +18,14 @@ types: .venv/test
 	$(BIN)/mypy
 
 tables: .venv/demo
-	$(BIN)/ssbench tables --results results --readme README.md
-	$(BIN)/ssbench tables --results results --readme docs/textbook.md
+	$(BIN)/ssbench tables --results results --readme README.md --readme docs/textbook.md
 	$(BIN)/ssbench tables --results results/tasks
 	$(BIN)/ssbench list departures > docs/departures.md
 
 verify: .venv/demo
-	$(BIN)/ssbench verify --results results --readme README.md
+	$(BIN)/ssbench verify --results results --readme README.md --readme docs/textbook.md
 	$(BIN)/ssbench verify --results results/tasks
 	$(BIN)/ssbench verify --results results/rates
-	$(BIN)/ssbench verify --results results/again
-	$(BIN)/ssbench verify --results results/rates/again
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -143,7 +143,7 @@ def _identified(source: str, settings: str) -> DataRef:
 
 
 def _compared(store: Store, record: Record, other: Store, made: Record) -> Again:
-    if record.seals and seals(record) != record.seals:
+    if seals(record) != record.seals:
         return Again(record, "differs", "it is not what was written; see ssbench verify")
     if made.status != "done":
         return Again(record, "differs", f"{made.status} now: {made.reason}")

@@ -9,7 +9,9 @@ from typer import Exit, Option
 def tables(
     results: Annotated[Path, Option(help="Folder of records.")] = Path("results"),
     format: Annotated[str, Option(help="What to print: markdown, csv, latex or html.")] = "markdown",
-    readme: Annotated[Path | None, Option(help="A Markdown file whose <!-- table:NAME --> marks are filled.")] = None,
+    readme: Annotated[
+        list[Path] | None, Option(help="A Markdown file whose <!-- table:NAME --> marks are filled.")
+    ] = None,
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
     check: Annotated[
         bool, Option("--check", help="Write nothing; exit 1 where a file is not what records give.")
@@ -27,15 +29,15 @@ def tables(
     if format not in formats:
         raise UserError(f"--format {format}{near(format, formats)}")
     store = Store.of_records(results)
-    if readme is not None and not readme.is_file():
-        raise UserError(f"--readme {readme}: there is no such file")
+    marked = render.pages(readme or ())
     made = every(store, controls(tuple(plugin or ())), store.all())
     if check:
-        found = listed(check_tables(store, made, readme))
+        found = listed(check_tables(store, made, marked))
         print("\n".join(found) or f"{len(made)} tables are what the records give")
         raise Exit(bool(found))
-    if readme is not None:
-        write_bytes(readme, render.readme(readme.read_text(), made).encode())
+    filled = {page: render.readme(text, made) for page, text in marked.items()}
+    for page, text in filled.items():
+        write_bytes(page, text.encode())
     written = render.write(store, made)  # before printing: a reader such as `head` may hang up
     for one in made:
         print(formats[format](one))

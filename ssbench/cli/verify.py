@@ -8,25 +8,26 @@ from typer import Exit, Option
 
 def verify(
     results: Annotated[Path, Option(help="Folder of records.")] = Path("results"),
-    readme: Annotated[Path | None, Option(help="A Markdown file with <!-- table:NAME --> marks.")] = None,
+    readme: Annotated[list[Path] | None, Option(help="A Markdown file with <!-- table:NAME --> marks.")] = None,
     plugin: Annotated[list[str] | None, Option(help="A Python file with METHODS or TASKS.")] = None,
 ) -> None:
     """Recompute identities, digests, scores and intervals, tables and README; name what differs, and exit 1."""
-    from ssbench.errors import UserError
+    from itertools import chain
+
     from ssbench.registry import controls
+    from ssbench.results.codes import again
     from ssbench.results.every import every
+    from ssbench.results.render import pages
     from ssbench.results.store import Store
     from ssbench.results.verify import check_records, check_tables, listed
 
-    store = Store.of_records(results)
-    if readme is not None and not readme.is_file():
-        raise UserError(f"--readme {readme}: there is no such file")
-    found, files = listed(check_records(store)), len(store.files())
+    store, marked = Store.of_records(results), pages(readme or ())
+    found, files = listed(chain(check_records(store), check_records(again(store)))), len(store.files())
     if found:
         found.append("tables are not compared: records come first")
     else:
         made = every(store, controls(tuple(plugin or ())), store.all())
-        found = listed(check_tables(store, made, readme)) if store.tables.is_dir() or readme else []
-    compared = " and their tables" if store.tables.is_dir() or readme else ", of which there are no tables,"
+        found = listed(check_tables(store, made, marked)) if store.tables.is_dir() or marked else []
+    compared = " and their tables" if store.tables.is_dir() or marked else ", of which there are no tables,"
     print("\n".join(found) or f"{files} records{compared} are what they follow from")
     raise Exit(bool(found))

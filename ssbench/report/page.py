@@ -37,6 +37,7 @@ LEARNING = (
     "%. It chooses nothing."
 )
 SCALING = "Mean and deviation over seeds. Laws and intervals stand in the table."
+NEMENYI = "Rows beside thick parts of one line are not told apart by Nemenyi's test at 5 %; 1 is best."
 LOSSES = "Training loss along the steps, a line a seed. Losses of different methods have no scale in common."
 
 
@@ -188,7 +189,10 @@ def figures(made: Sequence[Shown], records: Known, most: int | None = FIGURED) -
     beside = about(made)
     found = {one.slug: _figures(one, beside[one.slug], records) for one in largest(made)[:most]}
     grown = [frame for frame in beside[""] if isinstance(frame, Scaled)]
-    return found | {"": [Drawn(frame.slug, plots.scaling(frame), SCALING, frame.title) for frame in grown]}
+    several = [Drawn(frame.slug, plots.scaling(frame), SCALING, frame.title) for frame in grown]
+    ranked = [frame for frame in beside[""] if frame.slug == "across"]
+    several += [Drawn(frame.slug, plots.nemenyi(frame), NEMENYI, frame.title) for frame in ranked]
+    return found | {"": several}
 
 
 def _figures(table: Table, frames: Sequence[Frame], records: Known) -> list[Drawn]:

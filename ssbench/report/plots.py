@@ -116,7 +116,7 @@ def ranks(frame: Frame) -> Figure:
         rank, (low, high) = row[-1].mean or 0.0, row[-1].span or (0.0, 0.0)
         panel.plot((low, high), (place, place), color=QUIET, linewidth=1.5)
         panel.plot(rank, place, "o", color=STRONG, markersize=4)
-    panel.set_xlabel("average rank over columns, 95 % interval")
+    panel.set_xlabel("average rank over columns, and what the tests leave open")
     return figure
 
 
@@ -129,17 +129,33 @@ def apart(table: Table, at: int, letters: Mapping[str, str]) -> Figure:
         cell = row.cells[at]
         colour = QUIET if row.control else STRONG
         panel.errorbar(cell.mean or 0.0, place, xerr=cell.sd or 0, fmt="o", color=colour, markersize=4, linewidth=1)
-    each = sorted({one for text in letters.values() for one in text})
+    _bars(panel, [letters[row.name] for row in rows])
+    panel.set_xlabel(table.columns[at].header)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def nemenyi(frame: Frame) -> Figure:
+    """The average rank of each row over data sets, best on top, with bars as `apart` has (Demšar 2006, figure 1)."""
+    figure, panel = _named([row[0].text for row in frame.rows])
+    for place, (_, rank, *_) in enumerate(frame.rows):
+        panel.plot(rank.mean or 0.0, place, "o", color=STRONG, markersize=4)
+    _bars(panel, [row[2].text for row in frame.rows])
+    panel.set_xlabel("average rank over data sets")
+    return figure
+
+
+def _bars(panel: Axes, letters: Sequence[str]) -> None:
+    """Beside rows with these letters a thin line for each one, thick where rows have it: it may pass others."""
+    each = sorted({one for text in letters for one in text})
     for number, letter in enumerate(each):
-        places = [place for place, row in enumerate(rows) if letter in letters[row.name]]
+        places = [place for place, text in enumerate(letters) if letter in text]
         beside, across = 1.02 + number * min(0.02, 0.25 / len(each)), panel.get_yaxis_transform()
-        if len(places) > 1:  # a thin line, thick beside the rows that share the letter: it may pass others
+        if len(places) > 1:
             panel.plot((beside, beside), (places[0], places[-1]), lw=0.4, color=QUIET, transform=across, clip_on=False)
         for start, end in _stretches(places) if len(places) > 1 else []:
             ends = (start - 0.3, end + 0.3)
             panel.plot((beside, beside), ends, lw=1.6, color=INK, transform=across, clip_on=False)
-    panel.set_xlabel(table.columns[at].header)
-    return figure
 
 
 def _stretches(places: Sequence[int]) -> list[tuple[int, int]]:

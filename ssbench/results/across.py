@@ -25,8 +25,9 @@ NOTES = (
     "letters: methods that share one are not told apart by Nemenyi's test at 5 % (Demšar 2006)",
     "skill: from the untrained network, 0 %, to the ceiling, 100 %, mean over a table's columns and then over blocks, "
     "with its 95 % t-interval over blocks; win rate: over blocks and rivals, equals count half",
-    "ahead of it, equivalent, behind it: how likely the first row is that on another data set like these, equivalent "
-    f"at {ROPE:g} points of skill or less (Bayesian signed-rank test, Benavoli et al. 2014)",
+    "ahead of it, equivalent, behind it: how likely the first row is that in the mean of two other data sets like "
+    f"these, equivalent at {ROPE:g} points of skill or less (Bayesian signed-rank test, Benavoli et al. 2014); it was "
+    "picked on these, which flatters it: letters hold for all pairs",
 )
 
 
@@ -95,6 +96,7 @@ def ranked(names: Sequence[str], skill: Array, blocks: Sequence[str]) -> Frame:
 def likelihoods(one: Array, other: Array) -> list[Value]:
     """How likely `one` is ahead of `other` by more than ROPE, equivalent, and behind: the posterior's mean of each.
 
+    The test's statistic is of means of two blocks, each with itself too (Walsh's averages), so that is what is likely.
     baycomp's own `probs` say in how many draws each is the likeliest, which three data sets drive to 0.99.
     """
     from baycomp import SignedRankTest  # loads matplotlib

@@ -10,7 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import expit, logit, ndtr, ndtri, stdtrit
+from scipy.stats import binomtest
 
 from ssbench.results.metrics import KINDS, Array, Kind
 from ssbench.rng import derive
@@ -21,32 +22,53 @@ GROUP = "group"  # among the arrays: which cluster a sample is of, (N,)
 DRAWS = 2000
 BLOCK = 50  # draws multiplied at once: 20 MB of weights for 50,000 samples
 EXACT = 2**24  # whole numbers up to it are sums in float32, too
+NORMAL = float(ndtri(0.025))
 UPWARD: tuple[Kind, ...] = ("ece",)  # metrics that are larger on resamples than on what those are drawn from
+DOWNWARD: tuple[Kind, ...] = ("f1", "f1-labels")  # and smaller
+FIRST_ORDER: tuple[Kind, ...] = ("auroc", "ap")  # whose resamples are linear
 
 
 def interval(kind: Kind, arrays: Arrays) -> tuple[float, float]:
-    """The 95 % interval of one run's score over test samples (Efron 1979, percentile bootstrap, 2,000 draws).
+    """The 95 % interval of one run's score over test samples (Efron 1979, bootstrap, 2,000 draws).
 
-    Over clusters, which are few, it is the expanded percentile interval (Hesterberg 2015, arXiv:1411.5279, 5.3).
-    A calibration error, a sum of absolute values, is larger on a resample, and percentiles may lie above the value
-    itself: its interval is the basic one (Davison and Hinkley 1997, 5.2), which is mirrored at the value, from 0 on
-    and with the value in it.
+    Most are percentile intervals, expanded since few samples, or groups of them, vary less than what they are of
+    (Hesterberg 2015, arXiv:1411.5279, 5.3). Others where percentiles do not hold the truth:
+    - accuracy of samples that are in no groups: Wilson's (1927), since all right is no certainty;
+    - AUROC and average precision, whose resamples are of first order and leave the scale near its ends: by the
+      bootstrap's standard error on the logit (Pepe 2003, 5.2);
+    - F1, which is smaller on a resample: percentiles or the basic ones, mirrored at the value (Davison and Hinkley
+      1997, 5.2), whichever reach further;
+    - calibration error, a sum of absolute values and so larger on a resample: the basic one with the value in it.
     """
-    ((low, high),) = intervals([(kind, units(kind, arrays))], GROUP in arrays)
+    ((low, high),) = intervals([(kind, units(kind, arrays))])
     return float(low), float(high)
 
 
-def intervals(found: Sequence[Statistics], clustered: bool = False) -> Array:
+def intervals(found: Sequence[Statistics]) -> Array:
     """Those of several scores over the same number of units, (R, 2)."""
-    count, tail = len(found[0][1]), 0.025
-    if clustered and count > 1:
-        tail = float(ndtr(np.sqrt(count / (count - 1)) * stdtrit(count - 1, tail)))
-    ends = np.percentile(drawn(found), [100 * tail, 100 - 100 * tail], axis=0).T
+    tail, draws = float(ndtr(NORMAL * expansion(len(found[0][1])))), drawn(found)
+    ends = np.percentile(draws, [100 * tail, 100 - 100 * tail], axis=0).T
     for at, (kind, each) in enumerate(found):
-        if kind in UPWARD:
-            value = float(KINDS[kind][1](each.sum(0), each.sum(0)))
-            ends[at] = np.maximum(2 * value - ends[at, ::-1], [0, value])
+        value, own = float(KINDS[kind][1](each.sum(0), each.sum(0))), ends[at]
+        if kind == "accuracy" and (each[:, 1] == 1).all():
+            hits = binomtest(round(each[:, 0].sum()), len(each)).proportion_ci(method="wilson")
+            ends[at] = 100 * hits.low, 100 * hits.high
+        elif kind in FIRST_ORDER and 0 < value < 100:
+            reach = NORMAL * expansion(len(each)) * draws[:, at].std(ddof=1) / (value * (1 - value / 100))
+            ends[at] = 100 * expit(logit(value / 100) + reach * np.array([1, -1]))
+        elif kind in DOWNWARD:
+            ends[at] = np.clip(value + np.abs(own - value).max() * np.array([-1, 1]), 0, 100)
+        elif kind in UPWARD:
+            ends[at] = np.maximum(2 * value - own[::-1], [0, value])
     return np.asarray(ends)
+
+
+def expansion(units: int) -> float:
+    """How much wider intervals over so many units are than a normal law and the variance on resamples make them.
+
+    Resamples vary less by (N - 1) / N, and of few units the variance is not known; 1 of a single one, which has none.
+    """
+    return float(np.sqrt(units / (units - 1)) * stdtrit(units - 1, 0.025) / NORMAL) if units > 1 else 1.0
 
 
 def units(kind: Kind, arrays: Arrays) -> Array:

@@ -43,9 +43,14 @@ def settled(records: Sequence[Record], known: Iterable[Record] = ()) -> list[Rec
     return [made.get(record.id, record) for record in records]
 
 
+def again(store: Store) -> Store:
+    """A results folder's `again`, itself one: short runs made to be run again by later code."""
+    return Store(store.folder / "again")
+
+
 def witnesses(store: Store) -> list[Record]:
-    """The records of a results folder's `again`, itself one: short runs made to be run again by later code."""
-    return Store(store.folder / "again").all()
+    """Their records, see `again`."""
+    return again(store).all()
 
 
 def of_store(store: Store) -> list[Record]:

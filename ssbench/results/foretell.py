@@ -10,8 +10,8 @@ from ssbench.results.ladders import Ladder, Rung, common
 from ssbench.results.metrics import Array
 from ssbench.results.naming import digest, slugged
 from ssbench.results.scaling import believed
-from ssbench.results.standing import LEVEL, mean, tested
-from ssbench.results.stats import holm
+from ssbench.results.standing import mean, tested
+from ssbench.results.stats import LEVEL, holm
 from ssbench.results.table import DASH
 
 LEAST = 4  # methods: fewer have no order worth a table

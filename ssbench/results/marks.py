@@ -10,12 +10,11 @@ from typing import Literal, TypeVar
 from ssbench.results.groups import Cells, Head, Line
 from ssbench.results.metrics import Kind
 from ssbench.results.record import Record
-from ssbench.results.stats import SEEDS, Moderated, Run, Side, ahead, holm, moderated, runs
+from ssbench.results.stats import LEVEL, SEEDS, Moderated, Run, Side, ahead, holm, moderated, runs
 from ssbench.results.store import Arrays, Store
 
 K = TypeVar("K", bound=Hashable)
 H = TypeVar("H", bound=Hashable)
-LEVEL = 0.05
 MARK = "°"
 TEST = "a test over seeds and test samples"
 BOLD = (
@@ -26,14 +25,10 @@ FEW = f"nothing is bold or marked: {TEST} needs {SEEDS} seeds"
 
 @dataclass(frozen=True)
 class Marks:
-    """Of one table: its bold cells, those not shown to be ahead of the floors, and what is said of both.
-
-    `beyond` are ahead of every floor at 5 % for all rows and columns together, where ° marks each by itself.
-    """
+    """Of one table: its bold cells, those not shown to be ahead of the floors, and what is said of both."""
 
     bold: frozenset[tuple[Line, Head]]
     behind: frozenset[tuple[Line, Head]]
-    beyond: frozenset[tuple[Line, Head]]
     notes: tuple[str, ...]
 
 
@@ -104,17 +99,19 @@ def marks(
     best = leaders(whole, barred)
     untried = [head for head, rows in whole.items() if (made := _lead(rows, barred)) is not None and isnan(made[1])]
     over = _over(controls, floors, columns)
-    behind = {key for key, p in over.items() if not p <= LEVEL}
+    tested = {key: p for key, p in over.items() if not isnan(p) and key[1] not in absent}
+    beyond = {key for key, p in zip(tested, holm([*tested.values()])) if p <= LEVEL}
+    behind = over.keys() - beyond
     own = {head: [line for line in rows if line.method not in controls] for head, rows in columns.items()}
     none = [head for head, rows in own.items() if rows and all((line, head) in behind for line in rows)]
     if not any(len(side) >= SEEDS for rows in columns.values() for side in rows.values()):
-        return Marks(frozenset(), frozenset(), frozenset(), (FEW,))
+        return Marks(frozenset(), frozenset(), (FEW,))
     beaten = " and ".join(floors)
     notes = [BOLD]
     if behind:
         notes.append(
-            f"{MARK}: not shown to be ahead of {beaten} where they apply, by the same test of each row by itself, "
-            "one-sided at 5 %"
+            f"{MARK}: not shown to be ahead of {beaten} where they apply, by the same test, one-sided at 5 % for the "
+            "whole table (Holm over rows, columns)"
         )
     if none:
         notes.append(f"no row without labels is ahead of {beaten} in {', '.join(names[head] for head in none)}")
@@ -126,10 +123,7 @@ def marks(
     lost = sorted({line.method for line in failed if line.method not in controls})
     if lost:
         notes.append(f"never bold, since a seed of it failed: {', '.join(lost)}")
-    tested = {key: p for key, p in over.items() if not isnan(p)}
-    beyond = (key for key, p in zip(tested, holm([*tested.values()])) if p <= LEVEL and key[1] not in absent)
-    bold = frozenset((line, head) for head, line in best.items())
-    return Marks(bold, frozenset(behind), frozenset(beyond), tuple(notes))
+    return Marks(frozenset((line, head) for head, line in best.items()), frozenset(behind), tuple(notes))
 
 
 def failing(cells: Cells) -> set[Line]:

@@ -1,13 +1,14 @@
 """What stands under a table besides marks: how far chance goes, what it could see, what its records are. No torch."""
 
 from collections.abc import Mapping, Sequence
+from math import comb
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ssbench.results import codes, metrics
 from ssbench.results.groups import Cells, Group, Head, Line
 from ssbench.results.precision import precision
-from ssbench.results.stats import Side
+from ssbench.results.stats import SEEDS, Side
 from ssbench.results.store import Store
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ def band(rows: "Sequence[Row]", columns: Mapping[Head, "Column"], names: Mapping
     """Where untrained networks lie, if many were judged, and the columns in which nothing trained is above them all."""
     untrained = [row for row in rows if row.role == "floor" and row.parameters and not row.given]
     trained = [row for row in rows if not (row.control or row.labels or row.given)]
-    spans, noise, most = [], [], 0
+    spans, noise, most, few = [], [], 0, set[int]()
     for at, (head, column) in enumerate(columns.items()):
         found = max((row.cells[at].runs for row in untrained), key=len, default={})
         if len(found) < BAND or column.score is None:
+            few |= {len(found)} if found else set()
             continue
         most, sign = max(most, len(found)), 1 if column.score.better == "higher" else -1
         low, high = (end(run.value for run in found.values()) for end in (min, max))
@@ -33,6 +35,9 @@ def band(rows: "Sequence[Row]", columns: Mapping[Head, "Column"], names: Mapping
         means = [sign * mean for row in trained if (mean := row.cells[at].mean) is not None]
         noise += [names[head]] * (bool(means) and max(means) <= high)
     notes = [f"{most} untrained networks have: {', '.join(spans)}"] if spans else []
+    if few and not spans:
+        said = f"{max(few)} untrained network{'s' * (max(few) > 1)}"
+        notes = [f"how far chance goes is not known from {said}: --untrained-seeds {BAND} judges more, cheaply"]
     where = ", ".join(noise)
     return notes + [
         f"{NOISE} {where} no row that is trained without labels is above the best of {most} untrained networks"
@@ -47,9 +52,10 @@ def fineness(
 ) -> list[str]:
     """What a score's deviation is made of, and the smallest difference that each column could have seen."""
     probed, parts, least = group.probed(), [], []
+    pairs = sum(comb(sum(len(side) >= SEEDS for side in rows.values()), 2) for rows in judged.values())
     for head, column in columns.items():
         again = [[run.scores[column.metric].value for run in runs] for runs in probed.get(head, []) if len(runs) > 1]
-        one = precision([*judged[head].values()], again)
+        one = precision([*judged[head].values()], again, pairs)
         if one is None:
             continue
 
@@ -59,13 +65,15 @@ def fineness(
         probes = "" if one.probes is None else f"{text(one.probes)} over probe seeds, "
         parts.append(f"{names[head]} {text(one.seeds)} over seeds, {probes}{text(one.samples)} over test samples")
         more = f"{one.halving} seeds" if one.halving else "more test samples, not seeds,"
-        least.append(f"{names[head]} {text(one.least)} with {one.count} seeds ({more} would halve it)")
+        seen = f"{text(one.least)} / {text(one.among)}" if pairs > 1 else text(one.least)
+        least.append(f"{names[head]} {seen} with {one.count} seeds ({more} would halve the first)")
     if not parts:
         return []
+    among = f" / as the first of all {pairs} pairs of the table" * (pairs > 1)
     return [
         f"standard deviation of one run's score: {'; '.join(parts)}",
         *_shared(judged, columns, names),
-        f"smallest difference of two rows that one test at 5 % sees in 4 of 5 cases: {'; '.join(least)}",
+        f"smallest difference of two rows that is seen in 4 of 5 cases by one test at 5 %{among}: {'; '.join(least)}",
     ]
 
 

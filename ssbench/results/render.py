@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from csv import writer
 from html import escape
 from io import StringIO
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from ssbench.errors import UserError, near
+from ssbench.errors import UserError, near, one_line
 from ssbench.results.grid import SPARKS, Frame
 from ssbench.results.marks import MARK
 from ssbench.results.store import Store, write_bytes
@@ -85,11 +85,11 @@ def csv(table: Shown) -> str:
 
 
 def _csv_table(table: Table) -> tuple[list[str], list[list[object]]]:
-    """Each column's mean, deviation, number of seeds, status and marks: bold, and not ahead of the controls.
+    """Each column's mean, deviation, 95 % interval, number of seeds, status and marks: bold, and behind the floors.
 
-    Where a second metric stands in brackets, its mean too.
+    The interval is Student's over seeds. Where a second metric stands in brackets, its mean too.
     """
-    parts = ("mean", "sd", "n", "status", "ahead", "behind")
+    parts = ("mean", "sd", "low", "high", "n", "status", "ahead", "behind")
     named = [
         f"{one.header} {part}" for one in table.columns for part in (*parts, *([one.beside] if one.beside else []))
     ]
@@ -192,6 +192,17 @@ MARKER = re.compile(r"<!-- /?table:(\S+) -->")
 PAIR = re.compile(r"(<!-- table:(\S+) -->)(?:(?!<!-- /?table:).)*(<!-- /table:\2 -->)", re.DOTALL)
 
 
+def pages(files: Iterable[Path]) -> dict[Path, str]:
+    """The texts of Markdown files; raises UserError."""
+    found = {}
+    for file in files:
+        try:
+            found[file] = file.read_bytes().decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--readme {file} can't be read ({one_line(error)})") from None
+    return found
+
+
 def readme(text: str, tables: Sequence[Shown]) -> str:
     """`text` with what stands between `<!-- table:SLUG -->` and `<!-- /table:SLUG -->` replaced by that table.
 
@@ -256,8 +267,9 @@ def notes_of(table: Shown) -> list[str]:
 
 
 def _values(cell: Cell, column: Column) -> list[object]:
-    beside = [_rounded(cell.beside)] if column.beside else []
-    return [_rounded(cell.mean), _rounded(cell.sd), len(cell.values), cell.status, cell.bold, cell.behind, *beside]
+    beside, ends = [cell.beside] if column.beside else [], cell.interval or (None, None)
+    numbers = map(_rounded, (cell.mean, cell.sd, *ends))
+    return [*numbers, len(cell.values), cell.status, cell.bold, cell.behind, *map(_rounded, beside)]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -11,8 +11,8 @@ from ssbench.results.ladders import Ladder, Rung, common
 from ssbench.results.laws import EXPONENTS, fitted
 from ssbench.results.metrics import Array
 from ssbench.results.naming import digest, slugged
-from ssbench.results.standing import LEVEL, mean, spanned, tested
-from ssbench.results.stats import Difference, beliefs, difference, holm
+from ssbench.results.standing import mean, spanned, tested
+from ssbench.results.stats import LEVEL, Difference, beliefs, difference, holm
 from ssbench.results.table import DASH, SPREAD, Column, Row
 
 LEAST = 3  # budgets: fewer are no curve

@@ -1,5 +1,6 @@
 """Tables -> where rows stand: what can't be told apart, skill between the controls, wins, average rank. No torch."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,10 +12,9 @@ from scipy.stats import rankdata
 from ssbench.results.grid import Frame, Value
 from ssbench.results.metrics import Array
 from ssbench.results.ranks import DIAGNOSTICS
-from ssbench.results.stats import SEEDS, ahead, beliefs, holm
+from ssbench.results.stats import LEVEL, SEEDS, ahead, beliefs, holm
 from ssbench.results.table import DASH, Row, Table
 
-LEVEL = 0.05
 LEAST, MOST = 3, 52  # rows: fewer have no order worth a table, more have not enough letters
 LETTERS = (
     "letters: rows of a column that share one are not told apart, by a test over seeds and test samples, "
@@ -22,8 +22,8 @@ LETTERS = (
 )
 WINS = "wins–ties–losses: against each other row in each column, as the letters tell; win rate: ties count half"
 RANK = (
-    "average rank: over columns, 1 is best, with its 95 % interval over seeds and test samples; rows that see labels "
-    "are no rivals and stand in no rank"
+    "average rank: over columns, 1 is best; in brackets what the letters leave open of it, from all rows that are not "
+    "told apart being behind to all being ahead; rows that see labels are no rivals and stand in no rank"
 )
 Pairs = dict[tuple[str, str], float]  # p of one row against another that stands below it, adjusted; by names
 
@@ -69,17 +69,17 @@ def _standing(table: Table) -> Frame | None:
     apart = compared(rivals, columns)
     shown = [lettered(rivals, at, pairs) for at, pairs in zip(columns, apart)]
     believed = {row.name: np.stack(beliefs([row.cells[at].runs for at in ranked], row.name), 1) for row in whole}
-    placed = _ranks([row for row in whole if not row.labels], ranked, believed)
+    placed = _ranks([row for row in whole if not row.labels], ranked, dict(zip(columns, apart)))
     skills, note = _skills(table, whole, ranked, believed)
     rows = []
-    for row in sorted(rivals, key=lambda row: placed[row.name][0] if row.name in placed else len(rivals)):
+    for row in sorted(rivals, key=lambda row: placed[row.name].mean or 0.0 if row.name in placed else len(rivals)):
         scores = [
             Value(f"{table.columns[at].text(row.cells[at].mean or 0.0, None)} {own[row.name]}")
             if row.name in own
             else Value(DASH)
             for at, own in zip(columns, shown)
         ]
-        rank = spanned(*placed[row.name]) if row.name in placed else Value(DASH)
+        rank = placed.get(row.name, Value(DASH))
         rows.append((Value(row.name), *scores, skills.get(row.name, Value(DASH)), *_wins(row.name, apart), rank))
     header = ("method", *(table.columns[at].header for at in columns), "skill %", "wins–ties–losses", "win rate %")
     tests = [p for pairs in apart for p in pairs.values()]
@@ -147,14 +147,21 @@ def _wins(name: str, apart: Sequence[Pairs]) -> tuple[Value, Value]:
     return Value(f"{wins}–{count - wins - losses}–{losses}"), Value(f"{rate:.0f}", rate)
 
 
-def _ranks(
-    rows: Sequence[Row], columns: Sequence[int], believed: Mapping[str, Array]
-) -> dict[str, tuple[float, Array]]:
-    """The average rank of each row, and what it may be, (DRAWS,)."""
+def _ranks(rows: Sequence[Row], columns: Sequence[int], apart: Mapping[int, Pairs]) -> dict[str, Value]:
+    """The average rank of each row, and the least and the most that it may be by the pairs that are told apart.
+
+    Of pairs that are, all are so at 5 % together: all ranks lie in what they leave open, 19 times in 20 (as Al
+    Mohamad et al. 2017, arXiv:1708.02729, have it of Tukey's test).
+    """
     means = np.array([[mean(row, at) for at in columns] for row in rows])  # (rows, columns)
-    drawn = np.stack([believed[row.name] for row in rows])  # (rows, DRAWS, columns)
-    ranks, may = rankdata(-means, axis=0).mean(1), rankdata(-drawn, axis=0).mean(2)
-    return {row.name: (float(rank), of) for row, rank, of in zip(rows, ranks, may)}
+    found, names = rankdata(-means, axis=0).mean(1), {row.name for row in rows}
+    told = [pair for at in columns for pair, p in apart[at].items() if p <= LEVEL and names.issuperset(pair)]
+    above, below = (Counter(pair[end] for pair in told) for end in (1, 0))  # rows ahead of a row, and behind it
+    made = {}
+    for row, rank in zip(rows, found):
+        low, high = 1 + above[row.name] / len(columns), len(rows) - below[row.name] / len(columns)
+        made[row.name] = Value(f"{rank:.1f} [{low:.1f}, {high:.1f}]", float(rank), span=(low, high))
+    return made
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import digamma, fdtrc, ndtri, polygamma, stdtr, stdtrit
 
-from ssbench.results.bootstrap import DRAWS, Arrays, drawn, units
+from ssbench.results.bootstrap import DRAWS, Arrays, drawn, expansion, units
 from ssbench.results.metrics import Array, Kind, score
 from ssbench.rng import derive
 
 K = TypeVar("K", bound=Hashable)
+LEVEL = 0.05
 SEEDS = 3  # that a test needs: two say too little of their own variance
 LEAST = 4  # rows that say something of a variance together
 WIDE = 500  # statistics a sample that are resampled at once
@@ -27,11 +28,14 @@ STEEPEST = 64  # times as many
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One seed of a row: its score, and its scores on resamples of the test samples. Higher is better."""
+    """One seed of a row: its score, and its scores on resamples of the test samples. Higher is better.
+
+    Draws are as much further from the score as few samples, or few groups of them, leave open (`expansion`).
+    """
 
     value: float
     draws: Array  # (DRAWS,)
-    samples: int
+    samples: int  # or groups of them
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def runs(kind: Kind, better: Literal["higher", "lower"], arrays: Mapping[K, Arra
             some = keys[start : start + size]
             draws = sign * drawn([(kind, each[key]) for key in some])  # (DRAWS, runs)
             for key, own in zip(some, draws.T):
-                made[key] = Run(sign * score(kind, arrays[key]), own, shape[0])
+                value = sign * score(kind, arrays[key])
+                made[key] = Run(value, value + expansion(shape[0]) * (own - value), shape[0])
     return {key: made[key] for key in arrays}
 
 
@@ -121,8 +126,9 @@ def ahead(one: Side, other: Side) -> float:
 
 
 def difference(one: Side, other: Side) -> Difference | None:
-    """Of two rows; None where one has fewer than SEEDS seeds or numbers of test samples differ."""
-    if min(len(one), len(other)) < SEEDS or len({run.samples for side in (one, other) for run in side.values()}) > 1:
+    """Of two rows; None where one has fewer than SEEDS seeds, numbers of test samples differ, or there is one alone."""
+    samples = {run.samples for side in (one, other) for run in side.values()}
+    if min(len(one), len(other)) < SEEDS or len(samples) > 1 or samples == {1}:
         return None
     means, draws, owns, spreads = [], [], [], []
     for side in (one, other):
@@ -243,10 +249,10 @@ def beliefs(sides: Sequence[Side], name: str) -> list[Array]:
     return made
 
 
-def smallest(error: float, freedom: float, shared: float, power: float = 0.8) -> float:
-    """The difference that the one-sided test at 5 % sees in `power` of all cases, with these errors of a Difference."""
-    reach = 1e3 * (error + shared)
-    critical = brentq(lambda mean: Difference(mean, error, freedom, shared).above() - 0.05, 0.0, reach)
+def smallest(error: float, freedom: float, shared: float, level: float = LEVEL, power: float = 0.8) -> float:
+    """The difference that the one-sided test sees in `power` of all cases, with these errors of a Difference."""
+    reach = (error + shared) / level * 100  # of a t-test with one degree of freedom, too
+    critical = brentq(lambda mean: Difference(mean, error, freedom, shared).above() - level, 0.0, reach)
     return float(critical + hypot(error * stdtrit(freedom, power), shared * ndtri(power)))
 
 

@@ -90,7 +90,7 @@ class Store:
     def of_records(cls, folder: Path) -> "Store":
         """One that has records; raises UserError."""
         store = cls(folder)
-        if not store.records.is_dir():
+        if not store.files():
             raise UserError(f"--results {folder}: no records there; make some with ssbench run --results {folder}")
         return store
 
@@ -162,14 +162,14 @@ class Store:
 
     def older(self) -> int:
         """How many records are of an older schema: they are not found by today's identity until they are upgraded."""
-        return sum(_schema(file) < SCHEMA for file in self.records.glob("*.json"))
+        return sum(schema(file) < SCHEMA for file in self.records.glob("*.json"))
 
     def upgrade(self) -> int:
         """Write records of older schemas in today's, under today's identity, and tell how many; nothing is lost.
 
         The new record and what lies beside it are there before the old ones go: what was interrupted goes on.
         """
-        old = [file for file in self.files() if _schema(file) < SCHEMA]
+        old = [file for file in self.files() if schema(file) < SCHEMA]
         for file in old:
             record = self.read(file)
             target = self.file(record.spec)
@@ -194,12 +194,11 @@ class Store:
 
     def read(self, file: Path) -> Record:
         """The record in a file; raises UserError naming it."""
-        version = _schema(file)  # looked for first: other versions don't validate
+        version = schema(file)  # looked for first: other versions don't validate
         if not 1 <= version <= SCHEMA:
             raise UserError(f"{file} has schema version {version}; this ssbench reads 1 to {SCHEMA}")
         try:
             record = Record.model_validate_json(file.read_bytes())
-            return upgraded(record) if record.schema_version < SCHEMA else record
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -207,6 +206,9 @@ class Store:
                 f"{file} is not a record of this version: {where}: {first['msg']}; if it is cut off, delete it and run "
                 "its cell again"
             ) from None
+        if record.schema_version < SCHEMA and record.seals:
+            raise UserError(f"{file} is not what was written: schema version {record.schema_version} had no seals")
+        return upgraded(record) if record.schema_version < SCHEMA else record
 
 
 def _write(file: Path, record: Record) -> None:
@@ -214,7 +216,7 @@ def _write(file: Path, record: Record) -> None:
     write_bytes(file, (sealed.model_dump_json(indent=1) + "\n").encode())
 
 
-def _schema(file: Path) -> int:
+def schema(file: Path) -> int:
     """The version that the head of a record's file says; today's where it says none."""
     with file.open("rb") as opened:
         said = re.search(rb'"schema_version": ?(\d+)', opened.read(100))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from statistics import fmean, median, stdev
 from typing import Literal
 
+from scipy.special import stdtrit
+
 from ssbench.results import codes, notes
 from ssbench.results.continued import verdicts
 from ssbench.results.groups import Cells, Group, Head, Line, groups, heading, named
@@ -31,8 +33,7 @@ class Cell:
     values: tuple[float, ...] = ()
     status: Status = "missing"
     bold: bool = False
-    behind: bool = False  # not shown to be ahead of the controls
-    beyond: bool = False  # shown to be, at 5 % for the whole table
+    behind: bool = False  # not shown to be ahead of the floors, at 5 % for the whole table
     notes: tuple[int, ...] = ()  # numbers of the table's footnotes
     beside: float | None = None  # mean over seeds of what stands in brackets
     ids: tuple[str, ...] = ()  # of the records, those that were done first, in the order of their values
@@ -46,6 +47,15 @@ class Cell:
     def sd(self) -> float | None:
         """Sample standard deviation (ddof 1); None for fewer than two seeds."""
         return stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % t-interval of the mean over seeds; None for fewer than two."""
+        if self.mean is None or self.sd is None:
+            return None
+        count = len(self.values)
+        reach = float(stdtrit(count - 1, 0.975)) * self.sd / count**0.5
+        return self.mean - reach, self.mean + reach
 
 
 @dataclass(frozen=True)
@@ -152,7 +162,7 @@ def _table(store: Store, controls: Mapping[str, str], group: Group) -> Table:
             _cell(
                 cells.get((line, head), []),
                 column,
-                ((line, head) in marked.bold, (line, head) in marked.behind, (line, head) in marked.beyond),
+                ((line, head) in marked.bold, (line, head) in marked.behind),
                 footnotes,
                 judged[head].get(line, {}),
             )
@@ -234,9 +244,7 @@ def _done(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record.status == "done"]
 
 
-def _cell(
-    records: list[Record], column: Column, marked: tuple[bool, bool, bool], footnotes: list[str], side: Side
-) -> Cell:
+def _cell(records: list[Record], column: Column, marked: tuple[bool, bool], footnotes: list[str], side: Side) -> Cell:
     """Values of the runs that were done; the others and warnings leave a footnote each, which cells share."""
     done = _done(records)
     values = tuple(record.scores[record.headline].value for record in done)

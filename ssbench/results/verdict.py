@@ -9,8 +9,8 @@ from scipy.stats import rankdata
 
 from ssbench.results.notes import MACHINES, NOISE
 from ssbench.results.precision import seeds_for
-from ssbench.results.standing import LEVEL, block, judging, mean
-from ssbench.results.stats import SEEDS, ahead, difference, holm
+from ssbench.results.standing import block, judging, mean
+from ssbench.results.stats import LEVEL, SEEDS, ahead, difference, holm
 from ssbench.results.table import Row, Table
 
 MOST = 6  # names in a list
@@ -65,8 +65,10 @@ def best(table: Table, column: int) -> Best | None:
     sound = [row for row in own if len(row.cells[column].runs) >= SEEDS]
     if not sound:
         return None
-    beyond = [row for row in sound if row.cells[column].beyond]  # a higher mean may be one of seeds that lie far apart
-    leader = max(beyond or sound, key=lambda row: mean(row, column))
+    shown = [
+        row for row in sound if not row.cells[column].behind
+    ]  # a higher mean may be one of seeds that lie far apart
+    leader = max(shown or sound, key=lambda row: mean(row, column))
 
     def p(other: Row) -> float:
         found = ahead(leader.cells[column].runs, other.cells[column].runs)
@@ -74,7 +76,7 @@ def best(table: Table, column: int) -> Best | None:
 
     cell, floors = leader.cells[column], [row for row in here if row.role == "floor"]
     unbeaten = _gone(table, column)
-    if floors and not (unbeaten or cell.beyond):
+    if floors and cell.behind and not unbeaten:
         unbeaten = [row for row in floors if p(row) > LEVEL] or floors
     if cell.bold and not unbeaten:
         return Best(column, leader, (), ())
@@ -146,7 +148,7 @@ def _answer(found: Sequence[Best], table: Table) -> tuple[str, list[Row]]:
 def _eligible(one: Best) -> list[Row]:
     """What may be taken for the best of a column: it has the seeds of a test, and is ahead of the floors."""
     tried = [row for row in (one.leader, *one.tied) if len(row.cells[one.column].runs) >= SEEDS]
-    return [row for row in tried if row.cells[one.column].beyond or row is one.leader]
+    return [row for row in tried if row is one.leader or not row.cells[one.column].behind]
 
 
 def _costs(table: Table, rows: Iterable[Row]) -> tuple[dict[str, float], str]:

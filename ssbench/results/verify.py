@@ -8,16 +8,17 @@ from multiprocessing import get_context
 from os import cpu_count
 from pathlib import Path
 from signal import SIG_IGN, SIGINT, signal
+from types import MappingProxyType
 from typing import NamedTuple
 
 from threadpoolctl import threadpool_limits
 
 from ssbench.errors import UserError
 from ssbench.results import metrics, render
-from ssbench.results.bootstrap import GROUP, Arrays, intervals, units
+from ssbench.results.bootstrap import Arrays, intervals, units
 from ssbench.results.metrics import Array
-from ssbench.results.record import Record, Score, seals
-from ssbench.results.store import Store
+from ssbench.results.record import SCHEMA, Record, Score, seals
+from ssbench.results.store import Store, schema
 
 PART = 250  # records that one process checks before it takes others
 AT_ONCE = 4_000_000  # numbers that are resampled together, 32 MB
@@ -42,7 +43,6 @@ class Pending(NamedTuple):
     name: str
     score: Score
     statistics: Array
-    clustered: bool
 
 
 def check_records(store: Store) -> Iterator[Finding]:
@@ -65,28 +65,33 @@ def check_records(store: Store) -> Iterator[Finding]:
 def _checked(folder: Path, files: Sequence[Path]) -> list[Finding]:
     """What is wrong with some records, on one thread."""
     store, made = Store(folder), list[Finding]()
-    waiting: dict[tuple[bool, int], list[Pending]] = {}
+    waiting: dict[int, list[Pending]] = {}  # by their number of units
     with threadpool_limits(1):
         for file in files:
             try:
-                record = store.read(file)
-            except UserError as error:
+                record, version = store.read(file), schema(file)
+            except (UserError, OSError) as error:
                 made.append(Finding(file, "", str(error).removeprefix(f"{file} ")))
+                continue
+            if version < SCHEMA:
+                made.append(Finding(file, "schema_version", f"{version} is not {SCHEMA}; ssbench migrate writes it"))
                 continue
             made += _itself(store, file, record)
             for one in _scores(store, file, record):
                 if isinstance(one, Finding):
                     made.append(one)
                     continue
-                key = one.clustered, len(one.statistics)
-                waiting.setdefault(key, []).append(one)
-                if sum(each.statistics.size for each in waiting[key]) >= AT_ONCE:
-                    made += _intervals(waiting.pop(key))
+                alike = waiting.setdefault(len(one.statistics), [])
+                alike.append(one)
+                if sum(each.statistics.size for each in alike) >= AT_ONCE:
+                    made += _intervals(waiting.pop(len(one.statistics)))
         return made + [one for found in waiting.values() for one in _intervals(found)]
 
 
-def check_tables(store: Store, tables: Sequence[render.Shown], readme: Path | None = None) -> Iterator[Finding]:
-    """Of every table file, and of the tables in a README: whether it is what the records give, to the byte."""
+def check_tables(
+    store: Store, tables: Sequence[render.Shown], pages: Mapping[Path, str] = MappingProxyType({})
+) -> Iterator[Finding]:
+    """Of every table file, and of the tables in Markdown files: whether it is what the records give, to the byte."""
     made = render.files(tables)
     for name, content in made.items():
         file = store.tables / name
@@ -95,11 +100,16 @@ def check_tables(store: Store, tables: Sequence[render.Shown], readme: Path | No
         elif (found := file.read_bytes()) != content:
             yield Finding(file, "", _unlike(found, content))
     yield from (Finding(store.tables / name, "", "no record stands behind it") for name in render.stray(store, made))
-    if readme is not None:
-        found = readme.read_bytes()
-        wanted = render.readme(found.decode(), tables).encode()
-        if found != wanted:
-            yield Finding(readme, "", _unlike(found, wanted))
+    for page, text in pages.items():
+        try:
+            wanted = render.readme(text, tables)
+        except UserError as error:
+            yield Finding(page, "", str(error))
+            continue
+        if not render.MARKER.search(text):
+            yield Finding(page, "", "has no <!-- table:NAME --> marks")
+        elif text != wanted:
+            yield Finding(page, "", _unlike(text.encode(), wanted.encode()))
 
 
 def _itself(store: Store, file: Path, record: Record) -> Iterator[Finding]:
@@ -128,8 +138,13 @@ def _scores(store: Store, file: Path, record: Record) -> Iterator[Finding | Pend
         if not (arrays := predictions[name]):
             yield Finding(file, f"scores.{name}", "there are no predictions of it")
             continue
-        yield from _compared(file, f"scores.{name}", score, _again(score, arrays))
-        yield Pending(file, name, score, units(score.kind, arrays), GROUP in arrays)
+        try:
+            again, statistics = _again(score, arrays), units(score.kind, arrays)
+        except (LookupError, ValueError):
+            yield Finding(file, f"scores.{name}.kind", f"its predictions are not those of {score.kind}")
+            continue
+        yield from _compared(file, f"scores.{name}", score, again)
+        yield Pending(file, name, score, statistics)
 
 
 def _again(score: Score, arrays: Arrays) -> dict[str, float | None]:
@@ -139,7 +154,7 @@ def _again(score: Score, arrays: Arrays) -> dict[str, float | None]:
 
 
 def _intervals(found: list[Pending]) -> Iterator[Finding]:
-    ends = intervals([(one.score.kind, one.statistics) for one in found], found[0].clustered)
+    ends = intervals([(one.score.kind, one.statistics) for one in found])
     for one, (low, high) in zip(found, ends):
         again = {"low": float(low), "high": float(high)}
         yield from _compared(one.file, f"scores.{one.name}", one.score, again, "; ssbench migrate writes it")

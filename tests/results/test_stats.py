@@ -66,7 +66,7 @@ def test_the_interval_is_the_same_every_time_and_a_point_without_variation() -> 
     first = interval("accuracy", sample)
     _weights.cache_clear()
     assert interval("accuracy", sample) == first
-    assert interval("accuracy", run(np.ones(50, bool))) == (100.0, 100.0)
+    assert interval("class-accuracy", run(np.ones(50, bool))) == (100.0, 100.0)
 
 
 def test_resamples_are_as_large_as_the_test_set_and_uniform() -> None:

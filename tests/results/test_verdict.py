@@ -6,9 +6,9 @@ from math import isnan
 import numpy as np
 import pytest
 
-from ssbench.results.marks import LEVEL, leaders
+from ssbench.results.marks import leaders
 from ssbench.results.notes import MACHINES
-from ssbench.results.stats import ahead, holm, moderated
+from ssbench.results.stats import LEVEL, ahead, holm, moderated
 from ssbench.results.table import Cell, Row, Table
 from ssbench.results.verdict import verdict
 
@@ -28,39 +28,24 @@ def marked(*rows: Row, tasks: tuple[str, ...] = ("knn",)) -> Table:
         },
         barred,
     )
-    floors = [one for one in rows if one.role == "floor"]
-
-    def mark(one: Row, at: int, cell: Cell) -> Cell:
-        walls = [floor.cells[at].runs for floor in floors if floor.cells[at].runs]
-        behind = not one.control and any(not ahead(cell.runs, wall) <= LEVEL for wall in walls)
-        return replace(cell, bold=best.get(at) == one.name, behind=behind)
-
-    done = [replace(one, cells=tuple(mark(one, at, cell) for at, cell in enumerate(one.cells))) for one in rows]
-    return together(replace(made, rows=tuple(done)))
-
-
-def together(made: Table) -> Table:
-    """With what is ahead of all floors at 5 % for the whole table."""
+    walls = [one for one in rows if one.role == "floor"]
     worst = {
         (one.name, at): max(2.0 if isnan(p) else p for p in found)
-        for one in made.rows
+        for one in rows
         for at, cell in enumerate(one.cells)
-        if len(cell.runs) >= 3 and not (one.control or one.labels)
-        if (found := [ahead(cell.runs, w.cells[at].runs) for w in made.rows if w.role == "floor" and w.cells[at].runs])
+        if cell.runs and not (one.control or one.labels)
+        if (found := [ahead(cell.runs, wall.cells[at].runs) for wall in walls if wall.cells[at].runs])
     }
-    level = dict(zip(worst, holm([*worst.values()])))
-    return replace(
-        made,
-        rows=tuple(
-            replace(
-                one,
-                cells=tuple(
-                    replace(cell, beyond=level.get((one.name, at), 1) <= LEVEL) for at, cell in enumerate(one.cells)
-                ),
-            )
-            for one in made.rows
-        ),
-    )
+    known = {key: p for key, p in worst.items() if p <= 1}
+    behind = worst.keys() - {key for key, p in zip(known, holm([*known.values()])) if p <= LEVEL}
+
+    def mark(one: Row) -> Row:
+        marked = [(best.get(at) == one.name, (one.name, at) in behind) for at in range(len(one.cells))]
+        return replace(
+            one, cells=tuple(replace(cell, bold=bold, behind=low) for cell, (bold, low) in zip(one.cells, marked))
+        )
+
+    return replace(made, rows=tuple(map(mark, rows)))
 
 
 def both(one: Row) -> Row:
@@ -236,7 +221,7 @@ def test_what_is_not_shown_to_be_ahead_of_the_floors_is_not_taken_for_being_tied
         replace(row("byol", side(10, 33, 60, seed=1)), seconds=9.0),
     ]
     made = marked(*rows, *CONTROLS)
-    assert made.rows[0].cells[0].beyond and not made.rows[1].cells[0].beyond
+    assert made.rows[1].cells[0].behind and not made.rows[0].cells[0].behind
     answer, told = verdict(made)
     assert answer.startswith("Take simclr for this data") and "byol" not in answer
     assert "it alone is ahead of the controls and not shown to be behind the best" in answer
@@ -245,7 +230,7 @@ def test_what_is_not_shown_to_be_ahead_of_the_floors_is_not_taken_for_being_tied
 
 def test_of_rows_of_which_the_highest_is_uncertain_the_best_that_is_ahead_of_the_floors_is_taken() -> None:
     made = marked(row("byol", side(14, 45, 70, seed=1)), row("simclr", side(39, 40, 41)), *CONTROLS)
-    assert not made.rows[0].cells[0].beyond and made.rows[1].cells[0].beyond
+    assert made.rows[0].cells[0].behind and not made.rows[1].cells[0].behind
     answer, told = verdict(made)
     assert answer.startswith("Take simclr for this data") and "byol" not in answer
     assert told == (

@@ -67,7 +67,11 @@ def store(tmp_path: Path) -> Store:
 
 def findings(store: Store, readme: Path | None = None) -> list[str]:
     return [
-        str(one) for one in (*check_records(store), *check_tables(store, every(store, CONTROLS, store.all()), readme))
+        str(one)
+        for one in (
+            *check_records(store),
+            *check_tables(store, every(store, CONTROLS, store.all()), render.pages([readme] if readme else [])),
+        )
     ]
 
 
@@ -80,11 +84,11 @@ def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str |
         yield path
 
 
-def changed(value: Any) -> Any:
+def changed(value: Any, more: int) -> Any:
     """The last digit is another one, so that the value is: several of 17 digits may be one float."""
     text = str(value)
     at = max(i for i, letter in enumerate(text) if letter.isdigit())
-    others = (type(value)(text[:at] + str((int(text[at]) + more) % 10) + text[at + 1 :]) for more in range(1, 10))
+    others = (type(value)(text[:at] + str((int(text[at]) + by) % 10) + text[at + 1 :]) for by in range(more, more + 10))
     return next(other for other in others if other != value)
 
 
@@ -92,7 +96,8 @@ def test_what_is_whole_passes(store: Store, tmp_path: Path) -> None:
     assert findings(store, tmp_path / "README.md") == []
 
 
-def test_one_digit_changed_anywhere_in_a_record_is_found_and_its_field_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [1, 9])  # schema 2 becomes 3, and 1
+def test_one_digit_changed_anywhere_in_a_record_is_found_and_its_field_named(tmp_path: Path, more: int) -> None:
     store = Store(tmp_path)
     file = write(store, "simclr", 0.8, 0)
     whole = file.read_text()
@@ -103,7 +108,7 @@ def test_one_digit_changed_anywhere_in_a_record_is_found_and_its_field_named(tmp
         inner = raw
         for key in path[:-1]:
             inner = inner[key]
-        inner[path[-1]] = changed(inner[path[-1]])
+        inner[path[-1]] = changed(inner[path[-1]], more)
         file.write_text(json.dumps(raw))
         found = [str(one) for one in check_records(store)]
         named = path[1] if path[0] == "seals" else path[0]
@@ -205,3 +210,52 @@ def test_one_digit_of_the_readme_is_found_and_the_command_says_so(store: Store, 
     assert ran.exit_code == 1 and f"{readme}: line" in ran.output
     assert command(app, ["tables", "--check", *words[1:]]).exit_code == 1
     assert f"{readme}: line" in command(app, ["tables", "--check", *words[1:]]).output
+
+
+def test_an_older_schema_is_named_and_one_that_has_seals_is_not_migrated(store: Store) -> None:
+    file = sorted(store.files())[0]
+    whole = file.read_text()
+    file.write_text(whole.replace('"schema_version": 2', '"schema_version": 1'))
+    (found,) = check_records(store)
+    assert found.file == file and "schema version 1 had no seals" in found.said
+    with pytest.raises(UserError, match="is not what was written"):
+        store.upgrade()
+    raw = json.loads(whole) | {"schema_version": 1}
+    del raw["seals"], raw["digests"]
+    file.write_text(json.dumps(raw))
+    (found,) = [one for one in check_records(store) if one.file == file]
+    assert found.key == "schema_version" and "ssbench migrate writes it" in found.said
+
+
+def test_predictions_of_another_kind_and_what_is_no_file_are_named_and_the_rest_is_checked(store: Store) -> None:
+    file = store.file(next(one for one in store.all() if one.status == "done").spec)
+    file.write_text(file.read_text().replace('"kind": "accuracy"', '"kind": "iou"'))
+    (store.records / "x.json").mkdir()
+    found = {(one.file.name, one.key): one.said for one in check_records(store)}
+    assert found[file.name, "scores.top1.kind"] == "its predictions are not those of iou"
+    assert ("x.json", "") in found and (file.name, "scores") in found
+
+
+def test_a_page_that_names_no_table_or_one_that_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    whole = page.read_text()
+    for text, said in (
+        (whole.replace("samples-1000 -->", "samples-1001 -->"), "there is no table"),
+        ("no marks", "has no <!-- table:NAME --> marks"),
+    ):
+        page.write_text(text)
+        (found,) = findings(store, page)
+        assert found.startswith(f"{page}: ") and said in found
+    page.write_bytes(b"\xff")
+    with pytest.raises(UserError, match="can't be read"):
+        findings(store, page)
+
+
+def test_short_runs_that_settle_others_are_checked_with_them(store: Store) -> None:
+    short = Store(store.folder / "again")
+    file = write(short, "simclr", 0.7, 9)
+    command, words = CliRunner().invoke, ["verify", "--results", str(store.folder)]
+    assert command(app, words).exit_code == 0
+    file.write_text(file.read_text().replace('"images": 1000', '"images": 1001'))
+    ran = command(app, words)
+    assert ran.exit_code == 1 and f"{file}: costs" in ran.output
