@@ -14,6 +14,7 @@ from ssbench.results.store import Store
 if TYPE_CHECKING:
     from ssbench.results.table import Column, Row
 
+FEW = 5  # groups of test images: with fewer, intervals are wide and tests tell little
 BAND = 10  # untrained networks that show how far chance goes
 NOISE = "noise: in"  # how the note on columns begins in which nothing trained is above them
 MACHINES = "seconds of one do not compare with the other's"
@@ -123,7 +124,9 @@ def told(
     if any(record.spec.pretraining.init and record.spec.pretraining.budget is None for record in records):
         notes.append("not looked: whether encoders that came with weights have seen test images")
     clustered = {(one["test_groups"], one["test"]) for one in data if "test_groups" in one}
-    notes += [f"intervals and tests are over {some} groups of {of} test images" for some, of in sorted(clustered)]
+    for some, of in sorted(clustered):
+        little = "; so few leave most open, and a single one all" * (some < FEW)
+        notes.append(f"intervals and tests are over {some} groups of {of} test images{little}")
     chosen = {(one["select_images_seen_in_fit"], one["select"]) for one in data if one.get("select_images_seen_in_fit")}
     notes += [f"{count} of {of} images of select look like copies of images of fit" for count, of in sorted(chosen)]
     made = sorted(records, key=lambda r: (r.created, r.id))

@@ -111,8 +111,7 @@ def test_bad_input_gets_one_clear_line(
 def test_a_place_that_can_not_be_written_is_one_line(
     tmp_path: Path, ssbench: Callable[..., "subprocess.CompletedProcess[str]"]
 ) -> None:
-    (tmp_path / "r" / "records").mkdir(parents=True)
     (tmp_path / "out.csv").mkdir()
-    ran = ssbench("export-results", tmp_path / "out.csv", "--results", tmp_path / "r")
+    ran = ssbench("export-results", tmp_path / "out.csv", "--results", "results/tasks")
     assert ran.returncode == 2 and ran.stderr.startswith("ssbench: ") and "Traceback" not in ran.stderr
     assert "out.csv" in ran.stderr and len(ran.stderr.splitlines()) == 1

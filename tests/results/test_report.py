@@ -19,6 +19,7 @@ from matplotlib.text import Annotation
 from ssbench.report import page as report
 from ssbench.report import plots
 from ssbench.report.pictures import Picture, of_records, panels
+from ssbench.results.across import ranked
 from ssbench.results.every import every
 from ssbench.results.grid import Frame, Value
 from ssbench.results.scaling import Scaled
@@ -167,6 +168,17 @@ def test_a_bar_is_thin_where_it_passes_a_row_that_is_told_apart() -> None:
     rows = [row("best", near(50)), row("sure", near(49, 5)), row("vague", near(30))]
     figure = plots.apart(table(*rows), 0, {"best": "a", "sure": "b", "vague": "ab"})
     assert bars(figure) == [(-0.3, 0.3), (1.7, 2.3), (0.7, 2.3)]
+
+
+def test_ranks_over_data_sets_have_bars_beside_those_that_are_not_told_apart() -> None:
+    frame = ranked(["a", "b", "c"], np.array([[9.0 - at, 5 - at, 1 - at] for at in range(12)]), ["data"] * 12)
+    assert [row[2].text for row in frame.rows] == ["a", "b", "c"]
+    assert not bars(plots.nemenyi(frame))
+    frame = ranked(["a", "b", "c"], np.array([[9.0, 5, 1], [9, 1, 5], [5, 9, 1]]), ["data"] * 3)
+    figure = plots.nemenyi(frame)
+    assert bars(figure) == [(-0.3, 2.3)]
+    dots = [float(line.get_xdata()[0]) for line in figure.axes[0].get_lines() if line.get_marker() == "o"]  # type: ignore[index, arg-type]
+    assert dots == pytest.approx([4 / 3, 2, 8 / 3])
 
 
 def test_scores_by_budget_are_lines_named_at_their_ends() -> None:

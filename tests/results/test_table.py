@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t
 
 from ssbench.errors import UserError
 from ssbench.results.marks import BOLD, FEW
@@ -124,6 +125,9 @@ def test_three_untrained_networks_are_no_band(store: Store) -> None:
     make_controls(store)
     make(store, "simclr", 50, 51, 52)
     assert not notes_on(store, "untrained networks have")
+    assert notes_on(store, "--untrained-seeds 10") == [
+        "how far chance goes is not known from 3 untrained networks: --untrained-seeds 10 judges more, cheaply"
+    ]
 
 
 def test_a_cell_is_mean_and_sample_deviation_over_seeds(store: Store) -> None:
@@ -608,6 +612,8 @@ def test_csv_parses_back_with_its_numbers(store: Store) -> None:
     assert [*frame.index] == ["simclr", "swav", *CONTROLS]
     assert frame.loc["simclr", f"{HEADER} mean"] == 52
     assert frame.loc["simclr", f"{HEADER} sd"] == 2.6458
+    ends = [frame.loc["simclr", f"{HEADER} {end}"] for end in ("low", "high")]
+    assert ends == pytest.approx(t.interval(0.95, 2, 52, 7**0.5 / 3**0.5), abs=1e-4)
     assert frame.loc["simclr", f"{HEADER} n"] == 3
     assert frame.loc["simclr", f"{HEADER} ahead"]
     assert frame.loc["swav", f"{HEADER} status"] == "failed"
