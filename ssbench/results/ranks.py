@@ -17,9 +17,13 @@ from ssbench.results.table import DASH, columns_of, short
 from ssbench.rng import derive
 
 LEAST, DRAWS = 6, 2000  # rows that a table needs; resamples
+ALIKE = 1e-9  # correlations that differ by rounding alone
 DIAGNOSTICS = "diagnostics"  # the task whose scores are predictors
 Run = tuple[Line, int]  # a row and a seed
-ROWS = "rows: methods with their settings, without controls; in brackets the 95 % interval of 2,000 resamples of rows"
+ROWS = (
+    "rows: methods with their settings, without controls; in brackets the 95 % interval of 2,000 resamples of rows, "
+    "where these differ: one order in all of them is no certainty"
+)
 LOSS = (
     "loss: the last logged training loss; within masked models of one target alone, since others have other scales; "
     "their masks and ratios differ, and with these how hard it is to make small"
@@ -161,8 +165,10 @@ def paired(one: Mapping[Line, float], other: Mapping[Line, float], slug: str) ->
 
 
 def _value(found: Array) -> Value:
-    """The first of values, and the percentiles of the others that are numbers."""
+    """The first of values, and the percentiles of the others that are numbers, unless these are all one."""
     if np.isnan(found[0]):
         return Value(DASH)
     low, high = np.nanpercentile(found[1:], [2.5, 97.5])
+    if high - low < ALIKE:
+        return Value(f"{found[0]:.2f}", float(found[0]))
     return Value(f"{found[0]:.2f} [{low:.2f}, {high:.2f}]", float(found[0]), span=(float(low), float(high)))
