@@ -219,8 +219,7 @@ def ready(cells: list[plan.Cell], plugins: tuple[str, ...], results: str | Path,
     """
     store = Store(Path(results))
     store.check_writable()
-    if count := store.older():
-        raise UserError(f"{results} has {count} records of an older schema; first, ssbench migrate --results {results}")
+    store.check_current()
     found = {} if rerun else {cell.spec.id: store.find(cell.spec) for cell in cells}
     done = {id for id, r in found.items() if r is not None and (r.status != "failed" or r.spec.trial)}
     todo = [cell for cell in cells if cell.spec.id not in done]

@@ -42,7 +42,7 @@ class DenseRegression(Task):
         (fit, select, test), s, part = bench.sizes, self.settings, bench.fit
         seen = math.prod(part.grid)
         learnt = 2 * min(fit * seen, s.places) * part.dim**2 + 10 * part.dim**3
-        asked = 2 * (select * len(s.decades) + test) * seen * part.dim
+        asked = 2 * (select + test) * len(s.decades) * seen * part.dim
         return replace(looked(bench, s.window), gflops=1e-9 * (learnt + asked))
 
     def evaluate(self, bench: Bench) -> Outcome:

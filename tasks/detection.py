@@ -63,7 +63,7 @@ class Detection(Task):
         truth, _ = cleaned(bench.select.target("boxes"), size)
 
         def judge(one: Trained) -> Judged:
-            value = values(matched(one.detect(bench.select), truth, kinds), bench.select.units)["ap"]
+            value = values(matched(one.detect(bench.select), truth, kinds), np.arange(len(truth)))["ap"]
             return Judged(float(value.mean()), one.finite(), {"value": value}, {})
 
         found = search(bench, s.lrs, lambda lr: Trained(bench, lr, s), self.metrics[0], "lower detection.lrs", judge)
@@ -75,7 +75,8 @@ class Detection(Task):
         judged, floor = matched(boxes, truth, kinds), values(matched(fixed, truth, kinds), test.units)
 
         def made(i: int) -> dict[str, NDArray[np.float64]]:
-            return {"value": values(matched(found.networks[i].detect(test), truth, kinds), test.units)["ap"]}
+            of = judged if i == found.best else matched(found.networks[i].detect(test), truth, kinds)
+            return {"value": np.array([of.scores(tuple(range(of.images)))["ap"]])}
 
         details = {
             "profile": profiles(judged, data.box_classes),

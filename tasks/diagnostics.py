@@ -138,7 +138,7 @@ def still(x: Array, units: NDArray[np.int64], groups: int, generator: torch.Gene
 
 
 def swayed(score: Score, units: NDArray[np.int64], groups: int) -> Array:
-    """`influences`, as much wider as Student's t is than the normal law with an error of so few groups."""
+    """`influences`, as much wider as Student's t is than the normal law with an error of so few groups, 5 at times."""
     found = influences(score, units, groups)
     wider = float(stdtrit(groups - 1, 0.975) / ndtri(0.975)) if groups > 1 else 1.0
     return np.asarray(found.mean() + wider * (found - found.mean()))

@@ -3,7 +3,6 @@
 import time
 from functools import partial
 from importlib.util import find_spec
-from itertools import chain
 from typing import Any, Literal, get_args
 
 import torch.nn.functional as F
@@ -15,10 +14,10 @@ from ssbench.results.metrics import Metric
 from ssbench.rng import derive, onto
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work, optimism
+from ssbench.task import Bench, Outcome, Task, Work
 
 from .adapters import MATCHED, Adapted, reached, step
-from .classes import BESIDE, SURE, classified, predictions
+from .classes import BESIDE, SURE, classified
 from .training import Found, Network, batches, crops, descend, search, seeded
 
 Way = Literal["head", "bitfit", "lora", "adapter", "prompt", "last", "full"]
@@ -77,7 +76,7 @@ class Peft(Task):
         (fit, select, test), s = bench.sizes, self.settings
         passes = sum(1 / 3 if way == "head" else 1 for way in s.ways)
         steps = round(len(s.lrs) * passes * s.epochs * fit)
-        return Work(0, trained=steps + len(s.ways) * len(s.lrs) * (select + test) // 3)
+        return Work(0, trained=steps + len(s.ways) * (len(s.lrs) * select + test) // 3)
 
     def evaluate(self, bench: Bench) -> Outcome:
         found, facts, left_out = dict[str, Found[Network]](), dict[str, dict[str, Any]](), dict[str, str]()
@@ -89,7 +88,8 @@ class Peft(Task):
                 left_out[way] = str(error)
                 continue
             run = partial(train, bench, way, settings=self.settings)
-            found[way] = search(bench, self.settings.lrs, run, self.metrics[0], "lower peft.lrs")
+            one = search(bench, self.settings.lrs, run, self.metrics[0], "lower peft.lrs")
+            found[way] = one._replace(networks=[one.network] * len(one.networks))  # the others are as large
             facts[way] |= {"lr": found[way].point["lr"], "at_edge": found[way].at_edge}
             facts[way]["seconds"] = round(time.perf_counter() - started, 2)
         if not found:
@@ -99,16 +99,12 @@ class Peft(Task):
         selected = {"way": best, **found[best].point, "at_edge": found[best].at_edge, "lrs": rates, "refit": "none"}
 
         test = bench.test(selected)
-        truth, scores = test.target("label"), [[net.scores(test) for net in one.networks] for one in found.values()]
-        picked = {way: of[one.best] for of, (way, one) in zip(scores, found.items())}
-        sweep = [{"way": way, **point} for way, one in found.items() for point in one.sweep]
-        outcome = Outcome(selected, sweep)
-        classified(outcome, bench, picked[best], truth, logits=True)
-        top1 = {way: 100 * (one.argmax(1) == truth).float().mean().item() for way, one in picked.items()}
-        made = predictions([*chain(*scores)], truth)
-        at = sweep.index({"way": best, **found[best].point})
-        ahead = optimism(sweep, self.metrics[0], at, made)
-        outcome.details = {"profile": {"way": top1}, "ways": facts, "left_out": left_out, **ahead}
+        truth, scores = test.target("label"), {way: one.network.scores(test) for way, one in found.items()}
+        outcome = Outcome(selected, [{"way": way, **point} for way, one in found.items() for point in one.sweep])
+        classified(outcome, bench, scores[best], truth, logits=True)
+        top1 = {way: 100 * (one.argmax(1) == truth).float().mean().item() for way, one in scores.items()}
+        outcome.details = {"profile": {"way": top1}, "ways": facts, "left_out": left_out}
+        outcome.details["optimism"] = max(top1.values()) - top1[best]  # of the way
         return outcome
 
 

@@ -12,7 +12,7 @@ from ssbench.features import Part
 from ssbench.results.metrics import Metric, score
 from ssbench.settings import Settings as Base
 from ssbench.settings import setting
-from ssbench.task import Bench, Outcome, Task, Work, choose
+from ssbench.task import Bench, Outcome, Task, Work, choose, optimism
 
 from .closed_form import Ridge, apply, standardised
 from .grids import search
@@ -98,19 +98,23 @@ class Regression(Task):
         ]
         said = [*found.values()]
 
-        def arrays(i: int) -> dict[str, Any]:
-            return {"predicted": said[i][:, None].cpu().numpy(), "truth": truth[:, None].cpu().numpy()}
+        def made(i: int) -> dict[str, Any]:
+            return _arrays(said[i], truth)
 
-        return points, *choose(points, self.metrics[0], ("penalty",), arrays, "check the factors")
+        return points, *choose(points, self.metrics[0], ("penalty",), made, "check the factors")
 
 
 def ahead(
     sweep: list[dict[str, Any]], name: str, picked: float, ridge: Ridge, features: Tensor, truth: Tensor
 ) -> float:
     """By how much R2 the best penalty of a column on the test split is ahead of the one picked."""
-    tried = [point["penalty"] for point in sweep if point["factor"] == name]
-    reached = {penalty: _r2(apply(ridge.head(penalty), features)[:, 0], truth) for penalty in tried}
-    return max(reached.values()) - reached[picked]
+    points = [point for point in sweep if point["factor"] == name]
+    penalties = [point["penalty"] for point in points]
+
+    def made(i: int) -> dict[str, Any]:
+        return _arrays(apply(ridge.head(penalties[i]), features)[:, 0], truth)
+
+    return optimism(points, Regression.metrics[0], penalties.index(picked), made)["optimism"]
 
 
 def columns(part: Part, factors: tuple[str, ...], periods: dict[str, float]) -> tuple[list[str], Tensor]:
@@ -163,7 +167,12 @@ def _shares(error: Tensor) -> Tensor:
 
 
 def _r2(predicted: Tensor, truth: Tensor) -> float:
-    return score("r2", {"predicted": predicted[:, None].cpu().numpy(), "truth": truth[:, None].cpu().numpy()})
+    return score("r2", _arrays(predicted, truth))
+
+
+def _arrays(predicted: Tensor, truth: Tensor) -> dict[str, Any]:
+    """Of one column (N,)."""
+    return {"predicted": predicted[:, None].cpu().numpy(), "truth": truth[:, None].cpu().numpy()}
 
 
 def _finite(value: float) -> float:

@@ -1,7 +1,9 @@
 """Segmentation by fine-tuning: all weights learn from masks under a linear layer on the map (Bao et al. 2021, BEiT)."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssbench.features import Part, represent
@@ -13,7 +15,7 @@ from ssbench.task import Bench, Outcome, Task, Work, optimism
 from ssbench.training.views import crop_boxes, resample
 
 from .heads import Head, shifts, tables
-from .maps import boundaries, confusion, confusions, details, masks, miou, pictures
+from .maps import boundaries, confusion, details, masks, miou, pictures
 from .training import Judged, Network, batches, descend, search, seeded
 
 
@@ -71,17 +73,22 @@ class SegmentationFinetune(Task):
         )
         test = bench.test(selected := {**found.point, "at_edge": found.at_edge, "refit": "none"})
         wanted = masks(test, bench.data)
-        said = [
-            network.linear().less(moved[s.shifts.index(point["shift"])]).predict(network.maps(test), wanted.shape[1:])
-            for network, point in zip(found.networks, found.sweep)
-        ]
-        each, at = [confusion(one, wanted, classes) for one in said], found.best
+
+        def predicted(i: int) -> Tensor:
+            network, shift = found.networks[i], found.sweep[i]["shift"]
+            head = network.linear().less(moved[s.shifts.index(shift)])
+            return head.predict(network.maps(test), wanted.shape[1:])
+
+        def made(i: int) -> dict[str, NDArray[np.generic]]:
+            return {"confusion": confusion(predicted(i), wanted, classes).cpu().numpy()}
+
+        said = predicted(found.best)
         outcome = Outcome(selected, found.sweep)
-        outcome.add("miou", confusion=each[at])
-        outcome.add("boundary-iou", **boundaries(said[at], wanted, classes))
-        outcome.details = details(each[at]) | {"label_resolution": wanted.shape[-1]}
-        outcome.details |= optimism(found.sweep, self.metrics[0], at, confusions(each))
-        outcome.pictures["segmentation"] = pictures(test.images, wanted, said[at], classes)
+        outcome.add("miou", confusion=(table := confusion(said, wanted, classes)))
+        outcome.add("boundary-iou", **boundaries(said, wanted, classes))
+        outcome.details = details(table) | {"label_resolution": wanted.shape[-1]}
+        outcome.details |= optimism(found.sweep, self.metrics[0], found.best, made)
+        outcome.pictures["segmentation"] = pictures(test.images, wanted, said, classes)
         return outcome
 
 

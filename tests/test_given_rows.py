@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterable, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from ssbench.encoders.given import Given, of_module
 from ssbench.errors import UserError
 from ssbench.plan import Cell, cells, request
 from ssbench.results.continued import EXPLAINED
-from ssbench.results.groups import Group, Line, groups
-from ssbench.results.marks import _walls
+from ssbench.results.groups import Group, Head, Line, groups
+from ssbench.results.marks import _over, _walls
 from ssbench.results.metrics import score
 from ssbench.results.record import Costs, Record, Score
 from ssbench.results.render import markdown
+from ssbench.results.stats import Run, Side
 from ssbench.results.store import Store
 from ssbench.results.table import Row, Table, build
 
@@ -332,3 +334,19 @@ def test_a_line_of_a_given_encoder_is_called_by_its_source() -> None:
     assert Line(method="given", given=True).title == "as given"
     twin = Line(method="random-init", encoder="python:m:f@0123456789abcdef")
     assert twin.title == "random-init of python:m:f"
+
+
+def test_a_given_encoder_without_a_floor_of_its_own_is_shown_to_be_ahead_of_none() -> None:
+    """Such as a `python:` source, which has no twin, beside a file whose twin ran, where pixels do not apply."""
+    head, draws = Head(task="finetune", protocol=2, settings={}, owner="ssbench"), np.zeros(2000)
+    lines = {
+        Line(method="given", given=True, encoder="python:mine"): 90,
+        Line(method="given", given=True, encoder="file:b"): 80,
+        Line(method="random-init", encoder="file:b"): 40,
+    }
+    sides: dict[Line, Side] = {
+        line: {s: Run(at + s, at + s + draws, 100) for s in range(3)} for line, at in lines.items()
+    }
+    roles = {"random-init": "floor", "raw-pixels": "floor"}
+    over = _over(roles, [*roles], {head: sides})
+    assert {line.encoder: isnan(p) for (line, _), p in over.items()} == {"python:mine": True, "file:b": False}

@@ -34,6 +34,7 @@ def reproduce(
         tuple(plugin or ()),
     )
     store.check_writable()
+    store.check_current()
     if fewest:
         picked = few(store, sources, plugins, device)
     else:

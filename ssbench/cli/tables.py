@@ -35,7 +35,7 @@ def tables(
         found = listed(check_tables(store, made, marked))
         print("\n".join(found) or f"{len(made)} tables are what the records give")
         raise Exit(bool(found))
-    filled = {page: render.readme(text, made) for page, text in marked.items()}
+    filled = {page: render.readme(text, made) for page, text in render.pages(marked).items()}
     for page, text in filled.items():
         write_bytes(page, text.encode())
     written = render.write(store, made)  # before printing: a reader such as `head` may hang up

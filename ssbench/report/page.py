@@ -27,7 +27,7 @@ Known = Mapping[str, Record]  # by id
 FIGURED = 20  # of the tables, the largest: a page of 10,000 records stays below 10 MB
 # a browser loads what is in the file and asks nobody for more
 NOTHING_ELSE = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-BEHIND = "not shown to be ahead of the untrained network and raw pixels"
+BEHIND = "not shown to be ahead of the untrained network and raw pixels, by tests of the whole table"
 COST = (
     "Mean score against the cost of pretraining. The line joins the best means without labels at their cost, which no "
     "test says; grey: controls and rows with labels, dotted where nothing was trained."

@@ -109,7 +109,7 @@ def front(rows: Sequence[Row], column: Column, at: int) -> list[Row]:
 
 @matplotlib.rc_context(STYLE)
 def ranks(frame: Frame) -> Figure:
-    """The average rank of each row of a frame of standing, with its interval; 1 is best and on the left."""
+    """The average rank of each row of a frame of standing, with what tests leave open; 1 is best and on the left."""
     rows = [row for row in frame.rows if row[-1].span]
     figure, panel = _named([row[0].text for row in rows])
     for place, row in enumerate(rows):

@@ -7,10 +7,9 @@ from statistics import fmean
 import numpy as np
 
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import Group, Head, Line, heading
+from ssbench.results.groups import DIAGNOSTICS, Group, Head, Line, heading
 from ssbench.results.metrics import Array
 from ssbench.results.naming import slugged
-from ssbench.results.ranks import DIAGNOSTICS
 from ssbench.results.record import Record
 from ssbench.results.store import Store
 from ssbench.results.table import DASH, columns_of, lines_of

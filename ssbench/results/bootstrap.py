@@ -1,4 +1,4 @@
-"""How sure one score is: percentile bootstrap over test samples, or over clusters of them. No torch.
+"""How sure one score is: a bootstrap over test samples, or over clusters of them. No torch.
 
 A resample is drawn once for a number of test samples and shared by all runs, so that the draws of two runs are joint
 and their difference is a paired one. Samples of one patient, video or site are no independent ones: where the data
@@ -26,6 +26,7 @@ NORMAL = float(ndtri(0.025))
 UPWARD: tuple[Kind, ...] = ("ece",)  # metrics that are larger on resamples than on what those are drawn from
 DOWNWARD: tuple[Kind, ...] = ("f1", "f1-labels")  # and smaller
 FIRST_ORDER: tuple[Kind, ...] = ("auroc", "ap")  # whose resamples are linear
+SLIGHT = 1e-9  # of rounding
 
 
 def interval(kind: Kind, arrays: Arrays) -> tuple[float, float]:
@@ -33,7 +34,8 @@ def interval(kind: Kind, arrays: Arrays) -> tuple[float, float]:
 
     Most are percentile intervals, expanded since few samples, or groups of them, vary less than what they are of
     (Hesterberg 2015, arXiv:1411.5279, 5.3). Others where percentiles do not hold the truth:
-    - accuracy of samples that are in no groups: Wilson's (1927), since all right is no certainty;
+    - accuracy of samples that are in no groups: Wilson's (1927), since all right is no certainty; other scores that no
+      resample changes, such as a perfect F1, have an interval of no width;
     - AUROC and average precision, whose resamples are of first order and leave the scale near its ends: by the
       bootstrap's standard error on the logit (Pepe 2003, 5.2);
     - F1, which is smaller on a resample: percentiles or the basic ones, mirrored at the value (Davison and Hinkley
@@ -53,13 +55,13 @@ def intervals(found: Sequence[Statistics]) -> Array:
         if kind == "accuracy" and (each[:, 1] == 1).all():
             hits = binomtest(round(each[:, 0].sum()), len(each)).proportion_ci(method="wilson")
             ends[at] = 100 * hits.low, 100 * hits.high
-        elif kind in FIRST_ORDER and 0 < value < 100:
+        elif kind in FIRST_ORDER and SLIGHT < value < 100 - SLIGHT:
             reach = NORMAL * expansion(len(each)) * draws[:, at].std(ddof=1) / (value * (1 - value / 100))
             ends[at] = 100 * expit(logit(value / 100) + reach * np.array([1, -1]))
         elif kind in DOWNWARD:
             ends[at] = np.clip(value + np.abs(own - value).max() * np.array([-1, 1]), 0, 100)
         elif kind in UPWARD:
-            ends[at] = np.maximum(2 * value - own[::-1], [0, value])
+            ends[at] = np.clip(2 * value - own[::-1], [0, value], [value, 100])
     return np.asarray(ends)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from ssbench.results.groups import Cells, Head, Line
-from ssbench.results.stats import SEEDS, Side, difference
+from ssbench.results.stats import UNTESTED, Side, difference
 
 EXPLAINED = "continued: the mean difference to the encoder as given, with its 95 % interval over seeds and test samples"
 
@@ -42,7 +42,7 @@ def _said(found: Mapping[Line, Side], cells: Cells, line: Line, head: Head, init
         return ""
     made = difference(found[line], found[given])
     if made is None:
-        return f"{name} can't be told, which takes {SEEDS} seeds"
+        return f"{name} can't be told: {UNTESTED} in one of the two"
     low, high = made.interval()
     done = next(record for record in cells[line, head] if record.status == "done")
     unit, to = (" points", ".1f") if done.scores[done.headline].unit == "%" else ("", ".3f")

@@ -51,7 +51,7 @@ class Value:
     mean: float | None = None
     sd: float | None = None  # sample standard deviation over seeds
     bold: bool = False
-    span: tuple[float, float] | None = None  # a 95 % interval
+    span: tuple[float, float] | None = None  # what stands in brackets, such as a 95 % interval
 
 
 @dataclass(frozen=True)

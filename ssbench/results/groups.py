@@ -18,6 +18,7 @@ from ssbench.results.naming import digest, labels, slugged
 from ssbench.results.record import Record
 from ssbench.spec import Budget, DataRef, Frozen, Pretraining, Space, Spec
 
+DIAGNOSTICS = "diagnostics"  # the task whose scores are predictors, and judge nothing
 SIZES = ("image_size", "store_size")  # settings of data that say at how many px it is read
 TUNED = re.compile(r"^tuned \(\d+ trials?\)")  # of the methods' own recipes
 K = TypeVar("K", bound="Key")

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from ssbench.results.groups import Cells, Head, Line
 from ssbench.results.metrics import Kind
 from ssbench.results.record import Record
-from ssbench.results.stats import LEVEL, SEEDS, Moderated, Run, Side, ahead, holm, moderated, runs
+from ssbench.results.stats import LEVEL, SEEDS, UNTESTED, Moderated, Run, Side, ahead, holm, moderated, runs
 from ssbench.results.store import Arrays, Store
 
 K = TypeVar("K", bound=Hashable)
@@ -117,7 +117,7 @@ def marks(
         notes.append(f"no row without labels is ahead of {beaten} in {', '.join(names[head] for head in none)}")
     if untried:
         where = ", ".join(names[head] for head in untried)
-        notes.append(f"nothing is bold in {where}: the best row or another has fewer than {SEEDS} seeds")
+        notes.append(f"nothing is bold in {where}: {UNTESTED} in the best row or another")
     for head, gone in absent.items():
         notes.append(f"nothing is bold in {names[head]}: {', '.join(gone)} failed or was not run")
     lost = sorted({line.method for line in failed if line.method not in controls})
@@ -146,14 +146,14 @@ def _over(
     controls: Mapping[str, str], floors: list[str], columns: Mapping[Head, Mapping[Line, Side]]
 ) -> dict[tuple[Line, Head], float]:
     """How likely each cell were as far above the floors of its column if it were not above all of them (p); NaN where
-    one of them can't be compared. What has no floor has no place."""
+    one of them can't be compared, or none is the row's. A column without floors has no place."""
     found = {}
     for head, rows in columns.items():
-        for line, side in rows.items():
-            walls = [rows[wall] for name in floors for wall in _walls(rows, name, line)]
-            if line.method not in controls and walls:
-                each = [ahead(side, wall) for wall in walls]
-                found[line, head] = nan if any(map(isnan, each)) else max(each)
+        walled = any(line.method in floors for line in rows)
+        for line, side in rows.items() if walled else ():
+            if line.method not in controls:
+                each = [ahead(side, rows[wall]) for name in floors for wall in _walls(rows, name, line)]
+                found[line, head] = nan if any(map(isnan, each)) else max(each, default=nan)
     return found
 
 

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ssbench.results import codes, metrics
-from ssbench.results.groups import Cells, Group, Head, Line
+from ssbench.results.groups import DIAGNOSTICS, Cells, Group, Head, Line
 from ssbench.results.precision import precision
 from ssbench.results.stats import SEEDS, Side
 from ssbench.results.store import Store
@@ -53,7 +53,7 @@ def fineness(
 ) -> list[str]:
     """What a score's deviation is made of, and the smallest difference that each column could have seen."""
     probed, parts, least = group.probed(), [], []
-    pairs = sum(comb(sum(len(side) >= SEEDS for side in rows.values()), 2) for rows in judged.values())
+    pairs = _pairs(group, judged)
     for head, column in columns.items():
         again = [[run.scores[column.metric].value for run in runs] for runs in probed.get(head, []) if len(runs) > 1]
         one = precision([*judged[head].values()], again, pairs)
@@ -76,6 +76,14 @@ def fineness(
         *_shared(judged, columns, names),
         f"smallest difference of two rows that is seen in 4 of 5 cases by one test at 5 %{among}: {'; '.join(least)}",
     ]
+
+
+def _pairs(group: Group, judged: Mapping[Head, Mapping[Line, Side]]) -> int:
+    """How many pairs the letters correct for: of rows without labels, in the columns that judge."""
+    labelled = {line for (line, _), runs in group.cells.items() if any(run.supervised for run in runs)}
+    rows = [of for head, of in judged.items() if head.task != DIAGNOSTICS]
+    tried = (sum(len(side) >= SEEDS for line, side in of.items() if line not in labelled) for of in rows)
+    return max(sum(comb(count, 2) for count in tried), 1)
 
 
 def _shared(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from ssbench.results.grid import Frame, Value
-from ssbench.results.groups import Group, Line, heading
+from ssbench.results.groups import DIAGNOSTICS, Group, Line, heading
 from ssbench.results.metrics import Array
 from ssbench.results.naming import canonical
 from ssbench.results.table import DASH, columns_of, short
@@ -18,7 +18,6 @@ from ssbench.rng import derive
 
 LEAST, DRAWS = 6, 2000  # rows that a table needs; resamples
 ALIKE = 1e-9  # correlations that differ by rounding alone
-DIAGNOSTICS = "diagnostics"  # the task whose scores are predictors
 Run = tuple[Line, int]  # a row and a seed
 ROWS = (
     "rows: methods with their settings, without controls; in brackets the 95 % interval of 2,000 resamples of rows, "

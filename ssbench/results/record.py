@@ -15,7 +15,7 @@ class Score(Frozen):
     """One metric of one cell."""
 
     value: float
-    low: float  # 95 % interval over test samples (bootstrap, 2,000 draws)
+    low: float  # 95 % interval over test samples, see ssbench/results/bootstrap.py
     high: float
     unit: str
     better: Literal["higher", "lower"]

@@ -218,7 +218,8 @@ def readme(text: str, tables: Sequence[Shown]) -> str:
     for opening, slug, _ in PAIR.findall(text):
         if slug not in known:
             raise UserError(f"{opening}: there is no table {slug!r}{near(slug, known)}")
-    return PAIR.sub(lambda pair: f"{pair[1]}\n{markdown(known[pair[2]])}{pair[3]}", text)
+    end = "\r\n" if "\r\n" in text else "\n"
+    return PAIR.sub(lambda pair: f"{pair[1]}\n{markdown(known[pair[2]])}{pair[3]}".replace("\n", end), text)
 
 
 def _texts(table: Shown) -> tuple[list[str], list[list[Text]]]:

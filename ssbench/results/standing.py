@@ -10,8 +10,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ssbench.results.grid import Frame, Value
+from ssbench.results.groups import DIAGNOSTICS
 from ssbench.results.metrics import Array
-from ssbench.results.ranks import DIAGNOSTICS
 from ssbench.results.stats import LEVEL, SEEDS, ahead, beliefs, holm
 from ssbench.results.table import DASH, Row, Table
 

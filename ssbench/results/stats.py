@@ -18,6 +18,7 @@ from ssbench.rng import derive
 K = TypeVar("K", bound=Hashable)
 LEVEL = 0.05
 SEEDS = 3  # that a test needs: two say too little of their own variance
+UNTESTED = f"fewer than {SEEDS} seeds, or one group of test images,"  # where there is no `difference`
 LEAST = 4  # rows that say something of a variance together
 WIDE = 500  # statistics a sample that are resampled at once
 WIDER = 0.05  # p of a variance beside its column's, below which they are not alike

@@ -164,6 +164,12 @@ class Store:
         """How many records are of an older schema: they are not found by today's identity until they are upgraded."""
         return sum(schema(file) < SCHEMA for file in self.records.glob("*.json"))
 
+    def check_current(self) -> None:
+        """Raises UserError where there are such."""
+        if count := self.older():
+            said = f"{count} records of an older schema; first, ssbench migrate --results {self.folder}"
+            raise UserError(f"{self.folder} has {said}")
+
     def upgrade(self) -> int:
         """Write records of older schemas in today's, under today's identity, and tell how many; nothing is lost.
 

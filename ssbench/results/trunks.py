@@ -12,7 +12,10 @@ from ssbench.results.ranks import paired
 from ssbench.results.table import Column, columns_of, lines_of
 from ssbench.spec import Spec
 
-NOTE = "Kendall's tau-b of methods' means over seeds, without controls, with the 95 % interval of resampled rows"
+NOTE = (
+    "Kendall's tau-b of methods' means over seeds, without controls, with the 95 % interval of resampled rows, where "
+    "these differ"
+)
 
 
 def trunks(found: Iterable[Group], controls: Mapping[str, str]) -> list[Frame]:

@@ -111,9 +111,13 @@ def test_the_interval_of_an_average_precision_is_on_its_scale() -> None:
         assert 0 < low < high <= 100
 
 
-def test_all_right_is_no_certainty() -> None:
+def test_all_right_is_no_certainty_and_no_error_of_calibration_is_above_100() -> None:
     truth = np.zeros(100, np.int64)
     assert interval("accuracy", {"predicted": truth, "truth": truth}) == pytest.approx((96.3, 100), abs=0.05)  # Wilson
+    low, high = interval("ece", {"confidence": np.linspace(0.9, 1, 20), "hit": np.arange(20) < 1})
+    assert low < 91 < high <= 100
+    perfect = {"scores": np.eye(2)[truth[:4]] + np.eye(2)[[0, 1, 0, 1]], "truth": np.array([0, 1, 0, 1])}
+    assert interval("auroc", perfect) == (100, 100)
 
 
 def test_the_interval_of_f1_with_many_classes_holds_the_truth() -> None:
@@ -125,7 +129,7 @@ def test_the_interval_of_f1_with_many_classes_holds_the_truth() -> None:
         predicted = np.where(draw.random(500) < 0.6, truth, wrong)
         low, high = interval("f1", {"predicted": predicted, "truth": truth})
         held += low <= 60 <= high  # precision and recall are both 0.6
-    assert 180 <= held <= 199
+    assert 180 <= held <= 198
 
 
 def test_scores_of_several_kinds_are_resampled_together_as_each_by_itself() -> None:

@@ -805,6 +805,6 @@ def test_what_too_few_seeds_can_not_show_is_marked_and_said(store: Store) -> Non
     assert [row.name for row in table.rows if row.cells[0].behind] == ["swav"]  # one seed shows nothing
     assert bold(table) == []
     assert any(
-        "nothing is bold in linear-probe: the best row or another has fewer than 3 seeds" in note
+        "nothing is bold in linear-probe: fewer than 3 seeds, or one group of test images, in the best row" in note
         for note in table.notes
     )

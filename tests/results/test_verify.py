@@ -259,3 +259,13 @@ def test_short_runs_that_settle_others_are_checked_with_them(store: Store) -> No
     file.write_text(file.read_text().replace('"images": 1000', '"images": 1001'))
     ran = command(app, words)
     assert ran.exit_code == 1 and f"{file}: costs" in ran.output
+
+
+def test_a_page_whose_lines_end_as_on_windows_keeps_them(store: Store, tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_bytes(page.read_bytes().replace(b"\n", b"\r\n"))
+    assert findings(store, page) == []
+    page.write_bytes(README.replace("\n", "\r\n").encode())
+    words = ["tables", "--results", str(store.folder), "--readme", str(page)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert page.read_bytes().count(b"\n") == page.read_bytes().count(b"\r\n") > 10 and findings(store, page) == []

@@ -22,7 +22,6 @@ from ssbench.tasks.detection import Detection
 from ssbench.tasks.finetune import Finetune
 from ssbench.tasks.logreg import Logreg
 from ssbench.tasks.multi_label import MultiLabel
-from ssbench.tasks.peft import Peft
 from ssbench.tasks.regression import Regression
 from ssbench.tasks.ridge import RidgeProbe
 from ssbench.tasks.segmentation import Segmentation
@@ -57,7 +56,7 @@ def a_bench(task: Task, make_bench: MakeBench, encoder: Encoder) -> Bench:
     depth = F.interpolate(maps.sum(1, keepdim=True), (16, 16))[:, 0] + torch.randn(150, 16, 16, generator=generator)
     factors = maps.flatten(1).sum(1, keepdim=True) + 3 * torch.randn(150, 1, generator=generator)
     targets = {"label": labels, "mask": masks, "boxes": boxes, "depth": depth, "factors": factors}
-    whole = isinstance(task, Finetune | SegmentationFinetune | Peft | Detection)
+    whole = isinstance(task, Finetune | SegmentationFinetune | Detection)
     made = make_bench(seen(labels), targets, SIZES, encoder) if whole else make_bench(maps, targets, SIZES)
     made.data = replace(made.data, factors=("one",), box_classes=("kind",))
     return made
@@ -66,7 +65,6 @@ def a_bench(task: Task, make_bench: MakeBench, encoder: Encoder) -> Bench:
 RATES = (1e-3, 4e-3, 1.6e-2)
 TASKS = {  # a task, and where it chooses
     "finetune": (Finetune(Finetune.Settings(epochs=2, batch=20, lrs=RATES)), "training"),
-    "peft": (Peft(Peft.Settings(ways=("bitfit",), epochs=2, batch=20, lrs=RATES)), "training"),
     "segmentation-finetune": (SegmentationFinetune(SegmentationFinetune.Settings(epochs=2, lrs=RATES)), "training"),
     "detection": (Detection(Detection.Settings(lrs=(4e-3, 1.6e-2), steps=30)), "training"),
     "segmentation": (Segmentation(Segmentation.Settings(decades=(-3,), shifts=(0, 0.5, 1, 1.5))), "heads"),

@@ -184,6 +184,7 @@ def test_select_picks_rates_and_way_and_the_profile_has_every_way(make_bench: Ma
     assert found.selected["select_top1"] == best
     profile = found.details["profile"]["way"]
     assert profile.keys() == {"head", "adapter", "lora"}
+    assert found.details["optimism"] == max(profile.values()) - profile[found.selected["way"]]
     assert profile[found.selected["way"]] == pytest.approx(score("accuracy", found.arrays["top1"]))
     ways: dict[str, Any] = found.details["ways"]
     assert ways["head"]["parameters"] == 0 and ways["head"]["parameters_with_head"] == 2 * DIM + 2
@@ -234,7 +235,7 @@ def test_layers_that_a_network_passes_by_are_no_place_for_lora(make_bench: MakeB
 def test_the_work_is_told_before_it_starts(make_bench: MakeBench, untrained: Encoder) -> None:
     table = make_bench(*bright_and_dark(48), (32, 8, 8), untrained)
     found = Peft(Peft.Settings(ways=("head", "full"), epochs=3, lrs=(1e-3, 2e-3))).work(table)
-    assert found.trained == round(2 * 3 * 32 * 4 / 3) + 2 * 2 * (8 + 8) // 3
+    assert found.trained == round(2 * 3 * 32 * 4 / 3) + 2 * (2 * 8 + 8) // 3
 
 
 def test_a_missing_extra_is_one_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Clusters and rankings score as scikit-learn says, as perfect, empty and shuffled features must."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sklearn.metrics import (
 from torch import Tensor
 
 from ssbench.errors import NotApplicable
+from ssbench.results.bootstrap import GROUP, interval
 from ssbench.results.metrics import floor, score
 from ssbench.task import Bench, Outcome
 from ssbench.tasks.clustering import Clustering, kmeans, match, unit
@@ -129,3 +131,15 @@ def test_a_test_set_of_single_images_says_so(make_bench: MakeBench) -> None:
     labels = torch.cat([torch.zeros(20).long(), torch.arange(20)])
     with pytest.raises(NotApplicable, match="no class has two test images"):
         retrieved(make_bench(torch.rand(40, 4, 1, 1), {"label": labels}, (10, 10, 20)))
+
+
+def test_scores_that_are_no_sum_know_groups(make_bench: MakeBench) -> None:
+    """Each group in a row: dealt out by position, every group would sum to the same."""
+    generator = torch.Generator().manual_seed(0)
+    group = torch.arange(400) // 20
+    features = ONE_HOT + 1.5 * torch.randn(20, 4, 1, 1, generator=generator)[group]
+    table = make_bench(features, {"label": LABELS}, SIZES)
+    table._test._split = replace(table._test._split, groups=tuple(map(str, group[-120:].tolist())))
+    value = clustered(table).arrays["nmi"]["value"]
+    low, high = interval("mean", {"value": value, GROUP: group[-120:].numpy()})
+    assert low < value.mean() - 0.02 and high > value.mean() + 0.02
