@@ -37,7 +37,7 @@ def interval(kind: Kind, arrays: Arrays) -> tuple[float, float]:
     - accuracy of samples that are in no groups: Wilson's (1927), since all right is no certainty; other scores that no
       resample changes, such as a perfect F1, have an interval of no width;
     - AUROC and average precision, whose resamples are of first order and leave the scale near its ends: by the
-      bootstrap's standard error on the logit (Pepe 2003, 5.2);
+      bootstrap's standard error on the logit;
     - F1, which is smaller on a resample: percentiles or the basic ones, mirrored at the value (Davison and Hinkley
       1997, 5.2), whichever reach further;
     - calibration error, a sum of absolute values and so larger on a resample: the basic one with the value in it.
